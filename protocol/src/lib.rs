@@ -1,0 +1,15 @@
+//! The protocol of Offset: a credit card powered by trust between friends.
+//!
+//! Everything that two parties of the network must agree on is here, and nothing that needs a socket, a clock, a file or
+//! the operating system's randomness. `SPEC.md` beside this crate says the same in words, `vectors/` in bytes.
+#![forbid(unsafe_code)]
+
+pub mod bytes;
+pub mod codec;
+pub mod context;
+pub mod identity;
+pub mod limits;
+pub mod machine;
+pub mod money;
+pub mod net;
+pub mod persist;
