@@ -1,1 +1,6 @@
-//! (being written)
+//! Offset's machines in the real world: sockets, the clock, the operating system's randomness, an LMDB file, signals.
+//!
+//! One thread runs the program's machine; every connection is a task of its own that encrypts and decrypts on whichever
+//! core is free; one thread commits to disk. They meet in bounded queues only.
+
+pub mod programs;

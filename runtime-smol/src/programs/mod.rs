@@ -1,0 +1,3 @@
+//! The programs. Each is one module with `main(args) -> ExitCode`; `src/bin` holds only the calls.
+
+pub mod exit;
