@@ -13,3 +13,4 @@ pub mod machine;
 pub mod money;
 pub mod net;
 pub mod persist;
+pub mod relay;
