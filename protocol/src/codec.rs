@@ -144,6 +144,8 @@ macro_rules! wire_enum {
         $vis enum $name { $($(#[$vmeta])* $variant $(($inner))? $({ $($(#[$fmeta])* $field: $fty),* })?),* }
 
         impl ::serde::Serialize for $name {
+            // `value @ _` ties the binding to the variant's type, which a repetition of the macro has to mention.
+            #[allow(clippy::redundant_pattern)]
             fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> ::std::result::Result<S::Ok, S::Error> {
                 use ::serde::ser::SerializeTuple as _;
                 match self {

@@ -1,6 +1,6 @@
 //! Who signs, who checks, and the types that cannot exist unchecked.
 //!
-//! Everything that is signed is a [`Hash`] in a [`crate::context`] of its own. Machines sign and verify through [`Signer`],
+//! Everything that is signed is a [`Hash`] in a [`crate::context`] of its own. Machines sign through [`Signer`] and check through [`Verifier`],
 //! so that a simulator can bring a cheap one; programs use [`Identity`], which is Ed25519 with strict verification.
 
 use std::fmt;
@@ -15,19 +15,32 @@ use crate::bytes::{Hash, PublicKey, Signature};
 #[error("bad signature")]
 pub struct BadSignature;
 
-/// Signs as one identity and verifies anybody's signatures.
-pub trait Signer: Send + Sync {
-    /// The identity that [`Signer::sign`] signs as.
-    fn public_key(&self) -> PublicKey;
-
-    /// Signs a hash.
-    fn sign(&self, hash: &Hash) -> Signature;
-
+/// Verifies anybody's signatures.
+pub trait Verifier: Send + Sync {
     /// Checks that `key` signed `hash`.
     ///
     /// # Errors
     /// [`BadSignature`] if it did not.
     fn verify(&self, key: &PublicKey, hash: &Hash, signature: &Signature) -> Result<(), BadSignature>;
+}
+
+/// Signs as one identity.
+pub trait Signer: Verifier {
+    /// The identity that [`Signer::sign`] signs as.
+    fn public_key(&self) -> PublicKey;
+
+    /// Signs a hash.
+    fn sign(&self, hash: &Hash) -> Signature;
+}
+
+/// Strict Ed25519 verification, without an identity of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Ed25519;
+
+impl Verifier for Ed25519 {
+    fn verify(&self, key: &PublicKey, hash: &Hash, signature: &Signature) -> Result<(), BadSignature> {
+        verify(key, hash, signature)
+    }
 }
 
 /// A signer shared by the parts of one machine.
@@ -62,7 +75,9 @@ impl Signer for Identity {
     fn sign(&self, hash: &Hash) -> Signature {
         Signature(self.0.sign(&hash.0).to_bytes())
     }
+}
 
+impl Verifier for Identity {
     fn verify(&self, key: &PublicKey, hash: &Hash, signature: &Signature) -> Result<(), BadSignature> {
         verify(key, hash, signature)
     }
@@ -90,8 +105,8 @@ impl<T: Signable> Verified<T> {
     ///
     /// # Errors
     /// [`BadSignature`] if `by` did not sign it.
-    pub fn check(value: T, by: PublicKey, to: &PublicKey, signer: &dyn Signer) -> Result<Self, BadSignature> {
-        signer.verify(&by, &value.signed_hash(&by, to), value.signature())?;
+    pub fn check(value: T, by: PublicKey, to: &PublicKey, verifier: &dyn Verifier) -> Result<Self, BadSignature> {
+        verifier.verify(&by, &value.signed_hash(&by, to), value.signature())?;
         Ok(Verified { value, by })
     }
 

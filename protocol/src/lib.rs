@@ -7,10 +7,12 @@
 pub mod bytes;
 pub mod codec;
 pub mod context;
+pub mod friend;
 pub mod identity;
 pub mod limits;
 pub mod machine;
 pub mod money;
 pub mod net;
+pub mod payment;
 pub mod persist;
 pub mod relay;

@@ -36,6 +36,29 @@ impl ConnId {
     }
 }
 
+/// Gives out the numbers of outgoing connections. Machines that live in one process each take a lane of their own, so
+/// that their numbers never meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnIds {
+    next: u64,
+    step: u64,
+}
+
+impl ConnIds {
+    /// The numbers `lane`, `lane + lanes`, `lane + 2 * lanes`, …; `lane` is below `lanes`.
+    pub const fn lane(lane: u64, lanes: u64) -> Self {
+        debug_assert!(lane < lanes, "a lane beyond the lanes");
+        ConnIds { next: lane, step: lanes }
+    }
+
+    /// A number that this allocator gave out never before. (2^63 of them outlive any process.)
+    pub const fn allocate(&mut self) -> ConnId {
+        let conn = ConnId::outgoing(self.next);
+        self.next = self.next.wrapping_add(self.step);
+        conn
+    }
+}
+
 crate::wire_enum! {
     /// What a connection is for. Both ends must name the same purpose.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,4 +166,17 @@ pub enum NetCommand {
         /// The connection.
         conn: ConnId,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_never_meet() {
+        let (mut even, mut odd) = (ConnIds::lane(0, 2), ConnIds::lane(1, 2));
+        let all: std::collections::BTreeSet<_> = (0..100).flat_map(|_| [even.allocate(), odd.allocate()]).collect();
+        assert_eq!(all.len(), 200);
+        assert!(all.iter().all(|conn| !conn.is_incoming()));
+    }
 }
