@@ -9,6 +9,7 @@ pub mod codec;
 pub mod context;
 pub mod friend;
 pub mod identity;
+pub mod index;
 pub mod limits;
 pub mod machine;
 pub mod money;

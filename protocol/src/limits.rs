@@ -34,8 +34,16 @@ pub const MAX_DESCRIPTION_LEN: usize = 256;
 pub const MAX_ADDRESS_LEN: usize = 262;
 /// The largest amount, 2^100: sums of many amounts stay far from overflow in 128 bits.
 pub const MAX_AMOUNT: u128 = 1 << 100;
-/// Entries of one node's report to an index server.
-pub const MAX_INDEX_ENTRIES: usize = 16_384;
+/// Entries of one node's report to an index server. A whole report with its proof fits one message of [`MAX_FRAME`].
+pub const MAX_INDEX_ENTRIES: usize = 8_192;
+/// Entries set, and entries removed, by one delta of a report. Chosen freely; a larger change travels as a whole report.
+pub const MAX_DELTA_ENTRIES: usize = 2_048;
+/// Links of the proof that an attestation is fresh: how far apart two federated index servers may be.
+pub const MAX_PROOF_LINKS: usize = 8;
+/// Neighbours of one index server. Bounds the size of a link of a proof; chosen freely.
+pub const MAX_INDEX_NEIGHBOURS: usize = 64;
+/// Answers to one route request: the cheapest route, two alternatives, a split.
+pub const MAX_ROUTE_OPTIONS: usize = 4;
 /// Edges that a route request may exclude. Chosen freely: twice the parts of a payment, several times over.
 pub const MAX_EXCLUDED_EDGES: usize = 128;
 
