@@ -4,3 +4,4 @@
 //! core is free; one thread commits to disk. They meet in bounded queues only.
 
 pub mod programs;
+pub mod store;

@@ -1,0 +1,342 @@
+//! One file that survives a crash: the node's records, in LMDB, committed on a thread of their own.
+//!
+//! A commit is on the disk when it returns: LMDB flushes the data pages, then writes the meta page through to the disk. So
+//! one commit is two flushes, whatever it holds; the machine has one revision in flight and gathers the next one meanwhile,
+//! which makes a busy node's commits large and its flushes per payment few.
+//!
+//! | error | what to do |
+//! |---|---|
+//! | [`StoreError::InUse`] | another process has the database; wait or end it |
+//! | [`StoreError::WrongNode`], [`StoreError::WrongSchema`], [`StoreError::NotADatabase`], [`StoreError::CutShort`] | the wrong file, or a damaged one; nothing was changed |
+//! | [`StoreError::Io`], [`StoreError::Lmdb`], [`StoreError::Full`] | at a commit: stop the node, say nothing more; what was durable before still is |
+//!
+//! No function here overwrites a file. The file is as long as its memory map, mostly a hole: see `du`, not `ls`.
+
+mod engine;
+mod header;
+mod meta;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use fs4::FileExt;
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::persist::Change;
+
+use engine::{Done, Prepared, Request};
+use header::BadHeader;
+use meta::Expected;
+
+/// All records of a database, by key.
+pub type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The largest database. Chosen freely: far above ten years of a busy node, far below the address space.
+const MAX_MAP: u64 = 1 << 40;
+/// Requests that wait for the storage thread. The machine has one revision in flight, so that two are already plenty.
+const MAX_WAITING: usize = 16;
+
+/// What storage has cost since the store was opened. Read at any time.
+#[derive(Debug, Default)]
+pub struct StoreCounters {
+    /// Commits done.
+    pub commits: AtomicU64,
+    /// Flushes to the disk that these commits made, [`StoreCounters::FLUSHES_PER_COMMIT`] each.
+    pub flushes: AtomicU64,
+    /// Records written or removed.
+    pub records: AtomicU64,
+    /// Bytes of keys and values given to commits. LMDB writes whole pages, 4 KiB each: see `used_bytes` for what stays.
+    pub bytes: AtomicU64,
+    /// Bytes of the pages in use, the size of the database.
+    pub used_bytes: AtomicU64,
+}
+
+impl StoreCounters {
+    /// LMDB without NOSYNC: one `fdatasync` for the data pages, one `O_DSYNC` write of the meta page.
+    pub const FLUSHES_PER_COMMIT: u64 = 2;
+}
+
+/// What can be wrong with a database; each names its file.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is something at this path already.
+    #[error("{path} exists already and is not overwritten", path = path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process, or another store of this one, has it open.
+    #[error("the database {path} is in use by another process", path = path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error("{path} is not a node database", path = path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is shorter than its own header says.
+    #[error("the database {path} is damaged: it has {has} bytes and should have {needs}", path = path.display())]
+    CutShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        has: u64,
+        /// The length that it should have.
+        needs: u64,
+    },
+    /// It belongs to a different node.
+    #[error("the database {path} belongs to the node {owner}, not to {node}", path = path.display())]
+    WrongNode {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: PublicKey,
+        /// Whose it should be.
+        node: PublicKey,
+    },
+    /// It was written by a program with another idea of its records.
+    #[error("the database {path} has schema {found}, this program reads schema {expected}", path = path.display())]
+    WrongSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// This program's schema.
+        expected: u32,
+    },
+    /// The operating system refused.
+    #[error("cannot use the database {path}: {error}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// LMDB refused.
+    #[error("the database {path} fails: {why}", path = path.display())]
+    Lmdb {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// It would grow beyond the largest size.
+    #[error("the database {path} is full: it may have {limit} bytes", path = path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// The largest size.
+        limit: u64,
+    },
+    /// A machine gave a key that the store does not take: a bug of ours.
+    #[error("a record's key for the database {path} has {size} bytes, not 1 to 200", path = path.display())]
+    BadKey {
+        /// The file.
+        path: PathBuf,
+        /// The key's size.
+        size: usize,
+    },
+    /// An earlier commit failed.
+    #[error("the database {path} failed before; restart the node", path = path.display())]
+    FailedBefore {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The storage thread is gone: a bug of ours.
+    #[error("the storage thread of {path} has ended", path = path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl StoreError {
+    fn io(path: &Path, error: io::Error) -> Self {
+        StoreError::Io { path: path.to_owned(), error }
+    }
+
+    fn full(path: &Path, limit: u64) -> Self {
+        StoreError::Full { path: path.to_owned(), limit }
+    }
+
+    fn lmdb(path: &Path, error: &heed::Error) -> Self {
+        StoreError::Lmdb { path: path.to_owned(), why: error.to_string() }
+    }
+
+    fn header(path: &Path, bad: BadHeader) -> Self {
+        let path = path.to_owned();
+        match bad {
+            BadHeader::Io(error) => StoreError::Io { path, error },
+            BadHeader::Empty | BadHeader::NotADatabase => StoreError::NotADatabase { path },
+            BadHeader::CutShort { has, needs } => StoreError::CutShort { path, has, needs },
+        }
+    }
+}
+
+/// An open database. Dropping it waits until the commits under way are done.
+///
+/// * Doors: [`Store::create`], [`Store::open`].
+/// * Reading: [`Store::load_all`], once, at start.
+/// * Writing: [`Store::commit`] waits; [`Store::commit_then`] does not.
+/// * Cost: [`Store::counters`].
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    requests: Option<SyncSender<Request>>,
+    thread: Option<JoinHandle<()>>,
+    counters: Arc<StoreCounters>,
+}
+
+impl Store {
+    /// Makes a new, empty database that belongs to `node`, readable by its owner only.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] if there is a file already, which is left as it is.
+    pub fn create(path: &Path, node: PublicKey) -> Result<Store, StoreError> {
+        Store::create_with_limit(path, node, MAX_MAP)
+    }
+
+    fn create_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<Store, StoreError> {
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+                match error.kind() {
+                    io::ErrorKind::AlreadyExists => StoreError::Exists { path: path.to_owned() },
+                    _ => StoreError::io(path, error),
+                }
+            })?;
+        let store = lock(&file, path)
+            .and_then(|()| Store::start(path, file, engine::FIRST_MAP, limit, Expected::New(node)))
+            .and_then(|store| sync_folder(path).map(|()| store));
+        if store.is_err() {
+            // It is ours: it did not exist a moment ago. A half-made database would only be in the way.
+            let _ = std::fs::remove_file(path);
+        }
+        store
+    }
+
+    /// Opens the database of `node`.
+    ///
+    /// # Errors
+    /// If it is missing, in use, damaged, somebody else's, or of another schema.
+    pub fn open(path: &Path, node: PublicKey) -> Result<Store, StoreError> {
+        Store::open_with_limit(path, node, MAX_MAP)
+    }
+
+    fn open_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<Store, StoreError> {
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| StoreError::io(path, error))?;
+        if !file.metadata().map_err(|error| StoreError::io(path, error))?.is_file() {
+            return Err(StoreError::NotADatabase { path: path.to_owned() });
+        }
+        lock(&file, path)?;
+        let header = header::check(&file).map_err(|bad| StoreError::header(path, bad))?;
+        Store::start(path, file, header.map_size, limit, Expected::Old(node))
+    }
+
+    fn start(path: &Path, file: File, map_size: u64, limit: u64, identity: Expected) -> Result<Store, StoreError> {
+        let counters = Arc::<StoreCounters>::default();
+        let prepared = Prepared { path: path.to_owned(), file, map_size, limit, counters: counters.clone() };
+        let (requests, inbox) = sync_channel(MAX_WAITING);
+        let (ready, opened) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || engine::run(prepared, identity, &ready, &inbox))
+            .map_err(|error| StoreError::io(path, error))?;
+        let mut store = Store { path: path.to_owned(), requests: Some(requests), thread: Some(thread), counters };
+        match opened.recv().unwrap_or_else(|_| Err(store.gone())) {
+            Ok(()) => Ok(store),
+            Err(error) => {
+                store.end();
+                Err(error)
+            }
+        }
+    }
+
+    /// All records, sorted by key.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn load_all(&self) -> Result<Records, StoreError> {
+        let (answer, records) = sync_channel(1);
+        self.ask(Request::Load { answer })?;
+        records.recv().unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Writes all `changes`, or none, and waits until they are on the disk.
+    ///
+    /// # Errors
+    /// If they are not; the store then takes no more commits.
+    pub fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let (answer, done) = sync_channel(1);
+        // Nobody waits for the answer only if this thread is gone.
+        self.commit_then(changes, move |result| drop(answer.send(result)))?;
+        done.recv().unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Like [`Store::commit`], without waiting: `done` hears of the end, on the storage thread.
+    ///
+    /// # Errors
+    /// If the storage thread is gone; `done` is then never called.
+    pub fn commit_then(
+        &self,
+        changes: Vec<Change>,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let done: Done = Box::new(done);
+        self.ask(Request::Commit { changes, done })
+    }
+
+    /// What storage has cost so far.
+    pub fn counters(&self) -> Arc<StoreCounters> {
+        self.counters.clone()
+    }
+
+    fn ask(&self, request: Request) -> Result<(), StoreError> {
+        let requests = self.requests.as_ref().ok_or_else(|| self.gone())?;
+        requests.send(request).map_err(|_| self.gone())
+    }
+
+    fn gone(&self) -> StoreError {
+        StoreError::Gone { path: self.path.clone() }
+    }
+
+    fn end(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(path = %self.path.display(), "the storage thread panicked");
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), StoreError> {
+    FileExt::try_lock(file).map_err(|error| match error {
+        fs4::TryLockError::WouldBlock => StoreError::InUse { path: path.to_owned() },
+        fs4::TryLockError::Error(error) => StoreError::io(path, error),
+    })
+}
+
+/// Makes the new file's name durable.
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| StoreError::io(path, error))
+}
