@@ -14,7 +14,7 @@ use crate::bytes::{CommandId, InvoiceId, PaymentId, PublicKey, RequestId};
 use crate::codec::{List, Text};
 use crate::friend::{Evidence, ResetTerms};
 use crate::index::{Edge, MultiRoute};
-use crate::limits::{MAX_CURRENCIES, MAX_EXCLUDED_EDGES, MAX_NAME_LEN, MAX_RELAYS, MAX_SPLIT};
+use crate::limits::{MAX_CURRENCIES, MAX_EXCLUDED_EDGES, MAX_NAME_LEN, MAX_RELAYS, MAX_ROUTE_OPTIONS};
 use crate::machine::WallTime;
 use crate::money::{Currency, Rate};
 use crate::net::Address;
@@ -29,8 +29,6 @@ pub type Name = Text<MAX_NAME_LEN>;
 pub const MAX_REPORT_CHANGES: usize = 128;
 /// Invoices or payments in one answer; ask again from the last one for more.
 pub const MAX_LISTED: usize = 256;
-/// Options in one answer to a route request.
-pub const MAX_ROUTE_OPTIONS: usize = 4;
 
 wire_struct! {
     /// What a registered app may do beside seeing the report.
@@ -664,7 +662,7 @@ wire_enum! {
             /// The payment.
             payment_id: PaymentId,
             /// The routes.
-            routes: List<MultiRoute, MAX_SPLIT>,
+            routes: MultiRoute,
         },
     }
 

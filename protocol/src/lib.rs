@@ -4,7 +4,9 @@
 //! the operating system's randomness. `SPEC.md` beside this crate says the same in words, `vectors/` in bytes.
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod bytes;
+pub mod channel;
 pub mod codec;
 pub mod context;
 pub mod friend;
