@@ -1,0 +1,43 @@
+//! What the parts of a relay client do to the world: open, ask, close, tell.
+
+use std::collections::VecDeque;
+
+use offset_protocol::codec::{decode, encode};
+use offset_protocol::machine::Rng;
+use offset_protocol::net::{ConnId, ConnIds, NetCommand, Purpose};
+use offset_protocol::relay::{FromRelay, MAX_RELAY_MESSAGE, RelayAddress, ToRelay};
+
+use super::Output;
+
+#[derive(Debug)]
+pub(super) struct Effects {
+    pub(super) ids: ConnIds,
+    pub(super) rng: Rng,
+    pub(super) outputs: VecDeque<Output>,
+}
+
+impl Effects {
+    pub(super) fn connect(&mut self, relay: &RelayAddress) -> ConnId {
+        let conn = self.ids.allocate();
+        let (address, peer) = (relay.address.clone(), relay.public_key);
+        self.push(Output::Net(NetCommand::Connect { conn, purpose: Purpose::NodeRelay, address, peer }));
+        conn
+    }
+
+    pub(super) fn send(&mut self, conn: ConnId, message: &ToRelay) {
+        self.push(Output::Net(NetCommand::Send { conn, bytes: encode(message) }));
+    }
+
+    pub(super) fn close(&mut self, conn: ConnId) {
+        self.push(Output::Net(NetCommand::Close { conn }));
+    }
+
+    pub(super) fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+}
+
+/// A relay's message, or `None` for what is none.
+pub(super) fn parse(bytes: &[u8]) -> Option<FromRelay> {
+    decode(bytes, MAX_RELAY_MESSAGE).ok()
+}

@@ -1,0 +1,1 @@
+//! Scenarios of the client: one input, exactly these outputs, nothing left.

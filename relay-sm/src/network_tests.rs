@@ -1,0 +1,1 @@
+//! Servers and clients together in a tiny network with faults.

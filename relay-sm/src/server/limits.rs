@@ -1,0 +1,132 @@
+//! How much of a relay a node, an address and everybody together may hold, and the counting of it.
+//!
+//! Counted are *places*. A connection has one place at a time: it is being set up, or listens, or is half a tunnel, or is
+//! one end of a tunnel. A newer claim of the same identity never fails because of its own dead ones: see
+//! [`Places::oldest_of`], which says whose place to free.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::net::{Address, ConnId};
+use offset_protocol::relay::LimitScope;
+
+/// Places of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// For one identity.
+    pub per_identity: u32,
+    /// For all identities at one address. Many nodes may share one behind a carrier's NAT.
+    pub per_address: u32,
+    /// For everybody.
+    pub total: u32,
+}
+
+/// All limits of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections that have not yet said what they are for; each lives 5 s at most.
+    pub setups: Quota,
+    /// Nodes that wait for calls. An identity has one listener whatever this says: a newer one replaces it.
+    pub listeners: Quota,
+    /// Calls that wait to be accepted, counted at the caller; each lives 15 s at most.
+    pub halves: Quota,
+    /// Ends of tunnels: a tunnel takes one place of each of the two nodes.
+    pub tunnel_ends: Quota,
+    /// Calls that may wait for one called node.
+    pub waiting_calls: u32,
+}
+
+impl Default for Limits {
+    /// For a small public relay. Chosen freely: a node with a few hundred friends must fit into each share per identity, a
+    /// thousand nodes behind one NAT into each share per address, and all of it together into some 200 MiB.
+    fn default() -> Self {
+        Limits {
+            setups: Quota { per_identity: 512, per_address: 2_048, total: 8_192 },
+            listeners: Quota { per_identity: 1, per_address: 4_096, total: 131_072 },
+            halves: Quota { per_identity: 512, per_address: 2_048, total: 16_384 },
+            tunnel_ends: Quota { per_identity: 2_048, per_address: 8_192, total: 131_072 },
+            waiting_calls: 512,
+        }
+    }
+}
+
+/// Places of one kind that are taken.
+#[derive(Debug)]
+pub(crate) struct Places {
+    quota: Quota,
+    taken: BTreeSet<(PublicKey, ConnId)>,
+    by_identity: BTreeMap<PublicKey, u32>,
+    by_address: BTreeMap<Address, u32>,
+}
+
+impl Places {
+    pub(crate) const fn new(quota: Quota) -> Self {
+        Places { quota, taken: BTreeSet::new(), by_identity: BTreeMap::new(), by_address: BTreeMap::new() }
+    }
+
+    /// Takes a place, or says whose share is used up.
+    pub(crate) fn take(&mut self, conn: ConnId, identity: PublicKey, address: &Address) -> Result<(), LimitScope> {
+        if self.is_full_for(&identity) {
+            return Err(LimitScope::Identity);
+        }
+        if count(&self.by_address, address) >= self.quota.per_address {
+            return Err(LimitScope::Address);
+        }
+        if self.len() >= self.quota.total as usize {
+            return Err(LimitScope::Total);
+        }
+        if self.taken.insert((identity, conn)) {
+            *self.by_identity.entry(identity).or_default() += 1;
+            *self.by_address.entry(address.clone()).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Gives a place back.
+    pub(crate) fn release(&mut self, conn: ConnId, identity: PublicKey, address: &Address) {
+        if self.taken.remove(&(identity, conn)) {
+            decrement(&mut self.by_identity, &identity);
+            decrement(&mut self.by_address, address);
+        }
+    }
+
+    /// Whether `identity` has used up its own share.
+    pub(crate) fn is_full_for(&self, identity: &PublicKey) -> bool {
+        count(&self.by_identity, identity) >= self.quota.per_identity
+    }
+
+    /// The place that `identity` has held longest, by its connection: numbers of incoming connections ascend.
+    pub(crate) fn oldest_of(&self, identity: PublicKey) -> Option<ConnId> {
+        let first = (identity, ConnId::outgoing(0));
+        self.taken.range(first..).next().filter(|(of, _)| *of == identity).map(|&(_, conn)| conn)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Panics if a limit does not hold or something is left of what was released.
+    #[cfg(test)]
+    pub(crate) fn assert_consistent(&self) {
+        let sum = |counts: &mut dyn Iterator<Item = u32>| counts.map(|count| count as usize).sum::<usize>();
+        assert_eq!(sum(&mut self.by_identity.values().copied()), self.taken.len());
+        assert_eq!(sum(&mut self.by_address.values().copied()), self.taken.len());
+        assert!(self.by_identity.values().all(|&count| count > 0 && count <= self.quota.per_identity));
+        assert!(self.by_address.values().all(|&count| count > 0 && count <= self.quota.per_address));
+        assert!(self.taken.len() <= self.quota.total as usize);
+    }
+}
+
+fn count<K: Ord>(counts: &BTreeMap<K, u32>, key: &K) -> u32 {
+    counts.get(key).copied().unwrap_or(0)
+}
+
+/// Counts one less; what is zero leaves the map.
+pub(crate) fn decrement<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
