@@ -1,0 +1,138 @@
+//! What a route charges and what it needs, edge by edge.
+//!
+//! A payment of `x` along `v0 … vk` pays each mediator `v1 … v(k-1)` the fee of the rate that it set for the friend *from*
+//! whom the payment comes. Hop `i → i+1` carries `x` and the fees that are still to be paid from there on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use offset_protocol::limits::MAX_AMOUNT;
+
+use crate::graph::CurrencyGraph;
+
+/// What other parts of the same payment use, and what must not be used.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Residual {
+    used: BTreeMap<(u32, u32), u128>,
+    banned: BTreeSet<(u32, u32)>,
+}
+
+/// A way from the first number to the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub(crate) nodes: Vec<u32>,
+}
+
+/// One request of a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) path: Path,
+    pub(crate) amount: u128,
+    pub(crate) fees: u128,
+}
+
+impl Residual {
+    pub(crate) fn new(banned: BTreeSet<(u32, u32)>) -> Self {
+        Residual { used: BTreeMap::new(), banned }
+    }
+
+    pub(crate) fn ban(&mut self, edge: (u32, u32)) {
+        self.banned.insert(edge);
+    }
+
+    /// What is left of the edge's capacity.
+    pub(crate) fn left(&self, edge: (u32, u32), capacity: u128) -> u128 {
+        if !self.banned.is_empty() && self.banned.contains(&edge) {
+            return 0;
+        }
+        if self.used.is_empty() {
+            return capacity;
+        }
+        capacity.saturating_sub(self.used.get(&edge).copied().unwrap_or(0))
+    }
+
+    /// Takes what `part` needs.
+    pub(crate) fn take(&mut self, graph: &CurrencyGraph, part: &Part) {
+        for (edge, need) in part.path.edges().zip(part.path.needs(graph, part.amount).into_iter().flatten()) {
+            *self.used.entry(edge).or_default() += need;
+        }
+    }
+}
+
+impl Path {
+    pub(crate) fn edges(&self) -> impl DoubleEndedIterator<Item = (u32, u32)> + ExactSizeIterator + '_ {
+        self.nodes.windows(2).map(|pair| (pair[0], pair[1]))
+    }
+
+    pub(crate) fn hops(&self) -> usize {
+        self.nodes.len().saturating_sub(1)
+    }
+
+    /// What each edge carries for `amount` to arrive, the first edge first; `None` if an edge is missing or a sum is no amount.
+    pub(crate) fn needs(&self, graph: &CurrencyGraph, amount: u128) -> Option<Vec<u128>> {
+        let mut need = amount;
+        let mut needs = Vec::with_capacity(self.hops());
+        for (i, (from, to)) in self.edges().rev().enumerate() {
+            let line = graph.edge(from, to)?;
+            if i > 0 {
+                need = need.checked_add(line.rate.fee(amount).ok()?).filter(|need| *need <= MAX_AMOUNT)?;
+            }
+            needs.push(need);
+        }
+        needs.reverse();
+        Some(needs)
+    }
+
+    /// What the mediators charge for `amount`.
+    pub(crate) fn fees(&self, graph: &CurrencyGraph, amount: u128) -> Option<u128> {
+        Some(self.needs(graph, amount)?.first()? - amount)
+    }
+
+    /// Whether every edge has room for `amount` and its fees.
+    pub(crate) fn carries(&self, graph: &CurrencyGraph, residual: &Residual, amount: u128) -> bool {
+        let Some(needs) = self.needs(graph, amount) else { return false };
+        let room = |((from, to), need): ((u32, u32), u128)| {
+            graph.edge(from, to).is_some_and(|line| need <= residual.left((from, to), line.capacity))
+        };
+        self.edges().zip(needs).all(room)
+    }
+
+    /// The most that the path carries, at most `limit`. What it needs grows with the amount, so halving finds it.
+    pub(crate) fn most(&self, graph: &CurrencyGraph, residual: &Residual, limit: u128) -> u128 {
+        largest(limit, |amount| self.carries(graph, residual, amount))
+    }
+
+    /// The edge with the least room in proportion to its capacity; the first of several.
+    pub(crate) fn most_loaded(&self, graph: &CurrencyGraph, amount: u128) -> Option<(u32, u32)> {
+        let needs = self.needs(graph, amount)?;
+        let load = |(from, to), need: u128| {
+            // need <= capacity <= 2^100: the shift stays inside 128 bits.
+            let capacity = graph.edge(from, to).map_or(1, |line| line.capacity.max(1));
+            (need << 20) / capacity
+        };
+        let mut worst: Option<(u128, (u32, u32))> = None;
+        for (edge, need) in self.edges().zip(needs) {
+            let load = load(edge, need);
+            if worst.is_none_or(|(most, _)| load > most) {
+                worst = Some((load, edge));
+            }
+        }
+        worst.map(|(_, edge)| edge)
+    }
+}
+
+/// The largest number in `0..=limit` that is 0 or `good`, if all numbers below a good one are good.
+pub(crate) fn largest(limit: u128, good: impl Fn(u128) -> bool) -> u128 {
+    if good(limit) {
+        return limit;
+    }
+    let (mut low, mut high) = (0, limit);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if good(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}

@@ -1,0 +1,385 @@
+//! Offers against brute force: the cheapest single route is the cheapest there is, everything offered is charged exactly
+//! as offered and fits, and without fees a split is found whenever the maximum flow allows it.
+
+// Helpers of a test are tests, too.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use offset_index_sm::answer::answer;
+use offset_index_sm::graph::Graph;
+use offset_index_sm::search::Workspace;
+use offset_index_sm::walk::walk;
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::codec::List;
+use offset_protocol::index::{Edge, Entry, MultiRoute, RequestRoutes, RoutePart, Routes};
+use offset_protocol::limits::MAX_ROUTE_LEN;
+use offset_protocol::money::Rate;
+use proptest::prelude::*;
+
+const WORK: u64 = 1_000_000;
+
+fn key(n: usize) -> PublicKey {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    PublicKey(bytes)
+}
+
+/// Edges `from → to` with what `to` publishes about `from`.
+type Edges = BTreeMap<(usize, usize), (u128, Rate)>;
+
+fn graph(edges: &Edges) -> Graph {
+    let mut graph = Graph::new();
+    for ((from, to), (recv_capacity, rate)) in edges {
+        let currency = "USD".parse().unwrap();
+        let entry = Entry { friend: key(*from), currency, recv_capacity: *recv_capacity, rate: *rate };
+        graph.update(&key(*to), &[entry], &[]);
+    }
+    graph
+}
+
+fn request(source: usize, destination: usize, amount: u128) -> RequestRoutes {
+    RequestRoutes {
+        id: 1,
+        currency: "USD".parse().unwrap(),
+        amount,
+        source: key(source),
+        destination: key(destination),
+        exclude: List::new(),
+        max_fee: None,
+    }
+}
+
+fn ask(edges: &Edges, request: &RequestRoutes) -> Routes {
+    answer(&graph(edges), request, &mut Workspace::new(), WORK)
+}
+
+fn fees(offer: &MultiRoute) -> u128 {
+    offer.parts.iter().map(|part| part.fees).sum()
+}
+
+fn single(routes: &Routes) -> Option<(u128, usize)> {
+    let singles = routes.options.iter().filter(|offer| offer.parts.len() == 1);
+    singles.map(|offer| (fees(offer), offer.parts[0].route.len() - 1)).min()
+}
+
+/// Every simple route, tried out as an offer.
+fn brute_force(edges: &Edges, request: &RequestRoutes, nodes: usize) -> Option<(u128, usize)> {
+    let graph = graph(edges);
+    let mut best = None;
+    let number = |wanted: PublicKey| (0..nodes).find(|n| key(*n) == wanted).unwrap();
+    let (source, destination) = (number(request.source), number(request.destination));
+    let mut stack = vec![vec![source]];
+    while let Some(route) = stack.pop() {
+        let last = *route.last().unwrap();
+        if last == destination && route.len() > 1 {
+            let steps = || route.windows(2).zip(1..).filter(|(_, hop)| *hop < route.len() - 1);
+            let rate = |pair: &[usize]| edges.get(&(pair[0], pair[1])).map_or(Rate::ZERO, |edge| edge.1);
+            let fees: u128 = steps().map(|(pair, _)| rate(pair).fee(request.amount).unwrap()).sum();
+            let keys = List::truncated(route.iter().map(|n| key(*n)));
+            let part = RoutePart { route: keys, amount: request.amount, fees };
+            let offer = MultiRoute { parts: List::try_from(vec![part]).unwrap() };
+            if walk(&graph, request, &offer).is_ok() {
+                let cost = (fees, route.len() - 1);
+                best = Some(best.map_or(cost, |best: (u128, usize)| best.min(cost)));
+            }
+            continue;
+        }
+        for next in 0..nodes {
+            if !route.contains(&next) || (next == destination && source == destination) {
+                stack.push(route.iter().copied().chain([next]).collect());
+            }
+        }
+    }
+    best
+}
+
+/// Edmonds and Karp, on edges that both ends list.
+fn maximum_flow(edges: &Edges, source: usize, destination: usize, nodes: usize) -> u128 {
+    let mut room = vec![vec![0_u128; nodes]; nodes];
+    for ((from, to), (capacity, _)) in edges {
+        if edges.contains_key(&(*to, *from)) {
+            room[*from][*to] = *capacity;
+        }
+    }
+    let mut value = 0;
+    loop {
+        let mut before = vec![None; nodes];
+        let mut queue = std::collections::VecDeque::from([source]);
+        while let Some(at) = queue.pop_front() {
+            for next in 0..nodes {
+                if next != source && before[next].is_none() && room[at][next] > 0 {
+                    before[next] = Some(at);
+                    queue.push_back(next);
+                }
+            }
+        }
+        if before[destination].is_none() {
+            return value;
+        }
+        let mut path = vec![];
+        let mut at = destination;
+        while let Some(from) = before[at] {
+            path.push((from, at));
+            at = from;
+        }
+        let width = path.iter().map(|(from, to)| room[*from][*to]).min().unwrap();
+        for (from, to) in path {
+            room[from][to] -= width;
+            room[to][from] += width;
+        }
+        value += width;
+    }
+}
+
+fn rate() -> impl Strategy<Value = Rate> + Clone {
+    let mul = prop_oneof![Just(0), Just(1 << 30), Just(1 << 31), Just(u32::MAX), any::<u32>()];
+    (mul, prop_oneof![Just(0), 0..4_u32]).prop_map(|(mul, add)| Rate { mul, add })
+}
+
+fn edges(nodes: usize, rates: impl Strategy<Value = Rate> + 'static) -> impl Strategy<Value = Edges> {
+    let capacity = prop_oneof![1 => Just(0_u128), 4 => 1..60_u128, 2 => 60..300_u128];
+    let line = prop::option::weighted(0.6, (capacity, rates));
+    prop::collection::vec(line, nodes * nodes).prop_map(move |lines| {
+        let lines = lines.into_iter().enumerate();
+        let place = |(at, line)| Some(((at / nodes, at % nodes), line?));
+        lines.filter_map(place).filter(|((from, to), _)| from != to).collect()
+    })
+}
+
+fn case(rates: impl Strategy<Value = Rate> + Clone + 'static) -> impl Strategy<Value = (usize, Edges, RequestRoutes)> {
+    (2..8_usize).prop_flat_map(move |nodes| {
+        let excluded = prop::collection::vec((0..nodes, 0..nodes), 0..4);
+        let max_fee = prop::option::weighted(0.3, 0..100_u128);
+        let ends = (0..nodes, 0..nodes, 1..120_u128);
+        (Just(nodes), edges(nodes, rates.clone()), ends, excluded, max_fee).prop_map(
+            |(nodes, edges, (source, destination, amount), excluded, max_fee)| {
+                let exclude = excluded.into_iter().map(|(from, to)| Edge { from: key(from), to: key(to) });
+                let request = RequestRoutes {
+                    exclude: List::truncated(exclude),
+                    max_fee,
+                    ..request(source, destination, amount)
+                };
+                (nodes, edges, request)
+            },
+        )
+    })
+}
+
+fn check_offers(edges: &Edges, request: &RequestRoutes, routes: &Routes) -> Result<(), TestCaseError> {
+    let graph = graph(edges);
+    prop_assert!(!routes.capped);
+    for offer in &routes.options {
+        prop_assert_eq!(walk(&graph, request, offer), Ok(()), "{:?}", offer);
+    }
+    let costs: Vec<_> = routes.options.iter().map(fees).collect();
+    prop_assert!(costs.is_sorted());
+    let mut different = routes.options.to_vec();
+    different.dedup();
+    prop_assert_eq!(different.len(), routes.options.len());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn the_cheapest_single_route_is_the_cheapest_there_is((nodes, edges, request) in case(rate())) {
+        let routes = ask(&edges, &request);
+        check_offers(&edges, &request, &routes)?;
+        prop_assert_eq!(single(&routes), brute_force(&edges, &request, nodes));
+    }
+
+    #[test]
+    fn without_fees_a_split_is_found_whenever_the_flow_allows_it((nodes, edges, request) in case(Just(Rate::ZERO))) {
+        prop_assume!(request.source != request.destination);
+        let open: Edges = edges
+            .iter()
+            .map(|((from, to), (capacity, rate))| {
+                let excluded = request.exclude.contains(&Edge { from: key(*from), to: key(*to) });
+                ((*from, *to), (if excluded { 0 } else { *capacity }, *rate))
+            })
+            .collect();
+        let routes = ask(&edges, &request);
+        check_offers(&edges, &request, &routes)?;
+        let number = |wanted: PublicKey| (0..nodes).find(|n| key(*n) == wanted).unwrap();
+        let flow = maximum_flow(&open, number(request.source), number(request.destination), nodes);
+        prop_assert_eq!(!routes.options.is_empty(), flow >= request.amount);
+    }
+
+    #[test]
+    fn the_same_graph_and_request_give_the_same_answer((_, edges, request) in case(rate())) {
+        let graph = graph(&edges);
+        let mut used = Workspace::new();
+        let first = answer(&graph, &request, &mut used, WORK);
+        prop_assert_eq!(&answer(&graph, &request, &mut used, WORK), &first);
+        prop_assert_eq!(&answer(&graph, &request, &mut Workspace::new(), WORK), &first);
+    }
+
+    #[test]
+    fn at_the_cap_the_answer_is_still_exact_and_says_so((_, edges, request) in case(rate()), work in 0..200_u64) {
+        let graph = graph(&edges);
+        let routes = answer(&graph, &request, &mut Workspace::new(), work);
+        for offer in &routes.options {
+            prop_assert_eq!(walk(&graph, &request, offer), Ok(()));
+        }
+        if !routes.capped {
+            prop_assert_eq!(routes, answer(&graph, &request, &mut Workspace::new(), WORK));
+        }
+    }
+}
+
+fn friends(edges: &mut Edges, a: usize, b: usize, capacity: u128, rate: Rate) {
+    edges.insert((a, b), (capacity, rate));
+    edges.insert((b, a), (capacity, rate));
+}
+
+const fn flat(add: u32) -> Rate {
+    Rate { mul: 0, add }
+}
+
+#[test]
+fn a_mediator_charges_by_its_rate_for_the_friend_from_whom_the_payment_comes() {
+    let mut edges = Edges::new();
+    // 1's rate for 0 is 5, for 2 it is 70; 2's rate for 1 is 9, for 3 it is 80.
+    edges.insert((0, 1), (1_000, flat(5)));
+    edges.insert((2, 1), (1_000, flat(70)));
+    edges.insert((1, 0), (1_000, flat(600)));
+    edges.insert((1, 2), (1_000, flat(9)));
+    edges.insert((3, 2), (1_000, flat(80)));
+    edges.insert((2, 3), (1_000, flat(900)));
+    assert_eq!(single(&ask(&edges, &request(0, 3, 100))), Some((14, 3)));
+    assert_eq!(single(&ask(&edges, &request(3, 0, 100))), Some((150, 3)));
+}
+
+#[test]
+fn a_capacity_needs_room_for_the_fees_that_are_still_to_be_paid() {
+    let mut edges = Edges::new();
+    friends(&mut edges, 0, 1, 114, flat(5));
+    friends(&mut edges, 1, 2, 109, flat(9));
+    friends(&mut edges, 2, 3, 100, flat(0));
+    assert_eq!(single(&ask(&edges, &request(0, 3, 100))), Some((14, 3)));
+    for (from, to) in [(0, 1), (1, 2), (2, 3)] {
+        let mut tight = edges.clone();
+        tight.get_mut(&(from, to)).unwrap().0 -= 1;
+        assert_eq!(ask(&tight, &request(0, 3, 100)).options.len(), 0);
+    }
+}
+
+#[test]
+fn a_direct_friend_is_paid_without_fee() {
+    let mut edges = Edges::new();
+    friends(&mut edges, 0, 1, 100, flat(50));
+    assert_eq!(single(&ask(&edges, &request(0, 1, 100))), Some((0, 1)));
+}
+
+#[test]
+fn a_cycle_never_comes_back_through_the_friend_it_left_by() {
+    let mut edges = Edges::new();
+    friends(&mut edges, 0, 1, 100, flat(0));
+    assert_eq!(ask(&edges, &request(0, 0, 10)).options.len(), 0);
+    friends(&mut edges, 1, 2, 100, flat(3));
+    friends(&mut edges, 2, 0, 100, flat(4));
+    assert_eq!(single(&ask(&edges, &request(0, 0, 10))), Some((3, 3)));
+}
+
+/// A line of free edges from 0 to `length`, with friendships that leap over some of it for 10.
+fn long_line(length: usize, leaps: &[(usize, usize)]) -> Edges {
+    let mut edges = Edges::new();
+    for n in 0..length {
+        friends(&mut edges, n, n + 1, 1_000, flat(0));
+    }
+    for (from, to) in leaps {
+        friends(&mut edges, *from, *to, 1_000, flat(10));
+    }
+    edges
+}
+
+#[test]
+fn a_route_is_as_long_as_the_limit_and_no_longer() {
+    let longest = MAX_ROUTE_LEN - 1;
+    assert_eq!(single(&ask(&long_line(longest, &[]), &request(0, longest, 5))), Some((0, longest)));
+    assert_eq!(ask(&long_line(longest + 1, &[]), &request(0, longest + 1, 5)).options.len(), 0);
+}
+
+#[test]
+fn where_the_cheap_tail_is_too_long_the_dearer_shorter_one_is_found() {
+    // 35 edges for nothing, 4 too many; a leap of 3 edges saves 2, and two leaps make 31.
+    let edges = long_line(35, &[(3, 6), (20, 23), (30, 33)]);
+    assert_eq!(single(&ask(&edges, &request(0, 35, 5))), Some((20, 31)));
+    let edges = long_line(35, &[(3, 6), (20, 25), (30, 33)]);
+    assert_eq!(single(&ask(&edges, &request(0, 35, 5))), Some((10, 31)));
+}
+
+#[test]
+fn alternatives_avoid_the_most_loaded_edge() {
+    let mut edges = Edges::new();
+    for (middle, fee) in [(1, 1), (2, 2), (3, 3), (4, 4)] {
+        friends(&mut edges, 0, middle, 100, flat(fee));
+        friends(&mut edges, middle, 9, 100, flat(0));
+    }
+    let routes = ask(&edges, &request(0, 9, 50));
+    let costs: Vec<_> = routes.options.iter().map(|offer| (offer.parts.len(), fees(offer))).collect();
+    assert_eq!(costs, [(1, 1), (1, 2), (1, 3)]);
+}
+
+#[test]
+fn a_payment_is_split_where_no_single_route_has_the_capacity_exact_to_the_unit() {
+    let mut edges = Edges::new();
+    let rate = Rate { mul: 1 << 28, add: 1 };
+    for middle in 1..=16 {
+        friends(&mut edges, 0, middle, 107, rate);
+        friends(&mut edges, middle, 99, 107, rate);
+    }
+    // Of 107 a part of 100 arrives: floor(100/16) + 1 = 7 are its fees. 16 such parts make 1600.
+    let routes = ask(&edges, &request(0, 99, 1_600));
+    assert_eq!(routes.options.len(), 1);
+    let offer = &routes.options[0];
+    assert_eq!((offer.parts.len(), fees(offer)), (16, 112));
+    assert_eq!(walk(&graph(&edges), &request(0, 99, 1_600), offer), Ok(()));
+    assert_eq!(ask(&edges, &request(0, 99, 1_601)).options.len(), 0);
+}
+
+#[test]
+fn a_part_that_stood_in_the_way_of_others_is_led_elsewhere() {
+    // The shortest way 0-1-2-9 blocks both 0-1-3-4-9 and 0-5-6-2-9, which together carry the amount.
+    let mut edges = Edges::new();
+    for (a, b) in [(0, 1), (1, 2), (2, 9), (1, 3), (3, 4), (4, 9), (0, 5), (5, 6), (6, 2)] {
+        friends(&mut edges, a, b, 100, flat(0));
+    }
+    let routes = ask(&edges, &request(0, 9, 200));
+    assert_eq!(routes.options[0].parts.len(), 2);
+    assert_eq!(walk(&graph(&edges), &request(0, 9, 200), &routes.options[0]), Ok(()));
+    assert_eq!(ask(&edges, &request(0, 9, 201)).options.len(), 0);
+}
+
+#[test]
+fn splitting_is_offered_first_where_it_is_cheaper() {
+    let mut edges = Edges::new();
+    for (middle, capacity, mul) in [(1, 60, 1 << 30), (2, 60, 1 << 30), (3, 500, 1 << 31)] {
+        friends(&mut edges, 0, middle, capacity, Rate { mul, add: 0 });
+        friends(&mut edges, middle, 9, capacity, Rate { mul, add: 0 });
+    }
+    let routes = ask(&edges, &request(0, 9, 80));
+    assert!(routes.options[0].parts.len() > 1);
+    assert!(fees(&routes.options[0]) < 40);
+    assert_eq!(single(&routes), Some((40, 2)));
+}
+
+#[test]
+fn amounts_that_are_none_and_ends_that_are_unknown_have_no_route() {
+    let mut edges = Edges::new();
+    friends(&mut edges, 0, 1, 100, flat(0));
+    for (source, destination, amount) in [(0, 1, 0), (0, 1, u128::MAX), (0, 7, 1), (7, 0, 1), (7, 8, 1), (0, 1, 101)] {
+        assert_eq!(ask(&edges, &request(source, destination, amount)).options.len(), 0);
+    }
+    let other = RequestRoutes { currency: "EUR".parse().unwrap(), ..request(0, 1, 1) };
+    assert_eq!(ask(&edges, &other).options.len(), 0);
+}
+
+#[test]
+fn a_closed_edge_carries_nothing() {
+    let mut edges = Edges::new();
+    friends(&mut edges, 0, 1, 0, flat(0));
+    assert_eq!(ask(&edges, &request(0, 1, 1)).options.len(), 0);
+}
