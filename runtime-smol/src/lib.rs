@@ -3,5 +3,17 @@
 //! One thread runs the program's machine; every connection is a task of its own that encrypts and decrypts on whichever
 //! core is free; one thread commits to disk. They meet in bounded queues only.
 
+pub mod clock;
+pub mod connection;
+pub mod driver;
+pub mod entropy;
+pub mod executor;
+pub mod folder;
+pub mod gate;
+pub mod hub;
+pub mod inbox;
+pub mod logging;
 pub mod programs;
+pub mod signals;
 pub mod store;
+pub mod tcp;

@@ -1,0 +1,596 @@
+//! One connection: a task that owns its socket and its secure channel, so that encryption runs on all cores.
+//!
+//! | from | what | through |
+//! |---|---|---|
+//! | state thread | admit, send, resume, join, close | [`Mail`], bounded; overflow ends the connection |
+//! | peer | messages | the [`Outlet`], bounded: while it is full nothing is read |
+//! | peer, joined | messages | a pipe to the other task, bounded in the same way |
+//!
+//! 1. Nothing is read while a message waits for room, so that a fast peer is slowed by TCP and not buffered for.
+//! 2. The task goes on writing whatever it waits for, and never waits for its own writes before it reads: two peers that
+//!    flood each other cannot block each other.
+//! 3. A socket that takes nothing for [`STALL_LIMIT`] ends its connection.
+//! 4. The outlet hears `Closed` exactly once, last, if it ever heard of the connection.
+//!
+//! What waits in memory is bounded by the mailbox, the wire and one message, whatever the peer does.
+
+mod join;
+mod mail;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{self, Read};
+use std::net::{Shutdown, TcpStream};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use offset_protocol::channel::{ChannelEvent, CloseReason, SecureChannel};
+use offset_protocol::machine::{Duration, Instant};
+use offset_protocol::net::{Address, ConnId, NetEvent, Purpose};
+use smol::{Async, Timer};
+
+use join::JoinHalf;
+pub use join::{JOIN_IDLE, PIPE_BYTES};
+pub use mail::Mail;
+use mail::{End, Room};
+use wire::{WIRE_BYTES, WIRE_SLACK, Wire};
+
+use crate::clock::Clock;
+use crate::gate::Ticket;
+
+/// A peer that takes no byte for this long, while some wait, is gone. Chosen freely: as long as its silence may be.
+pub const STALL_LIMIT: Duration = offset_protocol::limits::KEEPALIVE_SILENCE;
+/// How long the last bytes may take. Within the five seconds in which a program closes.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+/// How long we listen for the peer's end after ours, so that the system does not discard what we sent last.
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// Rounds of work before other tasks get their turn.
+const ROUNDS: usize = 32;
+
+thread_local! {
+    /// One buffer per thread, so that an idle connection holds none.
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+/// Where a connection's events go.
+pub trait Outlet: Send + Sync {
+    /// A message in `slot`, if there is room; else it stays there and the task is woken later.
+    fn poll_message(&self, cx: &mut Context<'_>, conn: ConnId, slot: &mut Option<Vec<u8>>) -> Poll<()>;
+
+    /// `Opened` or `Closed`. Never waits.
+    fn event(&self, event: NetEvent);
+
+    /// A peer has proven its identity; `mail` reaches its task.
+    fn incoming(&self, mail: Arc<Mail>, event: NetEvent);
+
+    /// A join of `a` and `b` ended.
+    fn join_ended(&self, a: ConnId, b: ConnId);
+}
+
+/// What connections have cost since the start. Read at any time.
+#[derive(Debug, Default)]
+pub struct NetCounters {
+    /// Bytes read from sockets.
+    pub bytes_in: AtomicU64,
+    /// Bytes written to sockets.
+    pub bytes_out: AtomicU64,
+    /// Calls that read at least a byte.
+    pub reads: AtomicU64,
+    /// Calls that wrote at least a byte.
+    pub writes: AtomicU64,
+    /// Messages from peers.
+    pub messages_in: AtomicU64,
+    /// Messages to peers.
+    pub messages_out: AtomicU64,
+}
+
+/// How much of a peer is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Whatever it says, as fast as there is room.
+    Freely,
+    /// One message; the next after [`Mail::resume`].
+    OneByOne,
+}
+
+/// Who opened a connection.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// We did: the outlet knows of it already.
+    Ours,
+    /// The peer did: the outlet hears of it when the peer has proven who it is.
+    Theirs {
+        purpose: Purpose,
+        from: Address,
+        /// Its place among the handshakes, until it is admitted.
+        ticket: Ticket,
+    },
+}
+
+/// What a connection's task is made of.
+pub(crate) struct Parts {
+    pub(crate) conn: ConnId,
+    pub(crate) stream: Async<TcpStream>,
+    pub(crate) channel: SecureChannel,
+    pub(crate) opening: Opening,
+    pub(crate) reading: Reading,
+    pub(crate) mail: Arc<Mail>,
+    pub(crate) outlet: Arc<dyn Outlet>,
+    pub(crate) counters: Arc<NetCounters>,
+    pub(crate) clock: Clock,
+}
+
+/// Joins two connections: each one's messages go to the other from now on.
+pub fn join(a: (ConnId, &Mail), b: (ConnId, &Mail), now: Instant, outlet: Arc<dyn Outlet>) {
+    let (half_a, half_b) = join::halves(a.0, b.0, now, outlet);
+    a.1.join(half_a);
+    b.1.join(half_b);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// The channel is closed; its last bytes are on their way.
+    Flushing {
+        until: Instant,
+    },
+    /// All is sent; the peer's end is awaited.
+    Lingering {
+        until: Instant,
+    },
+    Done,
+}
+
+/// The task of one connection; a future that ends with it.
+pub(crate) struct Connection {
+    parts: Parts,
+    phase: Phase,
+    open: bool,
+    /// Whether the outlet knows of this connection.
+    known: bool,
+    /// We asked the channel to close: what the peer still says is of no interest.
+    closing: bool,
+    /// Whether the machine lets us read on ([`Reading::OneByOne`]).
+    paused: bool,
+    /// Whether the channel knows that we do not read.
+    channel_paused: bool,
+    ended_by_peer: bool,
+    maybe_readable: bool,
+    wire: Wire,
+    /// A message that waits for room.
+    pending: Option<Vec<u8>>,
+    join: Option<JoinHalf>,
+    stalled_since: Option<Instant>,
+    timer: Timer,
+    timer_at: Option<Instant>,
+}
+
+impl Connection {
+    /// The task. An outgoing channel says its first bytes.
+    pub(crate) fn new(mut parts: Parts) -> Self {
+        let mut wire = Wire::default();
+        parts.channel.start(parts.clock.now(), wire.buffer());
+        let known = matches!(parts.opening, Opening::Ours);
+        Connection {
+            parts,
+            phase: Phase::Running,
+            open: false,
+            known,
+            closing: false,
+            paused: false,
+            channel_paused: false,
+            ended_by_peer: false,
+            maybe_readable: true,
+            wire,
+            pending: None,
+            join: None,
+            stalled_since: None,
+            timer: Timer::never(),
+            timer_at: None,
+        }
+    }
+
+    /// One round of everything that can be done without waiting. Whether anything was.
+    fn round(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let ticked = self.tick(cx, now);
+        let mailed = self.take_mail(cx, now);
+        let forwarded = self.take_forwarded(cx, now);
+        let written = self.write(cx, now);
+        let delivered = self.deliver(cx, now);
+        let read = self.read(cx, now);
+        ticked || mailed || forwarded || written || delivered || read
+    }
+
+    // -- from the state thread
+
+    fn take_mail(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.phase != Phase::Running {
+            return false;
+        }
+        let room = if self.open { Room::Bytes(self.room()) } else { Room::NotOpen };
+        let taken = self.parts.mail.take(cx, room);
+        let mut moved = !taken.messages.is_empty();
+        if taken.orders.admit {
+            self.parts.channel.admit(now, self.wire.buffer());
+            moved = true;
+        }
+        if taken.orders.resume {
+            self.paused = false;
+            moved = true;
+        }
+        if let Some(half) = taken.orders.join {
+            (self.join, self.paused) = (Some(half), false);
+            moved = true;
+        }
+        for message in taken.messages {
+            self.send(now, &message);
+        }
+        match taken.end {
+            None => moved,
+            Some(End::Close) => self.begin_close(now),
+            Some(End::Overflow) => self.abandon("reads too slowly"),
+        }
+    }
+
+    /// Frames of the joined connection, once no message of the machine waits before them.
+    fn take_forwarded(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut moved = false;
+        while self.open && !self.closing && self.room() > 0 {
+            let Some(join) = &self.join else { break };
+            match join.poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(message)) => self.send(now, &message),
+                Poll::Ready(None) => return self.begin_close(now),
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    fn send(&mut self, now: Instant, message: &[u8]) {
+        self.parts.counters.messages_out.fetch_add(1, Relaxed);
+        if let Err(error) = self.parts.channel.send(now, message, self.wire.buffer()) {
+            tracing::debug!(conn = ?self.parts.conn, %error, "a message was not sent");
+        }
+    }
+
+    /// Bytes that may still be sealed.
+    fn room(&self) -> usize {
+        WIRE_BYTES.saturating_sub(self.wire.waiting())
+    }
+
+    // -- to the socket
+
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.phase == Phase::Done {
+            return false;
+        }
+        if self.wire.waiting() == 0 {
+            self.stalled_since = None;
+            return self.flushed(now);
+        }
+        match self.wire.poll_write(cx, &self.parts.stream) {
+            Poll::Ready(Ok(written)) => {
+                self.parts.counters.writes.fetch_add(1, Relaxed);
+                self.parts.counters.bytes_out.fetch_add(written as u64, Relaxed);
+                self.stalled_since = None;
+                true
+            }
+            Poll::Ready(Err(error)) => self.broken(now, &error),
+            Poll::Pending => {
+                self.stalled_since = self.stalled_since.or(Some(now));
+                // The channel's own bytes come on top of the messages; a peer that makes it talk must also listen.
+                self.wire.waiting() > 2 * WIRE_BYTES + WIRE_SLACK + offset_protocol::limits::MAX_FRAME
+                    && self.abandon("reads too slowly")
+            }
+        }
+    }
+
+    fn flushed(&mut self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Flushing { .. } if self.ended_by_peer => self.phase = Phase::Done,
+            Phase::Flushing { .. } => {
+                // If the socket is gone already there is no end to wait for.
+                let shut = self.parts.stream.get_ref().shutdown(Shutdown::Write);
+                self.phase = if shut.is_ok() { Phase::Lingering { until: now + LINGER_LIMIT } } else { Phase::Done };
+            }
+            Phase::Running | Phase::Lingering { .. } | Phase::Done => return false,
+        }
+        true
+    }
+
+    // -- to the machine
+
+    fn deliver(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut moved = false;
+        while self.phase == Phase::Running {
+            if self.pending.is_some() && !self.poll_hand_over(cx, now) {
+                break;
+            }
+            let Some(event) = self.parts.channel.poll_event() else { break };
+            moved = true;
+            self.on_event(now, event);
+        }
+        moved
+    }
+
+    /// Whether the pending message is out of the way.
+    fn poll_hand_over(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.closing {
+            self.pending = None;
+            return true;
+        }
+        if let Some(join) = &self.join {
+            return match join.poll_forward(cx, now, &mut self.pending) {
+                Poll::Pending => false,
+                Poll::Ready(Ok(())) => true,
+                // The other end is gone; we close when all it left is sent.
+                Poll::Ready(Err(join::Gone)) => {
+                    self.pending = None;
+                    true
+                }
+            };
+        }
+        if self.paused || self.parts.outlet.poll_message(cx, self.parts.conn, &mut self.pending).is_pending() {
+            return false;
+        }
+        self.paused = self.parts.reading == Reading::OneByOne;
+        true
+    }
+
+    fn on_event(&mut self, now: Instant, event: ChannelEvent) {
+        match event {
+            ChannelEvent::Identified { peer } => {
+                if let Opening::Theirs { purpose, from, .. } = &self.parts.opening {
+                    let (conn, purpose, from) = (self.parts.conn, *purpose, from.clone());
+                    let event = NetEvent::Incoming { conn, purpose, peer, from };
+                    self.known = true;
+                    self.parts.outlet.incoming(self.parts.mail.clone(), event);
+                }
+            }
+            ChannelEvent::Opened { .. } => {
+                self.open = true;
+                match &mut self.parts.opening {
+                    Opening::Ours => self.parts.outlet.event(NetEvent::Opened { conn: self.parts.conn }),
+                    Opening::Theirs { ticket, .. } => ticket.give_back(),
+                }
+            }
+            ChannelEvent::Message(message) => {
+                self.parts.counters.messages_in.fetch_add(1, Relaxed);
+                self.pending = Some(message);
+            }
+            ChannelEvent::Closed(reason) => {
+                self.log_end(reason);
+                self.open = false;
+                self.join = None;
+                self.phase = Phase::Flushing { until: now + FLUSH_LIMIT };
+            }
+        }
+    }
+
+    fn log_end(&self, reason: CloseReason) {
+        let conn = self.parts.conn;
+        match reason {
+            CloseReason::Orderly | CloseReason::Cut | CloseReason::Silent | CloseReason::Refused => {
+                tracing::debug!(?conn, %reason, "connection closed");
+            }
+            CloseReason::Deadline
+            | CloseReason::WrongVersion { .. }
+            | CloseReason::WrongPurpose { .. }
+            | CloseReason::WrongPeer { .. }
+            | CloseReason::BadHandshake
+            | CloseReason::BadIdentity
+            | CloseReason::HandshakeTooLong
+            | CloseReason::Forged
+            | CloseReason::Misbehaved(_)
+            | CloseReason::Unsendable(_) => tracing::info!(?conn, %reason, "connection closed"),
+        }
+    }
+
+    // -- from the socket
+
+    fn may_read(&self) -> bool {
+        match self.phase {
+            Phase::Running => !self.ended_by_peer && !self.closing && self.pending.is_none() && !self.undecided(),
+            Phase::Lingering { .. } => !self.ended_by_peer,
+            Phase::Flushing { .. } | Phase::Done => false,
+        }
+    }
+
+    /// Whether the outlet was asked about the peer and has not answered.
+    fn undecided(&self) -> bool {
+        !self.open && self.known && matches!(self.parts.opening, Opening::Theirs { .. })
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if !self.may_read() || (self.paused && self.phase == Phase::Running) {
+            return false;
+        }
+        READ_BUFFER.with_borrow_mut(|buffer| match self.poll_read(cx, buffer) {
+            Poll::Pending => false,
+            Poll::Ready(Err(error)) => self.broken(now, &error),
+            Poll::Ready(Ok(0)) => self.on_end_of_stream(now),
+            Poll::Ready(Ok(read)) => {
+                self.parts.counters.reads.fetch_add(1, Relaxed);
+                self.parts.counters.bytes_in.fetch_add(read as u64, Relaxed);
+                if self.phase == Phase::Running {
+                    self.parts.channel.receive(now, buffer.get(..read).unwrap_or_default(), self.wire.buffer());
+                }
+                true
+            }
+        })
+    }
+
+    /// Reads once. After a short read the socket is empty, and asking again costs a system call for nothing.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            if !self.maybe_readable {
+                ready!(self.parts.stream.poll_readable(cx))?;
+                self.maybe_readable = true;
+            }
+            match self.parts.stream.get_ref().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.maybe_readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(read) => {
+                    self.maybe_readable = read == buffer.len();
+                    return Poll::Ready(Ok(read));
+                }
+            }
+        }
+    }
+
+    // -- ends
+
+    fn on_end_of_stream(&mut self, now: Instant) -> bool {
+        self.ended_by_peer = true;
+        match self.phase {
+            Phase::Running => self.parts.channel.lost(now),
+            Phase::Flushing { .. } | Phase::Lingering { .. } | Phase::Done => self.phase = Phase::Done,
+        }
+        true
+    }
+
+    fn begin_close(&mut self, now: Instant) -> bool {
+        if self.closing {
+            return false;
+        }
+        self.closing = true;
+        if self.undecided() {
+            self.parts.channel.refuse(now, self.wire.buffer());
+        } else {
+            self.parts.channel.close(now, self.wire.buffer());
+        }
+        true
+    }
+
+    /// The socket failed: nothing more can be sent or heard, but what was heard before is still delivered.
+    fn broken(&mut self, now: Instant, error: &io::Error) -> bool {
+        tracing::debug!(conn = ?self.parts.conn, %error, "socket failed");
+        self.ended_by_peer = true;
+        self.wire = Wire::default();
+        match self.phase {
+            Phase::Running => self.parts.channel.lost(now),
+            Phase::Flushing { .. } | Phase::Lingering { .. } | Phase::Done => self.phase = Phase::Done,
+        }
+        true
+    }
+
+    fn abandon(&mut self, why: &str) -> bool {
+        tracing::info!(conn = ?self.parts.conn, why, "connection abandoned");
+        self.phase = Phase::Done;
+        true
+    }
+
+    // -- time
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Running => {
+                let channel = self.parts.channel.poll_timeout().map(|alarm| alarm.at);
+                let stall = self.stalled_since.map(|since| since + STALL_LIMIT);
+                let idle = self.join.as_ref().map(JoinHalf::idle_at);
+                [channel, stall, idle].into_iter().flatten().min()
+            }
+            Phase::Flushing { until } | Phase::Lingering { until } => Some(until),
+            Phase::Done => None,
+        }
+    }
+
+    fn tick(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.timer_at.is_some() && Pin::new(&mut self.timer).poll(cx).is_ready() {
+            self.timer_at = None;
+        }
+        let due = self.deadline().is_some_and(|at| at <= now);
+        if !due {
+            return false;
+        }
+        match self.phase {
+            Phase::Running if self.stalled_since.is_some_and(|since| since + STALL_LIMIT <= now) => {
+                self.abandon("reads nothing")
+            }
+            Phase::Running if self.join.as_ref().is_some_and(|join| join.idle_at() <= now) => self.begin_close(now),
+            Phase::Running => {
+                self.wire.release();
+                self.parts.channel.tick(now, self.wire.buffer());
+                true
+            }
+            Phase::Flushing { .. } | Phase::Lingering { .. } | Phase::Done => {
+                self.phase = Phase::Done;
+                true
+            }
+        }
+    }
+
+    /// Sets the timer to the next deadline. A timer that is set too early is left: it fires once for nothing, which is
+    /// cheaper than moving it with every message. Whether the deadline has passed already.
+    fn arm(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(at) = self.deadline() else { return false };
+        if self.timer_at.is_some_and(|set| set <= at) {
+            return false;
+        }
+        let Some(system) = self.parts.clock.system(at) else { return false };
+        self.timer.set_at(system);
+        self.timer_at = Some(at);
+        if Pin::new(&mut self.timer).poll(cx).is_ready() {
+            self.timer_at = None;
+            return true;
+        }
+        false
+    }
+
+    /// A channel whose owner does not read must not take that for the peer's silence.
+    fn tell_channel_whether_we_read(&mut self, now: Instant) {
+        let reading = self.may_read() && !self.paused;
+        if self.phase != Phase::Running || !self.open || reading != self.channel_paused {
+            return;
+        }
+        self.channel_paused = !reading;
+        if reading {
+            self.parts.channel.resume(now);
+        } else {
+            self.parts.channel.pause();
+        }
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = &mut *self;
+        for _ in 0..ROUNDS {
+            let now = connection.parts.clock.now();
+            let moved = connection.round(cx, now);
+            if connection.phase == Phase::Done {
+                return Poll::Ready(());
+            }
+            if moved {
+                continue;
+            }
+            connection.tell_channel_whether_we_read(now);
+            if !connection.arm(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The join's end is told before the connection's own.
+        self.join = None;
+        if self.known {
+            self.parts.outlet.event(NetEvent::Closed { conn: self.parts.conn });
+        }
+    }
+}

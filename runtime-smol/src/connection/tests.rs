@@ -1,0 +1,392 @@
+//! Connections between hubs of one process, over real sockets on loopback.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::task::Waker;
+use std::time::Duration as StdDuration;
+
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::identity::{Identity, SharedSigner, Signer};
+use offset_protocol::limits::MAX_FRAME;
+use offset_protocol::machine::Seed;
+use offset_protocol::net::NetCommand;
+
+use super::*;
+use crate::executor::Executor;
+use crate::hub::{Hub, HubConfig};
+
+const PATIENCE: StdDuration = StdDuration::from_secs(30);
+
+/// An outlet that keeps everything and gives room for messages as the test says.
+#[derive(Default)]
+struct Desk {
+    state: Mutex<DeskState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct DeskState {
+    events: VecDeque<NetEvent>,
+    incoming: Vec<Arc<Mail>>,
+    joins_ended: Vec<(ConnId, ConnId)>,
+    room: usize,
+    waiting: Vec<Waker>,
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, DeskState> {
+        self.state.lock().unwrap()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut DeskState)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn set_room(&self, room: usize) {
+        let mut state = self.lock();
+        state.room = room;
+        state.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// The next event; the test fails if none comes.
+    fn next(&self) -> NetEvent {
+        self.next_within(PATIENCE).expect("an event in time")
+    }
+
+    fn next_within(&self, patience: StdDuration) -> Option<NetEvent> {
+        let (mut state, _) =
+            self.changed.wait_timeout_while(self.lock(), patience, |state| state.events.is_empty()).unwrap();
+        state.events.pop_front()
+    }
+
+    fn next_message(&self) -> Vec<u8> {
+        match self.next() {
+            NetEvent::Message { bytes, .. } => bytes,
+            other => panic!("a message, not {other:?}"),
+        }
+    }
+}
+
+impl Outlet for Desk {
+    fn poll_message(&self, cx: &mut Context<'_>, conn: ConnId, slot: &mut Option<Vec<u8>>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.room == 0 {
+            state.waiting.push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        state.room -= 1;
+        state.events.push_back(NetEvent::Message { conn, bytes: slot.take().unwrap() });
+        self.changed.notify_all();
+        Poll::Ready(())
+    }
+
+    fn event(&self, event: NetEvent) {
+        self.change(|state| state.events.push_back(event));
+    }
+
+    fn incoming(&self, mail: Arc<Mail>, event: NetEvent) {
+        self.change(|state| {
+            state.incoming.push(mail);
+            state.events.push_back(event);
+        });
+    }
+
+    fn join_ended(&self, a: ConnId, b: ConnId) {
+        self.change(|state| state.joins_ended.push((a, b)));
+    }
+}
+
+struct Host {
+    hub: Hub,
+    desk: Arc<Desk>,
+    key: PublicKey,
+}
+
+impl Host {
+    fn new(number: u8) -> Host {
+        let identity = Identity::from_private_key(&[number; 32]);
+        let key = identity.public_key();
+        let signer: SharedSigner = Arc::new(identity);
+        let desk = Arc::new(Desk::default());
+        desk.set_room(usize::MAX);
+        let (clock, executor) = (Clock::start(), Executor::start().unwrap());
+        let seed = Seed::from_number(u64::from(number));
+        let hub = Hub::new(HubConfig { signer, seed, clock, executor, outlet: desk.clone() });
+        Host { hub, desk, key }
+    }
+
+    fn listen(&mut self, purpose: Purpose, reading: Reading) -> SocketAddr {
+        self.hub.listen(crate::tcp::listen("127.0.0.1:0").unwrap(), purpose, reading).unwrap()
+    }
+
+    fn connect(&mut self, to: SocketAddr, peer: PublicKey, purpose: Purpose) -> ConnId {
+        let (conn, address) = (ConnId::outgoing(1), Address::new(&to.to_string()).unwrap());
+        self.hub.command(NetCommand::Connect { conn, purpose, address, peer });
+        conn
+    }
+
+    /// Waits for a peer and admits it.
+    fn admit(&mut self) -> ConnId {
+        let NetEvent::Incoming { conn, .. } = self.desk.next() else { panic!("a peer") };
+        let mail = self.desk.lock().incoming.pop().unwrap();
+        self.hub.on_incoming(conn, mail);
+        self.command(NetCommand::Admit { conn });
+        conn
+    }
+
+    fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        self.command(NetCommand::Send { conn, bytes });
+    }
+
+    fn command(&mut self, command: NetCommand) {
+        self.hub.command(command);
+        self.hub.flush();
+    }
+}
+
+/// Two hosts and their ends of one connection.
+fn pair(purpose: Purpose, reading: Reading) -> (Host, ConnId, Host, ConnId) {
+    let (mut client, mut server) = (Host::new(1), Host::new(2));
+    let address = server.listen(purpose, reading);
+    let ours = client.connect(address, server.key, purpose);
+    let theirs = server.admit();
+    assert_eq!(client.desk.next(), NetEvent::Opened { conn: ours });
+    (client, ours, server, theirs)
+}
+
+fn message(n: usize, size: usize) -> Vec<u8> {
+    let mut bytes = vec![n as u8; size.max(8)];
+    bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    bytes
+}
+
+#[test]
+fn messages_of_every_size_arrive_whole_and_in_order_both_ways() {
+    let (mut client, ours, mut server, theirs) = pair(Purpose::NodeIndex, Reading::Freely);
+    let sizes = [8, 63, 64, 65, 1_000, 65_519, 65_536, 200_000, MAX_FRAME];
+    for (n, size) in sizes.into_iter().enumerate() {
+        client.send(ours, message(n, size));
+        server.send(theirs, message(n, size));
+    }
+    for (n, size) in sizes.into_iter().enumerate() {
+        assert!(client.desk.next_message() == message(n, size));
+        assert!(server.desk.next_message() == message(n, size));
+    }
+}
+
+#[test]
+fn a_close_comes_after_what_was_sent_and_is_told_once_on_both_sides() {
+    let (mut client, ours, server, theirs) = pair(Purpose::AppNode, Reading::Freely);
+    for n in 0..500 {
+        client.hub.command(NetCommand::Send { conn: ours, bytes: message(n, 900) });
+    }
+    client.command(NetCommand::Close { conn: ours });
+    for n in 0..500 {
+        assert!(server.desk.next_message() == message(n, 900));
+    }
+    assert_eq!(server.desk.next(), NetEvent::Closed { conn: theirs });
+    assert_eq!(client.desk.next(), NetEvent::Closed { conn: ours });
+    assert_eq!(server.desk.next_within(StdDuration::from_millis(50)), None);
+    assert_eq!(client.desk.next_within(StdDuration::from_millis(50)), None);
+    let writes = client.hub.counters().writes.load(Relaxed);
+    assert!(writes < 100, "500 messages left in {writes} writes");
+}
+
+#[test]
+fn a_peer_that_is_not_the_expected_one_or_not_wanted_is_never_opened() {
+    let (mut client, mut server) = (Host::new(1), Host::new(2));
+    let address = server.listen(Purpose::AppNode, Reading::Freely);
+    let conn = client.connect(address, Host::new(3).key, Purpose::AppNode);
+    assert_eq!(client.desk.next(), NetEvent::Closed { conn });
+    client.hub.on_closed(conn);
+    let conn = client.connect(address, server.key, Purpose::AppNode);
+    let NetEvent::Incoming { conn: theirs, peer, from, purpose } = server.desk.next() else { panic!("a peer") };
+    assert_eq!((peer, from.as_str(), purpose), (client.key, "127.0.0.1", Purpose::AppNode));
+    let mail = server.desk.lock().incoming.pop().unwrap();
+    server.hub.on_incoming(theirs, mail);
+    server.command(NetCommand::Close { conn: theirs });
+    assert_eq!(client.desk.next(), NetEvent::Closed { conn });
+    assert_eq!(server.desk.next(), NetEvent::Closed { conn: theirs });
+}
+
+#[test]
+fn a_connection_that_cannot_be_made_or_is_no_longer_wanted_closes() {
+    let mut client = Host::new(1);
+    let nobody = Host::new(2).listen(Purpose::AppNode, Reading::Freely);
+    let conn = client.connect(nobody, client.key, Purpose::AppNode);
+    assert_eq!(client.desk.next(), NetEvent::Closed { conn });
+    client.hub.on_closed(conn);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let conn = client.connect(silent.local_addr().unwrap(), client.key, Purpose::AppNode);
+    client.command(NetCommand::Close { conn });
+    assert_eq!(client.desk.next_within(StdDuration::from_secs(3)), Some(NetEvent::Closed { conn }));
+}
+
+#[test]
+fn a_peer_that_never_reads_is_disconnected_and_costs_no_more_than_the_limit() {
+    let (client, _ours, mut server, theirs) = pair(Purpose::AppNode, Reading::Freely);
+    client.desk.set_room(0);
+    let mut sent = 0;
+    let closed = loop {
+        server.send(theirs, vec![7; 100_000]);
+        sent += 100_000;
+        match server.desk.next_within(StdDuration::from_micros(200)) {
+            None => assert!(sent < 64 << 20, "sent {sent} bytes to a peer that reads nothing"),
+            Some(event) => break event,
+        }
+    };
+    assert_eq!(closed, NetEvent::Closed { conn: theirs });
+}
+
+#[test]
+fn a_slow_machine_slows_its_peer_and_loses_nothing() {
+    let (mut client, ours, server, _theirs) = pair(Purpose::AppNode, Reading::Freely);
+    server.desk.set_room(0);
+    let mail = client.hub.mail(ours);
+    let mut next = 0;
+    for n in 0..30_000 {
+        while mail.waiting() > 2_000 {
+            server.desk.set_room(50);
+            while let Some(NetEvent::Message { bytes, .. }) = server.desk.next_within(StdDuration::from_millis(1)) {
+                assert!(bytes == message(next, 500));
+                next += 1;
+            }
+        }
+        client.send(ours, message(n, 500));
+    }
+    server.desk.set_room(usize::MAX);
+    for n in next..30_000 {
+        assert!(server.desk.next_message() == message(n, 500));
+    }
+    assert_eq!(client.desk.next_within(StdDuration::ZERO), None);
+}
+
+#[test]
+fn a_connection_that_is_read_one_by_one_gives_one_message_at_each_resume() {
+    let (mut client, ours, mut server, theirs) = pair(Purpose::NodeRelay, Reading::OneByOne);
+    for n in 0..3 {
+        client.send(ours, message(n, 100));
+    }
+    for n in 0..3 {
+        assert!(server.desk.next_message() == message(n, 100));
+        assert_eq!(server.desk.next_within(StdDuration::from_millis(30)), None);
+        server.hub.resume(theirs);
+        server.hub.flush();
+    }
+}
+
+/// A relay with two clients that have both said hello, and are joined.
+struct Joined {
+    relay: Host,
+    ends: [(Host, ConnId); 2],
+    inner: [ConnId; 2],
+}
+
+fn joined() -> Joined {
+    let (mut relay, a, b) = (Host::new(9), Host::new(1), Host::new(2));
+    let address = relay.listen(Purpose::NodeRelay, Reading::OneByOne);
+    let mut inner = Vec::new();
+    let ends = [a, b].map(|mut host| {
+        let conn = host.connect(address, relay.key, Purpose::NodeRelay);
+        let theirs = relay.admit();
+        assert_eq!(host.desk.next(), NetEvent::Opened { conn });
+        host.send(conn, b"hello".to_vec());
+        assert_eq!(relay.desk.next(), NetEvent::Message { conn: theirs, bytes: b"hello".to_vec() });
+        inner.push(theirs);
+        (host, conn)
+    });
+    let inner = [inner[0], inner[1]];
+    relay.hub.join(inner[0], inner[1]);
+    relay.hub.flush();
+    Joined { relay, ends, inner }
+}
+
+#[test]
+fn two_peers_that_flood_each_other_through_a_join_and_read_slowly_lose_nothing_and_never_block() {
+    const COUNT: usize = 6_000;
+    let Joined { relay: _relay, ends, .. } = joined();
+    let floods = ends.map(|(mut host, conn)| {
+        host.desk.set_room(0);
+        let (desk, mail) = (host.desk.clone(), host.hub.mail(conn));
+        let reading = std::thread::spawn(move || {
+            for n in 0..COUNT {
+                if n % 100 == 0 {
+                    std::thread::sleep(StdDuration::from_millis(2));
+                    desk.set_room(100);
+                }
+                assert!(desk.next_message() == message(n, 2_000 + n % 50), "message {n}");
+            }
+        });
+        let sending = std::thread::spawn(move || {
+            for n in 0..COUNT {
+                while mail.waiting() > 1_000 {
+                    std::thread::sleep(StdDuration::from_micros(200));
+                }
+                host.send(conn, message(n, 2_000 + n % 50));
+            }
+            host
+        });
+        (reading, sending)
+    });
+    for (reading, sending) in floods {
+        let host = sending.join().unwrap();
+        reading.join().unwrap();
+        assert_eq!(host.desk.next_within(StdDuration::ZERO), None);
+    }
+}
+
+#[test]
+fn a_peer_that_never_reads_through_a_join_slows_the_other_and_costs_the_relay_no_more_than_the_pipes() {
+    let Joined { relay, ends: [(mut a, conn_a), (b, conn_b)], inner } = joined();
+    b.desk.set_room(0);
+    let mut sent = 0;
+    // A says more than all sockets hold, until its own mailbox is full: then it gives up.
+    let closed = loop {
+        a.send(conn_a, vec![1; 100_000]);
+        sent += 100_000;
+        match a.desk.next_within(StdDuration::from_micros(200)) {
+            None => assert!(sent < 64 << 20, "{sent} bytes went into a join that nobody reads"),
+            Some(event) => break event,
+        }
+    };
+    assert_eq!(closed, NetEvent::Closed { conn: conn_a });
+    let (taken, given) = (&relay.hub.counters().bytes_in, &relay.hub.counters().bytes_out);
+    let held = taken.load(Relaxed).saturating_sub(given.load(Relaxed));
+    assert!(held < 2 << 20, "the relay holds {held} bytes");
+    // B wakes up, hears what was on its way, and then the end.
+    b.desk.set_room(usize::MAX);
+    while b.desk.next() != (NetEvent::Closed { conn: conn_b }) {}
+    let ended = relay.desk.lock().joins_ended.clone();
+    assert_eq!(ended, [(inner[0], inner[1])]);
+}
+
+#[test]
+fn when_one_end_of_a_join_closes_the_other_hears_all_that_was_said_before() {
+    let Joined { relay, ends: [(mut a, conn_a), (b, conn_b)], inner } = joined();
+    for n in 0..200 {
+        a.hub.command(NetCommand::Send { conn: conn_a, bytes: message(n, 5_000) });
+    }
+    a.command(NetCommand::Close { conn: conn_a });
+    for n in 0..200 {
+        assert!(b.desk.next_message() == message(n, 5_000));
+    }
+    assert_eq!(b.desk.next(), NetEvent::Closed { conn: conn_b });
+    assert_eq!(a.desk.next(), NetEvent::Closed { conn: conn_a });
+    let mut closed = [relay.desk.next(), relay.desk.next()].map(|event| event.conn());
+    closed.sort();
+    assert_eq!(closed, inner);
+    assert_eq!(relay.desk.lock().joins_ended, [(inner[0], inner[1])]);
+}
+
+#[test]
+fn a_join_with_a_connection_that_is_gone_closes_the_other() {
+    let Joined { mut relay, ends: [(mut a, conn_a), (b, conn_b)], inner } = joined();
+    a.command(NetCommand::Close { conn: conn_a });
+    assert_eq!(b.desk.next(), NetEvent::Closed { conn: conn_b });
+    let gone = relay.desk.next().conn();
+    relay.hub.on_closed(gone);
+    relay.hub.join(inner[0], inner[1]);
+    assert_eq!(relay.desk.lock().joins_ended.len(), 2);
+}

@@ -1,0 +1,300 @@
+//! All connections of a program: carries out a machine's commands, accepts peers, and knows every connection's mailbox.
+//!
+//! Owned by the state thread; the connections' tasks tell it of their begin and end through the inbox.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_lite::FutureExt;
+use futures_lite::future::poll_fn;
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::channel::{ChannelConfig, SecureChannel};
+use offset_protocol::identity::SharedSigner;
+use offset_protocol::machine::{Rng, Seed};
+use offset_protocol::net::{Address, ConnId, NetCommand, NetEvent, Purpose};
+use smol::{Async, Timer};
+
+use crate::clock::Clock;
+use crate::connection::{self, Connection, Mail, NetCounters, Opening, Outlet, Parts, Reading};
+use crate::executor::Executor;
+use crate::gate::{Gate, Ticket};
+use crate::tcp;
+
+/// How long accepting rests when the system has no more sockets or memory to give.
+const EXHAUSTED_REST: Duration = Duration::from_millis(100);
+/// How long it rests after any other error that is not the peer's, so that an error that stays does not burn a core.
+const ERROR_REST: Duration = Duration::from_millis(5);
+
+/// What a hub and its connections need to know.
+pub struct HubConfig {
+    /// Our identity.
+    pub signer: SharedSigner,
+    /// The seed of all channels.
+    pub seed: Seed,
+    /// The program's clock.
+    pub clock: Clock,
+    /// The program's executor.
+    pub executor: Executor,
+    /// Where the connections' events go.
+    pub outlet: Arc<dyn Outlet>,
+}
+
+/// All connections of a program.
+pub struct Hub {
+    shared: Arc<Shared>,
+    connections: BTreeMap<ConnId, Arc<Mail>>,
+    /// Connections with new mail since the last [`Hub::flush`].
+    touched: Vec<Arc<Mail>>,
+    listeners: Vec<smol::Task<()>>,
+}
+
+/// What the tasks share.
+struct Shared {
+    signer: SharedSigner,
+    rng: Mutex<Rng>,
+    clock: Clock,
+    executor: Executor,
+    outlet: Arc<dyn Outlet>,
+    counters: Arc<NetCounters>,
+    gate: Gate,
+    accepted: AtomicU64,
+}
+
+impl Hub {
+    /// A hub without connections.
+    pub fn new(config: HubConfig) -> Self {
+        let HubConfig { signer, seed, clock, executor, outlet } = config;
+        let shared = Shared {
+            signer,
+            rng: Mutex::new(seed.rng()),
+            clock,
+            executor,
+            outlet,
+            counters: Arc::default(),
+            gate: Gate::default(),
+            accepted: AtomicU64::new(0),
+        };
+        Hub { shared: Arc::new(shared), connections: BTreeMap::new(), touched: Vec::new(), listeners: Vec::new() }
+    }
+
+    /// Accepts peers that come for `purpose`, until [`Hub::stop_listening`]. The address that `listener` has.
+    ///
+    /// # Errors
+    /// If the listener has no address.
+    pub fn listen(
+        &mut self,
+        listener: Async<TcpListener>,
+        purpose: Purpose,
+        reading: Reading,
+    ) -> io::Result<SocketAddr> {
+        let address = listener.get_ref().local_addr()?;
+        let accepting = accept_all(self.shared.clone(), listener, purpose, reading);
+        self.listeners.push(self.shared.executor.spawn_owned(accepting));
+        Ok(address)
+    }
+
+    /// Closes all listeners.
+    pub fn stop_listening(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// Carries out a command. Its effects may wait for [`Hub::flush`].
+    pub fn command(&mut self, command: NetCommand) {
+        match command {
+            NetCommand::Connect { conn, purpose, address, peer } => self.connect(conn, purpose, address, peer),
+            NetCommand::Admit { conn } => self.tell(conn, Mail::admit),
+            NetCommand::Send { conn, bytes } => self.tell(conn, |mail| mail.send(bytes)),
+            NetCommand::Close { conn } => self.tell(conn, Mail::close),
+        }
+    }
+
+    /// Lets a connection that is read message by message give the next one.
+    pub fn resume(&mut self, conn: ConnId) {
+        self.tell(conn, Mail::resume);
+    }
+
+    /// Joins two connections. If one is gone already the other closes.
+    pub fn join(&mut self, a: ConnId, b: ConnId) {
+        let now = self.shared.clock.now();
+        match (self.connections.get(&a), self.connections.get(&b)) {
+            (Some(mail_a), Some(mail_b)) => {
+                connection::join((a, mail_a), (b, mail_b), now, self.shared.outlet.clone());
+                self.touched.extend([mail_a.clone(), mail_b.clone()]);
+            }
+            (left, right) => {
+                for mail in left.into_iter().chain(right) {
+                    mail.close();
+                    self.touched.push(mail.clone());
+                }
+                self.shared.outlet.join_ended(a, b);
+            }
+        }
+    }
+
+    /// Wakes the tasks of all connections that were told something since the last time: once each, so that what they were
+    /// told leaves in one write.
+    pub fn flush(&mut self) {
+        for mail in self.touched.drain(..) {
+            mail.wake();
+        }
+    }
+
+    /// Remembers a connection that was accepted.
+    pub fn on_incoming(&mut self, conn: ConnId, mail: Arc<Mail>) {
+        self.connections.insert(conn, mail);
+    }
+
+    /// Forgets a connection that closed.
+    pub fn on_closed(&mut self, conn: ConnId) {
+        self.connections.remove(&conn);
+    }
+
+    /// Closes every connection in order.
+    pub fn close_all(&mut self) {
+        for mail in self.connections.values() {
+            mail.close();
+            self.touched.push(mail.clone());
+        }
+        self.flush();
+    }
+
+    /// Connections that are open or being opened.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn mail(&self, conn: ConnId) -> Arc<Mail> {
+        self.connections.get(&conn).cloned().unwrap()
+    }
+
+    /// What connections have cost so far.
+    pub fn counters(&self) -> Arc<NetCounters> {
+        self.shared.counters.clone()
+    }
+
+    fn tell(&mut self, conn: ConnId, say: impl FnOnce(&Mail)) {
+        // A command to a connection that is gone already: its `Closed` is on the way.
+        let Some(mail) = self.connections.get(&conn) else { return };
+        say(mail);
+        if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, mail)) {
+            self.touched.push(mail.clone());
+        }
+    }
+
+    fn connect(&mut self, conn: ConnId, purpose: Purpose, address: Address, peer: PublicKey) {
+        let mail = Arc::<Mail>::default();
+        self.connections.insert(conn, mail.clone());
+        self.shared.executor.spawn(connect(self.shared.clone(), Target { conn, purpose, address, peer }, mail));
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("connections", &self.connections.len()).finish_non_exhaustive()
+    }
+}
+
+struct Target {
+    conn: ConnId,
+    purpose: Purpose,
+    address: Address,
+    peer: PublicKey,
+}
+
+impl Shared {
+    fn channel_config(&self, purpose: Purpose) -> ChannelConfig {
+        // No code that can panic runs under the lock.
+        let seed = self.rng.lock().unwrap_or_else(PoisonError::into_inner).seed();
+        ChannelConfig { purpose, signer: self.signer.clone(), seed }
+    }
+}
+
+/// The life of a connection that we open.
+async fn connect(shared: Arc<Shared>, target: Target, mail: Arc<Mail>) {
+    let Target { conn, purpose, address, peer } = target;
+    let connecting = async { tcp::connect(address.as_str()).await.map(Some) };
+    let unwanted = async {
+        poll_fn(|cx| mail.poll_ended(cx)).await;
+        Ok(None)
+    };
+    let stream = match connecting.or(unwanted).await {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return shared.outlet.event(NetEvent::Closed { conn }),
+        Err(error) => {
+            tracing::debug!(?conn, %error, "no connection");
+            return shared.outlet.event(NetEvent::Closed { conn });
+        }
+    };
+    let now = shared.clock.now();
+    let channel = SecureChannel::initiator(shared.channel_config(purpose), peer, now);
+    let counters = shared.counters.clone();
+    let (outlet, clock) = (shared.outlet.clone(), shared.clock);
+    let reading = Reading::Freely;
+    Connection::new(Parts { conn, stream, channel, opening: Opening::Ours, reading, mail, outlet, counters, clock })
+        .await;
+}
+
+async fn accept_all(shared: Arc<Shared>, listener: Async<TcpListener>, purpose: Purpose, reading: Reading) {
+    let mut exhausted = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                exhausted = false;
+                match shared.gate.enter(from.ip()) {
+                    Some(ticket) => accept(&shared, stream, from, ticket, purpose, reading),
+                    None => tracing::debug!(%from, "too many handshakes, connection refused"),
+                }
+            }
+            Err(error) if is_exhausted(&error) => {
+                if !exhausted {
+                    tracing::warn!(%error, "no connection can be accepted for now");
+                }
+                exhausted = true;
+                Timer::after(EXHAUSTED_REST).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection was not accepted");
+                Timer::after(ERROR_REST).await;
+            }
+        }
+    }
+}
+
+fn accept(
+    shared: &Arc<Shared>,
+    stream: Async<std::net::TcpStream>,
+    from: SocketAddr,
+    ticket: Ticket,
+    purpose: Purpose,
+    reading: Reading,
+) {
+    // The text of an IP address is far shorter than an address may be.
+    let Ok(from) = Address::new(&from.ip().to_canonical().to_string()) else { return };
+    tcp::configure(&stream);
+    let conn = ConnId::incoming(shared.accepted.fetch_add(1, Relaxed));
+    let channel = SecureChannel::responder(shared.channel_config(purpose), shared.clock.now());
+    let opening = Opening::Theirs { purpose, from, ticket };
+    let (outlet, counters, clock) = (shared.outlet.clone(), shared.counters.clone(), shared.clock);
+    let mail = Arc::default();
+    let parts = Parts { conn, stream, channel, opening, reading, mail, outlet, counters, clock };
+    shared.executor.spawn(Connection::new(parts));
+}
+
+/// Whether the system has no more files, buffers or memory to give; it will again.
+fn is_exhausted(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOMEM: i32 = 12;
+    const ENOBUFS: i32 = 105;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOMEM | ENOBUFS))
+}
