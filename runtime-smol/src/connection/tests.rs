@@ -390,3 +390,14 @@ fn a_join_with_a_connection_that_is_gone_closes_the_other() {
     relay.hub.join(inner[0], inner[1]);
     assert_eq!(relay.desk.lock().joins_ended.len(), 2);
 }
+
+#[test]
+fn clients_that_say_nothing_delay_nobody() {
+    let (mut client, mut server) = (Host::new(1), Host::new(2));
+    let address = server.listen(Purpose::AppNode, Reading::Freely);
+    let silent: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let conn = client.connect(address, server.key, Purpose::AppNode);
+    server.admit();
+    assert_eq!(client.desk.next_within(StdDuration::from_secs(3)), Some(NetEvent::Opened { conn }));
+    drop(silent);
+}

@@ -206,7 +206,7 @@ impl Store {
         Store::create_with_limit(path, node, MAX_MAP)
     }
 
-    fn create_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<Store, StoreError> {
+    pub(crate) fn create_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<Store, StoreError> {
         let file =
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
                 match error.kind() {

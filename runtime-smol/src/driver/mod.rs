@@ -12,6 +12,9 @@
 //! 3. Asked to end, it stops accepting, lets the machine finish, closes every connection in order, and returns within
 //!    [`END_LIMIT`] at the latest. The store is closed after that, with everything committed that was asked for.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant as StdInstant};

@@ -1,0 +1,229 @@
+//! A small server and a small client, each a real machine on a real driver, over loopback and with a real database.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::identity::{Identity, Signer};
+use offset_protocol::machine::{Alarm, Duration as Span, Seed};
+use offset_protocol::net::{Address, Purpose};
+
+use super::*;
+use crate::connection::Reading;
+use crate::executor::Executor;
+use crate::hub::HubConfig;
+
+/// Persists each message before it echoes it; a message `large` makes a large record. Says `bye` at the end.
+#[derive(Default)]
+struct Echo {
+    open: BTreeMap<ConnId, ()>,
+    waiting: VecDeque<(ConnId, Vec<u8>)>,
+    revision: u64,
+    ticks: u64,
+    next_tick: Option<Instant>,
+    outputs: VecDeque<Out>,
+}
+
+#[derive(Clone)]
+enum In {
+    Net(NetEvent),
+    Durable,
+    Tick,
+    End,
+    Say(NetCommand),
+}
+
+enum Out {
+    Net(NetCommand),
+    Persist(Revision, Vec<Change>),
+    Finished,
+}
+
+impl Machine for Echo {
+    type Input = In;
+    type Output = Out;
+
+    fn handle(&mut self, now: Instant, input: In) {
+        match input {
+            In::Net(NetEvent::Incoming { conn, .. }) => {
+                self.open.insert(conn, ());
+                self.outputs.push_back(Out::Net(NetCommand::Admit { conn }));
+            }
+            In::Net(NetEvent::Opened { .. }) => {}
+            In::Net(NetEvent::Message { conn, bytes }) => {
+                self.revision += 1;
+                let size = if bytes == b"large" { 3 << 20 } else { 1 };
+                let change = Change { key: self.revision.to_be_bytes().to_vec(), value: Some(vec![0; size]) };
+                self.outputs.push_back(Out::Persist(Revision(self.revision), vec![change]));
+                self.waiting.push_back((conn, bytes));
+            }
+            In::Net(NetEvent::Closed { conn }) => drop(self.open.remove(&conn)),
+            In::Durable => {
+                let (conn, bytes) = self.waiting.pop_front().unwrap();
+                self.outputs.push_back(Out::Net(NetCommand::Send { conn, bytes }));
+            }
+            In::Tick => {
+                self.ticks += 1;
+                self.next_tick = Some(now + Span::from_millis(10));
+            }
+            In::End => {
+                for conn in self.open.keys() {
+                    self.outputs.push_back(Out::Net(NetCommand::Send { conn: *conn, bytes: b"bye".to_vec() }));
+                }
+                self.outputs.push_back(Out::Finished);
+            }
+            In::Say(command) => self.outputs.push_back(Out::Net(command)),
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Out> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Alarm> {
+        Some(Alarm { at: self.next_tick.unwrap_or(Instant::ZERO), why: "test" })
+    }
+}
+
+/// Repeats what it hears from the network to the test, if the test wants to know.
+struct Words {
+    heard: Option<mpsc::Sender<NetEvent>>,
+}
+
+impl Program for Words {
+    type Machine = Echo;
+    type Input = In;
+    type Output = Out;
+
+    fn net(&mut self, event: NetEvent) -> In {
+        match &self.heard {
+            Some(heard) => {
+                heard.send(event).unwrap();
+                In::Tick
+            }
+            None => In::Net(event),
+        }
+    }
+
+    fn tick(&mut self) -> In {
+        In::Tick
+    }
+
+    fn effect(&mut self, output: Out) -> Effect {
+        match output {
+            Out::Net(command) => Effect::Net(command),
+            Out::Persist(revision, changes) => Effect::Persist { revision, changes },
+            Out::Finished => Effect::Finished,
+        }
+    }
+
+    fn durable(&mut self, _revision: Revision) -> Option<In> {
+        Some(In::Durable)
+    }
+
+    fn end(&mut self) -> Option<In> {
+        self.heard.is_none().then_some(In::End)
+    }
+}
+
+struct Running {
+    sender: Sender<In>,
+    thread: JoinHandle<Result<Echo, DriverError>>,
+    key: PublicKey,
+    address: Option<Address>,
+}
+
+fn start(number: u8, store: Option<Store>, heard: Option<mpsc::Sender<NetEvent>>) -> Running {
+    let identity = Identity::from_private_key(&[number; 32]);
+    let key = identity.public_key();
+    let (inbox, clock, executor) = (Sender::new(), Clock::start(), Executor::start().unwrap());
+    let config = HubConfig {
+        signer: Arc::new(identity),
+        seed: Seed::from_number(u64::from(number)),
+        clock,
+        executor,
+        outlet: Arc::new(inbox.clone()),
+    };
+    let mut hub = Hub::new(config);
+    let address = heard.is_none().then(|| {
+        let listener = crate::tcp::listen("127.0.0.1:0").unwrap();
+        let address = hub.listen(listener, Purpose::AppNode, Reading::Freely).unwrap();
+        Address::new(&address.to_string()).unwrap()
+    });
+    let (sender, machine) = (inbox.clone(), Echo::default());
+    let driver = Driver::new(DriverParts { program: Words { heard }, machine, inbox, hub, store, clock });
+    Running { sender, thread: std::thread::spawn(move || driver.run()), key, address }
+}
+
+struct Pair {
+    server: Running,
+    client: Running,
+    heard: mpsc::Receiver<NetEvent>,
+    _folder: tempfile::TempDir,
+}
+
+const CONN: ConnId = ConnId::outgoing(1);
+
+fn pair(limit: u64) -> Pair {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create_with_limit(&folder.path().join("db"), PublicKey([0; 32]), limit).unwrap();
+    let server = start(1, Some(store), None);
+    let (tell, heard) = mpsc::channel();
+    let client = start(2, None, Some(tell));
+    let (address, peer) = (server.address.clone().unwrap(), server.key);
+    client.sender.input(In::Say(NetCommand::Connect { conn: CONN, purpose: Purpose::AppNode, address, peer }));
+    assert_eq!(heard.recv().unwrap(), NetEvent::Opened { conn: CONN });
+    Pair { server, client, heard, _folder: folder }
+}
+
+fn say(client: &Running, bytes: &[u8]) {
+    client.sender.input(In::Say(NetCommand::Send { conn: CONN, bytes: bytes.to_vec() }));
+}
+
+fn message(bytes: &[u8]) -> NetEvent {
+    NetEvent::Message { conn: CONN, bytes: bytes.to_vec() }
+}
+
+#[test]
+fn what_is_said_was_persisted_before_and_the_end_is_orderly_and_soon() {
+    let Pair { server, client, heard, _folder } = pair(1 << 30);
+    for n in 0..50_u8 {
+        say(&client, &[n; 20]);
+    }
+    for n in 0..50_u8 {
+        assert_eq!(heard.recv().unwrap(), message(&[n; 20]));
+    }
+    let asked = StdInstant::now();
+    server.sender.end();
+    assert_eq!(heard.recv().unwrap(), message(b"bye"));
+    assert_eq!(heard.recv().unwrap(), NetEvent::Closed { conn: CONN });
+    let machine = server.thread.join().unwrap().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
+    assert_eq!((machine.revision, machine.waiting.len()), (50, 0));
+    client.sender.end();
+    client.thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_failed_commit_ends_the_driver_and_nothing_is_said_after_it() {
+    let Pair { server, client, heard, _folder } = pair(2 << 20);
+    say(&client, b"small");
+    assert_eq!(heard.recv().unwrap(), message(b"small"));
+    say(&client, b"large");
+    say(&client, b"small");
+    let error = server.thread.join().unwrap().err().unwrap();
+    assert!(matches!(error, DriverError::Store(StoreError::Full { .. })), "{error}");
+    client.sender.end();
+    client.thread.join().unwrap().unwrap();
+    assert!(heard.try_iter().all(|event| event == NetEvent::Closed { conn: CONN }));
+}
+
+#[test]
+fn alarms_come_when_they_are_due_and_not_more_often() {
+    let server = start(1, None, None);
+    std::thread::sleep(Duration::from_millis(200));
+    server.sender.end();
+    let machine = server.thread.join().unwrap().unwrap();
+    assert!((3..=22).contains(&machine.ticks), "{} ticks of 10 ms in 200 ms", machine.ticks);
+}
