@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 use serde::de::{DeserializeOwned, Error, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
@@ -227,6 +227,11 @@ impl<T, const MAX: usize> List<T, MAX> {
         Ok(())
     }
 
+    /// Keeps the elements for which `keep` holds.
+    pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        self.0.retain(keep);
+    }
+
     /// The first `MAX` elements of `elements`.
     pub fn truncated(elements: impl IntoIterator<Item = T>) -> Self {
         List(elements.into_iter().take(MAX).collect())
@@ -249,6 +254,12 @@ impl<T, const MAX: usize> Deref for List<T, MAX> {
     type Target = [T];
     fn deref(&self) -> &[T] {
         &self.0
+    }
+}
+
+impl<T, const MAX: usize> DerefMut for List<T, MAX> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
     }
 }
 
