@@ -1,10 +1,12 @@
 //! The handshake: Noise XX with both identities bound to it.
 //!
-//!     frame     length u16 BE | kind u8 (0 Noise, 1 error) | body          length counts kind and body
-//!     1  ->     "OFST" | version u16 BE | purpose u8 | e                    prologue: "offset/1" | these first seven bytes
-//!     2  <-     e, ee, s, es, identity                   or an error: code u8 | version u16 BE | purpose u8
-//!     3  ->     s, se, identity
-//!     identity  version u16 BE | features u64 BE | Ed25519 public key 32 | signature 64
+//! ```text
+//! frame     length u16 BE | kind u8 (0 Noise, 1 error) | body          length counts kind and body
+//! 1  ->     "OFST" | version u16 BE | purpose u8 | e                    prologue: "offset/1" | these first seven bytes
+//! 2  <-     e, ee, s, es, identity                   or an error: code u8 | version u16 BE | purpose u8
+//! 3  ->     s, se, identity
+//! identity  version u16 BE | features u64 BE | Ed25519 public key 32 | signature 64
+//! ```
 //!
 //! Guards:
 //! 1. An identity signs (role, handshake hash before its message, own X25519 static key): it is worth nothing in another

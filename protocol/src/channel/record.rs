@@ -1,6 +1,8 @@
 //! Records: what travels after the handshake, sealed in place.
 //!
-//!     length u16 BE | ChaCha20-Poly1305( type u8 | content length u16 BE | content | zeros ) | tag 16
+//! ```text
+//! length u16 BE | ChaCha20-Poly1305( type u8 | content length u16 BE | content | zeros ) | tag 16
+//! ```
 //!
 //! Guards, in each direction by itself:
 //! 1. A record opens only as the next one in order, under the key of that direction: nonce = number of records before it.

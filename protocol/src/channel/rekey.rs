@@ -1,16 +1,18 @@
 //! Fresh keys inside a long connection: a Diffie-Hellman exchange in three records.
 //!
-//!     initiator -> responder   offer    1 | e_i     the next records still under the old key
-//!     initiator <- responder   answer   2 | e_r     the last record from the responder under its old key
-//!     initiator -> responder   done     3           the last record from the initiator under its old key
+//! ```text
+//! initiator -> responder   offer    1 | e_i     the next records still travel under the old key
+//! initiator <- responder   answer   2 | e_r     the last record from the responder under its old key
+//! initiator -> responder   done     3           the last record from the initiator under its old key
 //!
-//!     new key of a direction = H("offset v1 channel rekey", its old key | X25519(e_i, e_r) | session's handshake hash |
-//!                                number of the exchange u64 LE, from 1 | e_i | e_r | direction u8)
+//! new key of a direction = H("offset v1 channel rekey", its old key | X25519(e_i, e_r) | session's handshake hash |
+//!                            number of the exchange u64 LE, from 1 | e_i | e_r | direction u8: 0 forth, 1 back)
+//! ```
 //!
 //! Guards:
 //! 1. Each direction changes its key after a record that travels in it, so whatever is in flight opens.
 //! 2. Only the connection's initiator offers, one exchange at a time: offers cannot cross.
-//! 3. Who is asked pays no more than one exchange per [`MIN_REKEY_DH`](super::MIN_REKEY_DH).
+//! 3. Who is asked pays no more than one exchange per [`MIN_REKEY_DH`].
 //! 4. The old key goes into the new one: an exchange never weakens a channel.
 //!
 //! Does *not* authenticate anybody anew: the keys under which the steps travel do.
@@ -205,5 +207,10 @@ impl Exchange {
     #[cfg(test)]
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    #[cfg(test)]
+    pub(super) fn session(&self) -> [u8; 32] {
+        self.session.0
     }
 }

@@ -251,6 +251,11 @@ impl Transport {
     pub(super) fn exchanges(&self) -> u64 {
         self.exchange.number()
     }
+
+    #[cfg(test)]
+    pub(super) fn session(&self) -> [u8; 32] {
+        self.exchange.session()
+    }
 }
 
 fn on_admitted(content: &[u8]) -> Result<Effect, Misbehaviour> {

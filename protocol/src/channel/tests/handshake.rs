@@ -84,6 +84,18 @@ fn a_stranger_of_another_protocol_is_not_answered() {
 }
 
 #[test]
+fn a_first_frame_with_anything_after_its_key_is_none() {
+    let now = Instant::ZERO;
+    for surplus in [&b"x"[..], &[0; 100]] {
+        let mut bob = TestEnd::new(SecureChannel::responder(config(BOB, Purpose::Friend, 1), now));
+        let message = SnowPeer::new(0, ALICE).noise_message(surplus);
+        bob.receive(now, &frame(0, &[b"OFST\x00\x01\x05", &message[..]].concat()));
+        assert_eq!(bob.events, [ChannelEvent::Closed(CloseReason::BadHandshake)]);
+        assert!(bob.wire.is_empty());
+    }
+}
+
+#[test]
 fn an_announced_frame_of_huge_length_closes_without_buffering() {
     for huge in [[0x20, 0x00], [0xff, 0xff]] {
         let mut pair = Pair::new(1);

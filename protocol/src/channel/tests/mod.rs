@@ -8,6 +8,7 @@ mod records;
 mod rekey;
 mod snow_peer;
 mod time;
+mod vector;
 
 use std::sync::Arc;
 

@@ -202,7 +202,7 @@ impl SnowPeer {
         frame(0, &message)
     }
 
-    fn noise_message(&mut self, payload: &[u8]) -> Vec<u8> {
+    pub(super) fn noise_message(&mut self, payload: &[u8]) -> Vec<u8> {
         let mut message = vec![0; 512];
         let length = self.noise.write_message(payload, &mut message).unwrap();
         message.truncate(length);

@@ -13,6 +13,18 @@ fn an_idle_connection_lives_on_keepalives() {
 }
 
 #[test]
+fn the_clocks_of_an_open_channel_start_when_it_opens() {
+    let mut pair = Pair::new(1);
+    pair.start();
+    pair.deliver();
+    pair.pass(Duration::from_secs(4));
+    pair.bob.door(|channel, wire| channel.admit(pair.now, wire));
+    pair.deliver();
+    let keepalive = Some(Alarm { at: pair.now + KEEPALIVE, why: "keepalive" });
+    assert_eq!((pair.alice.channel.poll_timeout(), pair.bob.channel.poll_timeout()), (keepalive, keepalive));
+}
+
+#[test]
 fn who_speaks_sends_no_keepalive() {
     let mut pair = Pair::open(1);
     for _ in 0..10 {
