@@ -13,8 +13,8 @@
 //!
 //! 1. An identity has at most one listener; the newest counts.
 //! 2. Of one caller to one node there is at most one half and one tunnel; the newest counts. An identity whose share of
-//!    set-ups or halves is used up loses its oldest; and of two tunnels between the same two nodes (one called each way)
-//!    the older gives way when a share is used up. So no dead session ever keeps its own node out.
+//!    set-ups or halves is used up loses its oldest. So a dead session never keeps its own node out, as long as its share
+//!    has room for one half a friend and for two ends of tunnels a friend (one called each way).
 //! 3. No limit of [`Limits`] is ever exceeded; what is refused for one is told [`FailReason::Busy`] with whose it is.
 //! 4. Set-ups end after [`RELAY_SETUP_DEADLINE`], halves after [`RELAY_HALF_DEADLINE`] or with the listener they wait for.
 //! 5. A message costs a fixed number of map look-ups; only a listener that comes or goes costs one for each call that
@@ -259,14 +259,7 @@ impl RelayServer {
         if let Some(older) = self.book.tunnel(&call) {
             self.end_tunnel(older);
         }
-        let mut added = self.book.add_tunnel(&caller, &callee);
-        if added.is_err()
-            && let Some(opposite) = self.book.tunnel(&call.reversed())
-        {
-            self.end_tunnel(opposite);
-            added = self.book.add_tunnel(&caller, &callee);
-        }
-        match added {
+        match self.book.add_tunnel(&caller, &callee) {
             Ok(()) => {
                 self.send(caller.conn, &FromRelay::Ready);
                 self.send(callee.conn, &FromRelay::Ready);

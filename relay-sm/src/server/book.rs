@@ -26,11 +26,6 @@ impl Call {
     fn all_to(to: PublicKey) -> RangeInclusive<Call> {
         Call { to, from: PublicKey([0; 32]) }..=Call { to, from: PublicKey([0xff; 32]) }
     }
-
-    /// The same two nodes, called the other way round.
-    pub(super) fn reversed(self) -> Call {
-        Call { to: self.from, from: self.to }
-    }
 }
 
 /// The proven identity at the other end, and where it comes from.

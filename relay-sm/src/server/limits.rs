@@ -30,7 +30,8 @@ pub struct Limits {
     pub listeners: Quota,
     /// Calls that wait to be accepted, counted at the caller; each lives 15 s at most.
     pub halves: Quota,
-    /// Ends of tunnels: a tunnel takes one place of each of the two nodes.
+    /// Ends of tunnels: a tunnel takes one place of each of the two nodes. Two friends may call each other at once, so a
+    /// node needs two places for each friend.
     pub tunnel_ends: Quota,
     /// Calls that may wait for one called node.
     pub waiting_calls: u32,

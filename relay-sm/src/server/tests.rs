@@ -180,24 +180,14 @@ fn a_newer_call_replaces_the_older_one_and_its_tunnel() {
 }
 
 #[test]
-fn calls_both_ways_make_two_tunnels_until_a_share_is_used_up() {
+fn calls_both_ways_make_two_tunnels_and_the_share_of_either_end_holds() {
     let mut limits = Limits::default();
+    limits.tunnel_ends.per_identity = 2;
     let mut relay = Relay::new(limits);
     let (at_a, at_b) = (relay.listen(A), relay.listen(B));
     relay.tunnel(A, B, at_b);
     relay.tunnel(B, A, at_a);
     assert_eq!(relay.server.counts().tunnels, 2);
-
-    limits.tunnel_ends.per_identity = 1;
-    let mut relay = Relay::new(limits);
-    let (at_a, at_b) = (relay.listen(A), relay.listen(B));
-    let (a1, b1) = relay.tunnel(A, B, at_b);
-    let caller = relay.call(B, A, at_a);
-    let taker = relay.admit(A);
-    let mut outputs = vec![close(a1), close(b1)];
-    outputs.extend(joined(caller, taker));
-    relay.expect(says(taker, &ToRelay::Accept { from: B }), &outputs);
-    // With somebody else it is a limit like any other.
     let caller = relay.call(C, B, at_b);
     let taker = relay.admit(B);
     let mut outputs = failed(caller, FailReason::Busy { limit: LimitScope::Other }).to_vec();
