@@ -196,7 +196,14 @@ crate::wire_enum! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub enum IndexToIndex {
         /// The moment that your next tick names.
-        1 = Tick(TickHash),
+        1 = Tick {
+            /// My last tick.
+            tick: TickHash,
+            /// Above 0: a server has a new neighbour, and whoever hears this makes a tick out of turn and passes one less
+            /// on, so that proofs reach the new neighbour from afar without a heartbeat for each server between. At most
+            /// [`MAX_PROOF_LINKS`]; more counts as that.
+            ripple: u8,
+        },
         /// A node's whole report; the answer to `Want`.
         2 = State {
             /// The report.

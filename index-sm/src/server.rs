@@ -1,0 +1,485 @@
+//! The index server: learns nodes' reports from the nodes and from servers that it trusts, and answers requests for routes.
+//!
+//! | from → to | message | effect |
+//! |---|---|---|
+//! | server → node | `Tick` | on connecting, each heartbeat, and at extra ticks |
+//! | node → server | `State`, `Delta`, `Attestation` | the node's own report ([`reports`]) |
+//! | server → node | `Want` | the server lacks the report that an attestation or delta is about |
+//! | node → server | `RequestRoutes` | `Routes`, or `Busy` above the rate |
+//! | server ↔ server | `Tick` | goes into the next tick ([`federation`]) |
+//! | server ↔ server | `State`, `Delta`, `Attestation`, `Want` | reports, flooded with proofs of freshness ([`reports`]) |
+//!
+//! Invariants:
+//! 1. A node is reported by itself only, whoever hands it on: every report carries the node's signature.
+//! 2. An older report never replaces a newer one; a report that was heard once refreshes nothing when it is heard again.
+//! 3. A node without a fresh attestation for [`INDEX_NODE_TTL`](offset_protocol::limits::INDEX_NODE_TTL) is not in the graph.
+//! 4. One session for each node and each server; a new one is never refused because an old one lingers.
+//! 5. Nothing is said to a server that is not trusted, and nothing of it is heard.
+//! 6. Everything that a peer can fill is bounded by [`ServerLimits`] or a constant beside it.
+//!
+//! Not checked: whether a report is true. Two nodes that both claim a friendship have one, as far as an index server knows;
+//! a payment finds out. A server that holds attestations back can keep a dead node in the graph for as long as ticks are
+//! remembered, no longer.
+
+pub mod federation;
+pub mod reports;
+pub mod ticks;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::codec::{DecodeError, decode, encode};
+use offset_protocol::identity::{BadSignature, SharedSigner};
+use offset_protocol::index::{BadReport, BrokenProof, IndexToIndex, IndexToNode, NodeToIndex, Proof, RequestRoutes};
+use offset_protocol::limits::{INDEX_TICK, MAX_FRAME};
+use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng, Seed};
+use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent, Purpose};
+
+use crate::answer::answer;
+use crate::backoff::Bucket;
+use crate::graph::Graph;
+use crate::search::Workspace;
+use federation::Federation;
+use reports::{Origin, Report, Reports};
+use ticks::Ticks;
+
+/// One request for routes each so long, sustained: 20 a second.
+pub const QUERY_INTERVAL: Duration = Duration::from_millis(50);
+/// Requests for routes at once.
+pub const QUERY_BURST: u64 = 100;
+/// One report each so long, sustained: twice what the rules allow a node.
+pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+/// Reports at once: a minute's worth that a slow network delivered together.
+pub const REPORT_BURST: u64 = 120;
+/// Clients that connect after a tick until the server makes an extra one, so that their attestations name a young tick.
+pub const CLIENT_BURST: usize = 64;
+/// Extra ticks are at least this far apart, so that they do not push regular ones out of memory too soon.
+pub const EXTRA_TICK_GAP: Duration = Duration::from_secs(10);
+
+/// How much a server holds and does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Nodes in memory, those included that left lately.
+    pub max_nodes: usize,
+    /// Entries of all reports.
+    pub max_entries: usize,
+    /// Sessions of nodes.
+    pub max_clients: usize,
+    /// Lines of reports that one request for routes may look at.
+    pub work: u64,
+}
+
+impl Default for ServerLimits {
+    /// Chosen freely for a machine with 8 GiB: 4 million nodes, 32 million entries, 100,000 sessions; 2 million lines take
+    /// about a fifth of a second.
+    fn default() -> Self {
+        ServerLimits { max_nodes: 4_000_000, max_entries: 32_000_000, max_clients: 100_000, work: 2_000_000 }
+    }
+}
+
+/// What happens to an index server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerInput {
+    /// Something about a connection: `NodeIndex` from anybody, `IndexIndex` from trusted servers.
+    Net(NetEvent),
+    /// An alarm is due.
+    Tick,
+    /// Talk to this server, if it trusts us as well. Again with another address: use that one.
+    Trust {
+        /// Its identity.
+        server: PublicKey,
+        /// Where it listens for servers.
+        address: Address,
+    },
+    /// No longer talk to this server.
+    Distrust {
+        /// Its identity.
+        server: PublicKey,
+    },
+}
+
+/// What an index server wants done. A crash loses all of it, and all that it knew; nodes report again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerOutput {
+    /// Something about a connection.
+    Net(NetCommand),
+    /// The server closed a connection; for the log.
+    Ended {
+        /// The connection.
+        conn: ConnId,
+        /// Who was there.
+        peer: PublicKey,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A server cannot be trusted; for the log.
+    NotTrusted {
+        /// Which.
+        server: PublicKey,
+        /// Why not.
+        reason: TrustRefusal,
+    },
+}
+
+/// Why the server closed a connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndReason {
+    /// The peer broke a rule.
+    #[error("misbehaviour: {0}")]
+    Misbehaved(#[from] Misbehaviour),
+    /// A server that is not trusted.
+    #[error("the server is not trusted")]
+    Untrusted,
+    /// The same peer has a newer connection.
+    #[error("a newer connection of the same peer replaced this one")]
+    Replaced,
+    /// Both servers dialled at once, and the other connection stays.
+    #[error("both servers dialled at once")]
+    Crossed,
+    /// No room for another client.
+    #[error("the server has no room for more clients")]
+    Full,
+    /// An index server speaks with nodes and index servers only.
+    #[error("a connection for another purpose")]
+    Purpose,
+}
+
+/// A rule that a peer broke.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misbehaviour {
+    /// Not a message.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+    /// A report against the rules of its form.
+    #[error(transparent)]
+    Report(#[from] BadReport),
+    /// A report that its node did not sign.
+    #[error("a report with a bad signature")]
+    Signature(#[from] BadSignature),
+    /// A proof that does not hang together.
+    #[error(transparent)]
+    Proof(#[from] BrokenProof),
+    /// A node spoke for another one.
+    #[error("a node reported for another node")]
+    NotItself,
+    /// A whole report with another hash than its attestation states.
+    #[error("a report does not have the hash that its node signed")]
+    StateHash,
+    /// More reports than the rules allow.
+    #[error("too many reports")]
+    TooManyReports,
+}
+
+/// Why a server was not put among the trusted ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustRefusal {
+    /// It is this very server.
+    #[error("a server does not talk to itself")]
+    Itself,
+    /// There are too many.
+    #[error("no room for more trusted servers")]
+    TooMany,
+}
+
+/// What a server has and did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Sessions of nodes.
+    pub clients: usize,
+    /// Sessions of servers.
+    pub neighbours: usize,
+    /// Nodes in the graph.
+    pub nodes: usize,
+    /// Entries of all reports.
+    pub entries: usize,
+    /// Requests for routes answered.
+    pub answered: u64,
+    /// Requests for routes met with `Busy`.
+    pub busy: u64,
+    /// Reports that were new and taken.
+    pub accepted: u64,
+    /// Reports that were old, known, or not provably fresh.
+    pub ignored: u64,
+    /// Reports that the limits left no room for.
+    pub refused: u64,
+}
+
+/// The machine of an index server. See the [module](self).
+pub struct IndexServer {
+    signer: SharedSigner,
+    limits: ServerLimits,
+    conns: BTreeMap<ConnId, Peer>,
+    conn_ids: ConnIds,
+    clients: BTreeMap<PublicKey, Client>,
+    federation: Federation,
+    reports: Reports,
+    ticks: Ticks,
+    schedule: TickSchedule,
+    graph: Graph,
+    workspace: Workspace,
+    rng: Rng,
+    outputs: VecDeque<ServerOutput>,
+    stats: ServerStats,
+}
+
+/// Who is at the other end of a connection that messages may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Client(PublicKey),
+    /// Not open yet.
+    Dialled(PublicKey),
+    Neighbour(PublicKey),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    conn: ConnId,
+    queries: Bucket,
+    reports: Bucket,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct TickSchedule {
+    regular: Instant,
+    extra: Option<Instant>,
+    /// What the next tick tells neighbours.
+    ripple: u8,
+    /// The next extra tick is not before this.
+    extra_not_before: Instant,
+    joined: usize,
+}
+
+impl IndexServer {
+    /// A server that knows nothing and trusts nobody yet.
+    pub fn new(now: Instant, signer: SharedSigner, seed: &Seed, conn_ids: ConnIds, limits: ServerLimits) -> Self {
+        IndexServer {
+            federation: Federation::new(signer.public_key()),
+            signer,
+            limits,
+            conns: BTreeMap::new(),
+            conn_ids,
+            clients: BTreeMap::new(),
+            reports: Reports::default(),
+            ticks: Ticks::new(seed.fork("index ticks").rng()),
+            schedule: TickSchedule {
+                regular: now + INDEX_TICK,
+                extra: None,
+                ripple: 0,
+                extra_not_before: now,
+                joined: 0,
+            },
+            graph: Graph::new(),
+            workspace: Workspace::new(),
+            rng: seed.fork("index backoff").rng(),
+            outputs: VecDeque::new(),
+            stats: ServerStats::default(),
+        }
+    }
+
+    /// What the server has and did so far.
+    pub fn stats(&self) -> ServerStats {
+        ServerStats {
+            clients: self.clients.len(),
+            neighbours: self.federation.sessions(),
+            nodes: self.reports.alive(),
+            entries: self.graph.entries(),
+            ..self.stats
+        }
+    }
+
+    /// What the server knows, for whoever checks it.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    fn on_net(&mut self, now: Instant, event: NetEvent) {
+        match event {
+            NetEvent::Incoming { conn, purpose, peer, from: _ } => match purpose {
+                Purpose::NodeIndex => self.on_client(now, conn, peer),
+                Purpose::IndexIndex => self.on_incoming_server(now, conn, peer),
+                Purpose::NodeRelay | Purpose::AppNode | Purpose::Friend => self.end(conn, peer, EndReason::Purpose),
+            },
+            NetEvent::Opened { conn } => self.on_opened(now, conn),
+            NetEvent::Message { conn, bytes } => self.on_message(now, conn, &bytes),
+            NetEvent::Closed { conn } => self.on_closed(now, conn),
+        }
+    }
+
+    fn on_client(&mut self, now: Instant, conn: ConnId, node: PublicKey) {
+        let client = match self.clients.get(&node).copied() {
+            Some(old) => {
+                self.end(old.conn, node, EndReason::Replaced);
+                Client { conn, ..old }
+            }
+            None if self.clients.len() >= self.limits.max_clients => return self.end(conn, node, EndReason::Full),
+            None => Client { conn, queries: Bucket::default(), reports: Bucket::default() },
+        };
+        self.clients.insert(node, client);
+        self.conns.insert(conn, Peer::Client(node));
+        self.net(NetCommand::Admit { conn });
+        self.send(conn, &IndexToNode::Tick(self.ticks.current()));
+        self.schedule.joined += 1;
+        if self.schedule.joined >= CLIENT_BURST {
+            self.want_extra_tick(now, 0);
+        }
+    }
+
+    fn on_message(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) {
+        let (peer, result) = match self.conns.get(&conn).copied() {
+            // Closed a moment ago, or not open yet: not heard.
+            None | Some(Peer::Dialled(_)) => return,
+            Some(Peer::Client(node)) => (node, self.on_node_message(now, node, bytes)),
+            Some(Peer::Neighbour(server)) => (server, self.on_server_message(now, server, bytes)),
+        };
+        if let Err(misbehaviour) = result {
+            self.end(conn, peer, EndReason::Misbehaved(misbehaviour));
+            self.forget_conn(now, conn);
+        }
+    }
+
+    fn on_node_message(&mut self, now: Instant, node: PublicKey, bytes: &[u8]) -> Result<(), Misbehaviour> {
+        let report = match decode(bytes, MAX_FRAME)? {
+            NodeToIndex::RequestRoutes(request) => {
+                self.on_request(now, node, &request);
+                return Ok(());
+            }
+            NodeToIndex::State(state) => Report::State(state),
+            NodeToIndex::Delta(delta) => Report::Delta(delta),
+            NodeToIndex::Attestation(attestation) => Report::Attestation(attestation),
+        };
+        let allowed = |client: &mut Client| client.reports.take(now, REPORT_INTERVAL, REPORT_BURST);
+        if !self.clients.get_mut(&node).is_some_and(allowed) {
+            return Err(Misbehaviour::TooManyReports);
+        }
+        self.on_report(now, Origin::Node(node), report, Proof::new())
+    }
+
+    fn on_server_message(&mut self, now: Instant, server: PublicKey, bytes: &[u8]) -> Result<(), Misbehaviour> {
+        let (report, proof) = match decode(bytes, MAX_FRAME)? {
+            IndexToIndex::Tick { tick, ripple } => {
+                self.on_neighbours_tick(now, server, tick, ripple);
+                return Ok(());
+            }
+            IndexToIndex::Want { node } => {
+                self.on_want(server, node);
+                return Ok(());
+            }
+            IndexToIndex::State { state, proof } => (Report::State(state), proof),
+            IndexToIndex::Delta { delta, proof } => (Report::Delta(delta), proof),
+            IndexToIndex::Attestation { attestation, proof } => (Report::Attestation(attestation), proof),
+        };
+        self.on_report(now, Origin::Neighbour(server), report, proof)
+    }
+
+    fn on_request(&mut self, now: Instant, node: PublicKey, request: &RequestRoutes) {
+        let Some(client) = self.clients.get_mut(&node) else { return };
+        let conn = client.conn;
+        if !client.queries.take(now, QUERY_INTERVAL, QUERY_BURST) {
+            self.stats.busy += 1;
+            return self.send(conn, &IndexToNode::Busy { id: request.id });
+        }
+        self.stats.answered += 1;
+        let routes = answer(&self.graph, request, &mut self.workspace, self.limits.work);
+        self.send(conn, &IndexToNode::Routes(routes));
+    }
+
+    fn on_closed(&mut self, now: Instant, conn: ConnId) {
+        self.forget_conn(now, conn);
+    }
+
+    /// The connection is gone, or as good as gone; what its peer reported stays until it is no longer fresh.
+    fn forget_conn(&mut self, now: Instant, conn: ConnId) {
+        match self.conns.remove(&conn) {
+            Some(Peer::Client(node)) if self.clients.get(&node).is_some_and(|client| client.conn == conn) => {
+                self.clients.remove(&node);
+            }
+            Some(Peer::Dialled(server) | Peer::Neighbour(server)) => self.on_neighbour_gone(now, server, conn),
+            Some(Peer::Client(_)) | None => {}
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        if now >= self.schedule.regular {
+            // A server that slept through ticks makes one, not all of them.
+            let missed = now.since(self.schedule.regular).as_micros() / INDEX_TICK.as_micros();
+            self.schedule.regular += INDEX_TICK.times(missed + 1);
+            self.make_tick(now);
+        }
+        if self.schedule.extra.is_some_and(|at| now >= at) {
+            self.schedule.extra_not_before = now + EXTRA_TICK_GAP;
+            self.make_tick(now);
+        }
+        self.expire(now);
+        self.dial_due(now);
+    }
+
+    /// A tick out of turn, so that nobody waits for the regular one to be heard; one for all who want it by then.
+    fn want_extra_tick(&mut self, now: Instant, ripple: u8) {
+        self.schedule.ripple = self.schedule.ripple.max(ripple);
+        let at = self.schedule.extra_not_before.max(now);
+        self.schedule.extra.get_or_insert(at);
+    }
+
+    fn make_tick(&mut self, now: Instant) {
+        let tick = self.ticks.make(&self.federation.last_ticks());
+        let ripple = std::mem::take(&mut self.schedule.ripple);
+        self.schedule.extra = None;
+        self.schedule.joined = 0;
+        let clients: Vec<ConnId> = self.clients.values().map(|client| client.conn).collect();
+        let to_node = encode(&IndexToNode::Tick(tick));
+        for conn in clients {
+            self.net(NetCommand::Send { conn, bytes: to_node.clone() });
+        }
+        let to_server = encode(&IndexToIndex::Tick { tick, ripple });
+        for conn in self.federation.conns() {
+            self.net(NetCommand::Send { conn, bytes: to_server.clone() });
+        }
+        self.bury_for_good(now);
+    }
+
+    fn net(&mut self, command: NetCommand) {
+        self.outputs.push_back(ServerOutput::Net(command));
+    }
+
+    fn send(&mut self, conn: ConnId, message: &impl serde::Serialize) {
+        self.net(NetCommand::Send { conn, bytes: encode(message) });
+    }
+
+    /// Closes a connection; the caller forgets what was known of its peer.
+    fn end(&mut self, conn: ConnId, peer: PublicKey, reason: EndReason) {
+        if matches!(reason, EndReason::Replaced | EndReason::Crossed) {
+            self.conns.remove(&conn);
+        }
+        self.net(NetCommand::Close { conn });
+        self.outputs.push_back(ServerOutput::Ended { conn, peer, reason });
+    }
+}
+
+impl Machine for IndexServer {
+    type Input = ServerInput;
+    type Output = ServerOutput;
+
+    fn handle(&mut self, now: Instant, input: ServerInput) {
+        match input {
+            ServerInput::Net(event) => self.on_net(now, event),
+            ServerInput::Tick => self.on_tick(now),
+            ServerInput::Trust { server, address } => self.on_trust(now, server, address),
+            ServerInput::Distrust { server } => self.on_distrust(server),
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<ServerOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Alarm> {
+        let tick = self.schedule.extra.map_or(self.schedule.regular, |extra| extra.min(self.schedule.regular));
+        let tick = Some(Alarm { at: tick, why: "tick" });
+        let expiry = self.reports.next_expiry().map(|at| Alarm { at, why: "silent node" });
+        let dial = self.federation.next_dial().map(|at| Alarm { at, why: "dial" });
+        Alarm::earliest(tick, Alarm::earliest(expiry, dial))
+    }
+}

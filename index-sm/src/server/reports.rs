@@ -1,0 +1,340 @@
+//! Reports: which are new, whether they are true to their signature, how they flood, when they end.
+//!
+//! An attestation is *newer* than what is known of its node if its version is higher, or if the version is the same and it
+//! is provably younger than a later tick of this server. What was heard once is never newer again, so floods end, and a
+//! replayed attestation keeps nobody alive. The record of a node that fell silent stays until every tick is forgotten
+//! that its last attestations could be proven against; then they cannot be, and the record goes.
+//!
+//! | received | held | effect |
+//! |---|---|---|
+//! | anything not newer, or proven against no remembered tick | – | ignored |
+//! | `Attestation` | a report of its hash | refreshed, flooded |
+//! | `Delta` | the version that it starts from | applied, if the result has its hash; flooded |
+//! | `State` | – | taken, if it has its hash; an attestation of it floods |
+//! | `Attestation`, `Delta` | anything else | `Want`, to whoever sent it |
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::codec::{List, encode};
+use offset_protocol::index::{
+    Attestation, Delta, IndexToIndex, IndexToNode, Proof, State, TickInputs, proven_ticks, state_hash,
+};
+use offset_protocol::limits::{INDEX_NODE_TTL, INDEX_TICK, MAX_INDEX_ENTRIES, MAX_PROOF_LINKS};
+use offset_protocol::machine::{Duration, Instant};
+use offset_protocol::net::{ConnId, NetCommand};
+
+use super::ticks::Serial;
+use super::{IndexServer, Misbehaviour};
+
+/// Reports that the server asked other servers for and waits for. At the limit it asks again a heartbeat later.
+pub const MAX_WANTS: usize = 65_536;
+/// A report that was asked for is not asked for again before this has passed.
+pub const WANT_PATIENCE: Duration = INDEX_TICK;
+
+/// Who handed a report over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Node(PublicKey),
+    Neighbour(PublicKey),
+}
+
+/// What a node, or a server on its behalf, reports.
+#[derive(Clone, Debug)]
+pub(crate) enum Report {
+    State(State),
+    Delta(Delta),
+    Attestation(Attestation),
+}
+
+impl Report {
+    fn attestation(&self) -> Attestation {
+        match self {
+            Report::State(state) => state.attestation,
+            Report::Delta(delta) => delta.attestation,
+            Report::Attestation(attestation) => *attestation,
+        }
+    }
+
+    fn check(&self) -> Result<(), Misbehaviour> {
+        match self {
+            Report::State(state) => Ok(state.check()?),
+            Report::Delta(delta) => Ok(delta.check()?),
+            Report::Attestation(_) => Ok(()),
+        }
+    }
+}
+
+/// What is known of every node.
+#[derive(Default)]
+pub(crate) struct Reports {
+    records: BTreeMap<PublicKey, Record>,
+    /// When nodes in the graph fall silent.
+    expiry: BTreeSet<(Instant, PublicKey)>,
+    /// Nodes that fell silent, by the last tick then.
+    graves: VecDeque<(Serial, PublicKey)>,
+    /// Reports that neighbours were asked for, and when.
+    wants: BTreeMap<PublicKey, (Instant, ConnId)>,
+    /// The links of the last proof; most proofs of a moment are the same.
+    last_links: Arc<[TickInputs]>,
+}
+
+struct Record {
+    attestation: Attestation,
+    /// From the attestation's tick to a tick of ours; empty if it is one.
+    links: Arc<[TickInputs]>,
+    /// The tick of ours that it is younger than.
+    younger_than: Serial,
+    place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the graph, until then.
+    Graph(Instant),
+    /// Fell silent when this was the last tick.
+    Grave(Serial),
+}
+
+impl Reports {
+    /// Nodes in the graph.
+    pub(crate) fn alive(&self) -> usize {
+        self.expiry.len()
+    }
+
+    /// Nodes in memory, those included that fell silent lately.
+    pub(crate) fn remembered(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.expiry.first().map(|(at, _)| *at)
+    }
+
+    /// The record of a node that is in the graph.
+    fn held(&self, node: &PublicKey) -> Option<&Record> {
+        self.records.get(node).filter(|record| matches!(record.place, Place::Graph(_)))
+    }
+
+    fn shared(&mut self, links: Vec<TickInputs>) -> Arc<[TickInputs]> {
+        if self.last_links[..] != links[..] {
+            self.last_links = links.into();
+        }
+        Arc::clone(&self.last_links)
+    }
+
+    fn put(&mut self, record: Record) {
+        let node = record.attestation.node;
+        let place = record.place;
+        let old = self.records.insert(node, record);
+        if let Some(Place::Graph(at)) = old.map(|old| old.place) {
+            self.expiry.remove(&(at, node));
+        }
+        match place {
+            Place::Graph(at) => {
+                self.expiry.insert((at, node));
+            }
+            Place::Grave(serial) => self.graves.push_back((serial, node)),
+        }
+        self.wants.remove(&node);
+    }
+}
+
+/// What a report leads to.
+enum Verdict {
+    /// What it brings is right; so many entries the node has then, if that changes.
+    Take { entries: Option<usize> },
+    /// Its content is missing.
+    Want,
+}
+
+impl IndexServer {
+    pub(super) fn on_report(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        report: Report,
+        proof: Proof,
+    ) -> Result<(), Misbehaviour> {
+        report.check()?;
+        let attestation = report.attestation();
+        if let Origin::Node(node) = origin
+            && node != attestation.node
+        {
+            return Err(Misbehaviour::NotItself);
+        }
+        if self.is_known(&attestation) {
+            self.stats.ignored += 1;
+            return Ok(());
+        }
+        let ticks = proven_ticks(&attestation.time_hash, &proof)?;
+        let Some(younger_than) = self.ticks.newest_of(&ticks).filter(|serial| self.is_newer(&attestation, *serial))
+        else {
+            self.stats.ignored += 1;
+            return Ok(());
+        };
+        attestation.verify(&*self.signer)?;
+        match self.judge(&report)? {
+            Verdict::Want => self.want(now, origin, attestation.node),
+            Verdict::Take { entries } => {
+                if !self.has_room(&attestation.node, entries.unwrap_or(0)) {
+                    self.stats.refused += 1;
+                    return Ok(());
+                }
+                match &report {
+                    Report::State(state) => self.graph.replace(&attestation.node, &state.entries),
+                    Report::Delta(delta) if entries.is_some() => {
+                        self.graph.update(&attestation.node, &delta.set, &delta.removed);
+                    }
+                    Report::Delta(_) | Report::Attestation(_) => {}
+                }
+                let links = self.reports.shared(proof.into_vec());
+                let place = Place::Graph(now + INDEX_NODE_TTL);
+                self.reports.put(Record { attestation, links, younger_than, place });
+                self.stats.accepted += 1;
+                self.flood(origin, report);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this was heard before, or something of a later version: the common case of a flood, so it is told first.
+    fn is_known(&self, attestation: &Attestation) -> bool {
+        self.reports.records.get(&attestation.node).is_some_and(|record| {
+            let known = &record.attestation;
+            attestation.version < known.version
+                || (attestation.version == known.version && attestation.time_hash == known.time_hash)
+        })
+    }
+
+    fn is_newer(&self, attestation: &Attestation, younger_than: Serial) -> bool {
+        self.reports
+            .records
+            .get(&attestation.node)
+            .is_none_or(|record| attestation.version > record.attestation.version || younger_than > record.younger_than)
+    }
+
+    fn judge(&self, report: &Report) -> Result<Verdict, Misbehaviour> {
+        let attestation = report.attestation();
+        let held = self.reports.held(&attestation.node);
+        match report {
+            Report::State(state) => {
+                if state_hash(&state.entries) != attestation.state_hash {
+                    return Err(Misbehaviour::StateHash);
+                }
+                Ok(Verdict::Take { entries: Some(state.entries.len()) })
+            }
+            Report::Delta(_) | Report::Attestation(_)
+                if held.is_some_and(|held| held.attestation.state_hash == attestation.state_hash) =>
+            {
+                Ok(Verdict::Take { entries: None })
+            }
+            Report::Delta(delta) if held.is_some_and(|held| held.attestation.version == delta.base) => {
+                let entries = delta.apply(&self.graph.report(&attestation.node));
+                let fits = entries.len() <= MAX_INDEX_ENTRIES && state_hash(&entries) == attestation.state_hash;
+                Ok(if fits { Verdict::Take { entries: Some(entries.len()) } } else { Verdict::Want })
+            }
+            Report::Delta(_) | Report::Attestation(_) => Ok(Verdict::Want),
+        }
+    }
+
+    fn has_room(&self, node: &PublicKey, entries: usize) -> bool {
+        let known = self.reports.records.contains_key(node);
+        if !known && self.reports.remembered() >= self.limits.max_nodes {
+            return false;
+        }
+        // Only a report that would go over the limit is worth counting what it replaces.
+        let total = self.graph.entries().saturating_add(entries);
+        total <= self.limits.max_entries || total - self.graph.report(node).len() <= self.limits.max_entries
+    }
+
+    fn want(&mut self, now: Instant, origin: Origin, node: PublicKey) {
+        match origin {
+            Origin::Node(node) => {
+                if let Some(conn) = self.clients.get(&node).map(|client| client.conn) {
+                    self.send(conn, &IndexToNode::Want);
+                }
+            }
+            Origin::Neighbour(server) => {
+                let Some(conn) = self.federation.conn(&server) else { return };
+                let asked = self.reports.wants.get(&node);
+                let waiting =
+                    asked.is_some_and(|(at, conn)| now.since(*at) < WANT_PATIENCE && self.conns.contains_key(conn));
+                if waiting || (asked.is_none() && self.reports.wants.len() >= MAX_WANTS) {
+                    return;
+                }
+                self.reports.wants.insert(node, (now, conn));
+                self.send(conn, &IndexToIndex::Want { node });
+            }
+        }
+    }
+
+    /// Passes a report that was just taken on to all other neighbours that can see that it is fresh.
+    fn flood(&mut self, origin: Origin, report: Report) {
+        let attestation = report.attestation();
+        let Some((serial, proof)) = self.onward_proof(&attestation.node) else { return };
+        let message = match report {
+            Report::Delta(delta) => IndexToIndex::Delta { delta, proof },
+            Report::State(_) | Report::Attestation(_) => IndexToIndex::Attestation { attestation, proof },
+        };
+        let bytes = encode(&message);
+        for (server, conn) in self.federation.open() {
+            if origin != Origin::Neighbour(server) && self.ticks.includes(serial, &server) {
+                self.net(NetCommand::Send { conn, bytes: bytes.clone() });
+            }
+        }
+    }
+
+    /// The tick of ours that the node's attestation is younger than, and the proof for those whose ticks went into it.
+    fn onward_proof(&self, node: &PublicKey) -> Option<(Serial, Proof)> {
+        let record = self.reports.held(node)?;
+        if record.links.len() >= MAX_PROOF_LINKS {
+            return None;
+        }
+        let inputs = self.ticks.inputs(record.younger_than)?;
+        let links = record.links.iter().chain([inputs]).cloned();
+        Some((record.younger_than, List::truncated(links)))
+    }
+
+    /// A neighbour lacks a report. If it is not here, or cannot be proven to it any more, a heartbeat brings it.
+    pub(super) fn on_want(&mut self, server: PublicKey, node: PublicKey) {
+        let Some(conn) = self.federation.conn(&server) else { return };
+        let Some((serial, proof)) = self.onward_proof(&node) else { return };
+        let Some(record) = self.reports.held(&node) else { return };
+        if self.ticks.includes(serial, &server) {
+            let entries = List::truncated(self.graph.report(&node));
+            let state = State { attestation: record.attestation, entries };
+            self.send(conn, &IndexToIndex::State { state, proof });
+        }
+    }
+
+    /// Takes silent nodes out of the graph.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((at, node)) = self.reports.expiry.first().copied()
+            && at <= now
+        {
+            self.graph.remove(&node);
+            let last = self.ticks.last();
+            if let Some(mut record) = self.reports.records.remove(&node) {
+                record.place = Place::Grave(last);
+                self.reports.put(record);
+            }
+            self.reports.expiry.remove(&(at, node));
+        }
+    }
+
+    /// Forgets nodes whose last attestations no remembered tick could prove fresh, and wants that nobody fulfilled.
+    pub(super) fn bury_for_good(&mut self, now: Instant) {
+        while let Some((serial, node)) = self.reports.graves.front().copied()
+            && self.ticks.has_forgotten(serial)
+        {
+            self.reports.graves.pop_front();
+            if self.reports.records.get(&node).is_some_and(|record| record.place == Place::Grave(serial)) {
+                self.reports.records.remove(&node);
+            }
+        }
+        let conns = &self.conns;
+        self.reports.wants.retain(|_, (at, conn)| now.since(*at) < WANT_PATIENCE && conns.contains_key(conn));
+    }
+}
