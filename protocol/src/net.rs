@@ -34,6 +34,12 @@ impl ConnId {
     pub const fn is_incoming(self) -> bool {
         self.0 & Self::INCOMING != 0
     }
+
+    /// Of an outgoing connection: the lane of the [`ConnIds`] that gave out its number, of so many `lanes`. A power of two
+    /// of them keeps their numbers apart for ever.
+    pub const fn lane(self, lanes: u64) -> u64 {
+        self.0 % lanes
+    }
 }
 
 /// Gives out the numbers of outgoing connections. Machines that live in one process each take a lane of their own, so
@@ -178,5 +184,6 @@ mod tests {
         let all: std::collections::BTreeSet<_> = (0..100).flat_map(|_| [even.allocate(), odd.allocate()]).collect();
         assert_eq!(all.len(), 200);
         assert!(all.iter().all(|conn| !conn.is_incoming()));
+        assert!((0..100).all(|_| even.allocate().lane(2) == 0 && odd.allocate().lane(2) == 1));
     }
 }

@@ -1,0 +1,59 @@
+//! What goes into a node and what comes out of it.
+
+use offset_protocol::app::Permissions;
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::identity::SharedSigner;
+use offset_protocol::machine::{Seed, WallTime};
+use offset_protocol::net::{NetCommand, NetEvent};
+use offset_protocol::persist::{Change, Revision};
+use serde::{Deserialize, Serialize};
+
+/// What a node is born with.
+pub struct NodeConfig {
+    /// Its identity.
+    pub signer: SharedSigner,
+    /// All randomness; never used twice.
+    pub seed: Seed,
+}
+
+/// What can happen to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeInput {
+    /// Something happened to a connection: an app's (incoming) or one that the node asked for.
+    Net(NetEvent),
+    /// The revision is on disk.
+    Durable(Revision),
+    /// This app may connect, and do this.
+    Trust {
+        /// The app.
+        app: PublicKey,
+        /// What it may do.
+        permissions: Permissions,
+    },
+    /// This app may not connect.
+    Distrust {
+        /// The app.
+        app: PublicKey,
+    },
+    /// What a clock on the wall shows.
+    Wall(WallTime),
+    /// The network of this host is back or has changed.
+    NetworkReturned,
+    /// The alarm is due.
+    Tick,
+}
+
+/// What a node wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeOutput {
+    /// Do something with a connection. A crash: all connections are gone, and made again.
+    Net(NetCommand),
+    /// Write these records, whole or not at all, then answer [`NodeInput::Durable`]. At most one revision is in flight. A
+    /// crash before it is durable: nothing of it was said to anyone.
+    Persist {
+        /// Counts up from 1 in each process.
+        revision: Revision,
+        /// The records.
+        changes: Vec<Change>,
+    },
+}
