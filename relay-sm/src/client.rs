@@ -52,7 +52,7 @@ pub enum Input {
     Net(NetEvent),
     /// Wait for calls at this relay. A relay that is known stays as it is; with a new address it starts afresh.
     AddRelay(RelayAddress),
-    /// No longer wait for calls there.
+    /// No longer wait for calls there. Calls that are being taken there are given up; no [`Output::RelayDown`] follows.
     RemoveRelay {
         /// The relay's identity.
         relay: PublicKey,
@@ -119,7 +119,7 @@ pub enum Output {
         /// The relay.
         relay: PublicKey,
     },
-    /// We cannot be called at this relay now; it is tried again by itself. Said after each try.
+    /// We cannot be called at this relay now; it is tried again by itself. Said when it is lost and after each try that failed.
     RelayDown {
         /// The relay.
         relay: PublicKey,

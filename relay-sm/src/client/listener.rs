@@ -120,7 +120,11 @@ impl Listener {
         if self.relays.get(&key).is_some_and(|own| own.address == relay) {
             return;
         }
+        let was_up = self.relays.get(&key).is_some_and(|own| own.state.since().is_some());
         self.remove(fx, key);
+        if was_up {
+            fx.push(Output::RelayDown { relay: key, reason: None });
+        }
         self.relays.insert(key, OwnRelay { address: relay, backoff: Backoff::default(), state: State::Waiting });
         self.connect(now, fx, key);
     }

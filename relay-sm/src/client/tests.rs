@@ -211,7 +211,8 @@ fn a_relay_with_a_new_address_starts_afresh_and_a_known_one_stays() {
     client.expect(Input::AddRelay(relay(0)), &[]);
     let moved = RelayAddress { address: "elsewhere:1".parse().unwrap(), ..relay(0) };
     let outputs = client.feed(Input::AddRelay(moved));
-    assert_eq!((outputs.len(), &outputs[0]), (2, &close(0)));
+    assert_eq!(outputs[..2], [close(0), Output::RelayDown { relay: at(0), reason: None }]);
+    assert_eq!(outputs.len(), 3);
 }
 
 #[test]

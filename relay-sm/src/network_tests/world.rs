@@ -1,12 +1,14 @@
 //! The network: links with latency that can die silently, relays that crash and drain, nodes that crash and move.
 
+mod nodes;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::decode;
 use offset_protocol::machine::{Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{ConnId, ConnIds, NetCommand, NetEvent};
-use offset_protocol::relay::{FailReason, FromRelay, MAX_RELAY_MESSAGE, RejectReason, RelayAddress};
+use offset_protocol::relay::{FailReason, FromRelay, MAX_RELAY_MESSAGE, RelayAddress};
 
 use crate::client::{self, Direction, RelayClient};
 use crate::server::{self, Limits, Quota, RelayServer};
@@ -309,7 +311,7 @@ impl World {
         self.events.insert((self.now + after, self.sequence), (link, arrival));
     }
 
-    fn to_node(&mut self, link: usize, arrival: Arrival) {
+    fn send_node(&mut self, link: usize, arrival: Arrival) {
         self.push(self.links[link].latency, link, arrival);
     }
 
@@ -367,7 +369,7 @@ impl World {
                 let b = self.links[other].relay_conn;
                 self.links[other].joined = None;
                 self.links[other].relay_open = false;
-                self.to_node(other, Arrival::AtNode(Item::End));
+                self.send_node(other, Arrival::AtNode(Item::End));
                 self.tell_relay(relay, server::Input::JoinEnded { a, b });
             }
         }
@@ -382,7 +384,7 @@ impl World {
         {
             match (item, it.joined) {
                 (Item::End, _) => self.relay_ends(link),
-                (Item::Bytes(bytes), Some(other)) => self.to_node(other, Arrival::AtNode(Item::Bytes(bytes))),
+                (Item::Bytes(bytes), Some(other)) => self.send_node(other, Arrival::AtNode(Item::Bytes(bytes))),
                 (Item::Bytes(bytes), None) => {
                     it.reading = false;
                     let (relay, conn) = (it.relay, it.relay_conn);
@@ -417,16 +419,16 @@ impl World {
             server::Output::Net(NetCommand::Admit { conn }) => {
                 let link = link_of(self, conn);
                 self.links[link].reading = true;
-                self.to_node(link, Arrival::OpenedAtNode);
+                self.send_node(link, Arrival::OpenedAtNode);
             }
             server::Output::Net(NetCommand::Send { conn, bytes }) => {
                 let link = link_of(self, conn);
                 self.assert_not_refused(link, &bytes);
-                self.to_node(link, Arrival::AtNode(Item::Bytes(bytes)));
+                self.send_node(link, Arrival::AtNode(Item::Bytes(bytes)));
             }
             server::Output::Net(NetCommand::Close { conn }) => {
                 let link = link_of(self, conn);
-                self.to_node(link, Arrival::AtNode(Item::End));
+                self.send_node(link, Arrival::AtNode(Item::End));
                 // `Closed` follows a machine's own `Close`, some time later.
                 self.push(Duration::from_millis(1), link, Arrival::SilenceAtRelay);
             }
@@ -455,128 +457,6 @@ impl World {
             let it = &self.links[link];
             assert!(it.cut || !it.node_open, "node {} is alive and was refused for {limit}", it.node);
         }
-    }
-
-    // -- nodes
-
-    /// One input after the other: what an output leads to waits until the input before is done.
-    fn tell_node(&mut self, node: usize, input: client::Input) {
-        self.inputs.push_back((node, input));
-        if self.inputs.len() > 1 {
-            return;
-        }
-        while let Some((node, input)) = self.inputs.front().cloned() {
-            let client = &mut self.nodes[node].client;
-            if let Some(alarm) = client.poll_timeout().filter(|alarm| alarm.at > self.now) {
-                client.handle(self.now, client::Input::Tick);
-                let after = (client.poll_output(), client.poll_timeout());
-                assert_eq!(after, (None, Some(alarm)), "an early tick did something");
-            }
-            client.handle(self.now, input);
-            client.assert_consistent();
-            while let Some(output) = self.nodes[node].client.poll_output() {
-                self.on_node_output(node, output);
-            }
-            self.inputs.pop_front();
-        }
-    }
-
-    fn on_node_output(&mut self, node: usize, output: client::Output) {
-        match output {
-            client::Output::Net(command) => self.on_node_command(node, command),
-            client::Output::RelayUp { .. } | client::Output::RelayDown { .. } => {}
-            client::Output::Incoming { relay, from } => {
-                let answer = if self.nodes[node].friends.contains(&from) {
-                    client::Input::Accept { relay, from }
-                } else {
-                    client::Input::Reject { relay, from, reason: RejectReason::Unknown }
-                };
-                self.tell_node(node, answer);
-            }
-            client::Output::TunnelOpened { conn, friend, direction, .. } => {
-                let session = Session { friend, direction, opened: self.now, up: None };
-                self.nodes[node].sessions.insert(conn, session);
-                let bytes = greeting(self.nodes[node].key, friend);
-                self.tell_node(node, client::Input::SendTunnel { conn, bytes });
-            }
-            client::Output::TunnelMessage { conn, friend, bytes } => {
-                assert_eq!(bytes, greeting(friend, self.nodes[node].key), "a tunnel leads to somebody else");
-                self.on_greeting(node, conn, friend);
-            }
-            client::Output::TunnelClosed { conn, friend } => {
-                assert!(self.nodes[node].sessions.remove(&conn).is_some());
-                if self.nodes[node].friends.contains(&friend) && self.up(node, friend).is_empty() {
-                    self.dial(node, friend);
-                }
-            }
-        }
-    }
-
-    fn on_node_command(&mut self, node: usize, command: NetCommand) {
-        match command {
-            NetCommand::Connect { conn, address, peer, .. } => {
-                let relay = self.relays.iter().position(|relay| relay.address.public_key == peer).unwrap();
-                assert_eq!(self.relays[relay].address.address, address);
-                self.relays[relay].conns += 1;
-                let relay_conn = ConnId::incoming(self.relays[relay].conns);
-                let link = self.links.len();
-                self.from_node.insert((node, conn), link);
-                self.from_relay.insert((relay, relay_conn), link);
-                let latency = Duration::from_millis(1 + self.rng.below(80));
-                self.links.push(Link {
-                    node,
-                    node_conn: conn,
-                    node_open: true,
-                    relay,
-                    relay_conn,
-                    relay_open: false,
-                    reading: false,
-                    cut: false,
-                    from: format!("host{node}-{}", self.nodes[node].place),
-                    latency,
-                    inbox: VecDeque::new(),
-                    joined: None,
-                });
-                self.push(latency, link, Arrival::KnockAtRelay);
-            }
-            NetCommand::Send { conn, bytes } => {
-                let link = self.from_node[&(node, conn)];
-                self.push(self.links[link].latency, link, Arrival::AtRelay(Item::Bytes(bytes)));
-            }
-            NetCommand::Close { conn } => {
-                let link = self.from_node[&(node, conn)];
-                self.push(self.links[link].latency, link, Arrival::AtRelay(Item::End));
-                self.push(Duration::from_millis(1), link, Arrival::SilenceAtNode);
-            }
-            NetCommand::Admit { .. } => panic!("nobody connects to a node"),
-        }
-    }
-
-    /// The tunnel is alive end to end. One stays: the younger if the friend seems to have lost the older, else the one that
-    /// the lower key dialled.
-    fn on_greeting(&mut self, node: usize, conn: ConnId, friend: PublicKey) {
-        let now = self.now;
-        let Some(session) = self.nodes[node].sessions.get_mut(&conn) else { return };
-        session.up = Some(now);
-        self.tell_node(node, client::Input::StopDialling { friend });
-        for older in self.up(node, friend) {
-            let sessions = &self.nodes[node].sessions;
-            let (Some(new), Some(old)) = (sessions.get(&conn), sessions.get(&older)) else { return };
-            let lower_dialled = if self.nodes[node].key < friend { Direction::Dialled } else { Direction::Accepted };
-            let lost = old.up.is_some_and(|up| now.since(up) > Duration::from_secs(3));
-            let keep_old = !lost && old.direction == lower_dialled && new.direction != lower_dialled;
-            if older != conn {
-                self.tell_node(node, client::Input::CloseTunnel { conn: if keep_old { conn } else { older } });
-            }
-        }
-    }
-
-    fn up(&self, node: usize, friend: PublicKey) -> Vec<ConnId> {
-        let sessions = self.nodes[node].sessions.iter();
-        sessions
-            .filter(|(_, session)| session.friend == friend && session.up.is_some())
-            .map(|(&conn, _)| conn)
-            .collect()
     }
 
     // -- verdicts
@@ -635,8 +515,4 @@ fn what_the_living_need(nodes: u32) -> Limits {
         tunnel_ends: quota(tunnels),
         waiting_calls: friends,
     }
-}
-
-fn greeting(from: PublicKey, to: PublicKey) -> Vec<u8> {
-    [from.0, to.0].concat()
 }
