@@ -1,0 +1,128 @@
+//! What `strelay`, `stindex` and `stnode` have in common: start, announce, run, end, and say what it cost.
+//!
+//! At the end, and whenever SIGUSR1 comes, one line of the log with target `offset::cost` tells all counters since the
+//! start, as numbers:
+//!
+//! | field | what |
+//! |---|---|
+//! | `bytes_in`, `bytes_out` | bytes of all sockets |
+//! | `messages_in`, `messages_out` | messages of all connections, forwarded ones included |
+//! | `reads`, `writes` | system calls that moved at least a byte |
+//! | `commits`, `flushes` | commits of the database, and flushes to the disk that they made |
+//! | `records`, `record_bytes` | records written or removed, bytes of their keys and values |
+//! | `database_bytes` | the database's pages in use, now |
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+
+use offset_protocol::identity::{Identity, SharedSigner};
+use offset_protocol::machine::Seed;
+use offset_protocol::net::Purpose;
+
+use super::exit::Failure;
+use super::files;
+use crate::clock::Clock;
+use crate::connection::{NetCounters, Reading};
+use crate::driver::{Driver, DriverParts, Program, Sender};
+use crate::executor::Executor;
+use crate::hub::{Hub, HubConfig};
+use crate::logging::{self, LogFormat};
+use crate::store::{Store, StoreCounters};
+use crate::{entropy, signals, tcp};
+
+/// Everything that a server has before its machine.
+pub(super) struct Server<I> {
+    pub(super) signer: SharedSigner,
+    pub(super) seed: Seed,
+    pub(super) clock: Clock,
+    pub(super) inbox: Sender<I>,
+    hub: Hub,
+    cost: Cost,
+}
+
+impl<I: Send + 'static> Server<I> {
+    /// Starts logging, reads the identity, draws the seed, starts the threads, listens to signals. No door is open yet.
+    pub(super) fn start(idfile: &Path, log_format: LogFormat) -> Result<Self, Failure> {
+        logging::start(log_format);
+        let cannot = |error| Failure::failed(format_args!("cannot start: {error}"));
+        let signer: SharedSigner = Arc::new(files::read::<Identity>(idfile)?);
+        let seed = entropy::seed().map_err(Failure::failed)?;
+        let (clock, executor, inbox) = (Clock::start(), Executor::start().map_err(cannot)?, Sender::new());
+        let outlet = Arc::new(inbox.clone());
+        let channels = HubConfig { signer: signer.clone(), seed: seed.fork("channels"), clock, executor, outlet };
+        let hub = Hub::new(channels);
+        let cost = Cost { net: hub.counters(), store: Arc::default() };
+        // Before anything is announced: whoever reads the announcement may end us at once.
+        let (end, report) = (inbox.clone(), cost.clone());
+        signals::listen(move || end.end(), move || report.log()).map_err(cannot)?;
+        Ok(Server { signer, seed: seed.fork("machine"), clock, inbox, hub, cost })
+    }
+
+    /// Listens, and says so on stdout: `ANNOUNCEMENT HOST:PORT`.
+    pub(super) fn listen(&mut self, door: &Door<'_>) -> Result<SocketAddr, Failure> {
+        let listener = tcp::listen(door.address).map_err(Failure::failed)?;
+        let cannot = |error| Failure::failed(format_args!("cannot listen on {}: {error}", door.address));
+        let address = self.hub.listen(listener, door.purpose, door.reading).map_err(cannot)?;
+        let mut stdout = std::io::stdout().lock();
+        // A server whose stdout is closed serves all the same.
+        let _ = writeln!(stdout, "{} {address}", door.announcement).and_then(|()| stdout.flush());
+        Ok(address)
+    }
+
+    /// Runs the machine until SIGINT or SIGTERM, or until its store fails.
+    pub(super) fn run<P>(self, program: P, machine: P::Machine, store: Option<Store>) -> Result<(), Failure>
+    where
+        P: Program<Input = I>,
+    {
+        let Server { inbox, hub, clock, cost, .. } = self;
+        if let Some(store) = &store {
+            cost.store.get_or_init(|| store.counters());
+        }
+        let driver = Driver::new(DriverParts { program, machine, inbox, hub, store, clock });
+        let ended = driver.run();
+        cost.log();
+        ended.map(drop).map_err(Failure::failed)
+    }
+}
+
+/// One door of a server.
+pub(super) struct Door<'a> {
+    pub(super) address: &'a str,
+    pub(super) purpose: Purpose,
+    pub(super) reading: Reading,
+    pub(super) announcement: &'a str,
+}
+
+/// Where the counters are.
+#[derive(Clone)]
+struct Cost {
+    net: Arc<NetCounters>,
+    /// Known once the store is open.
+    store: Arc<OnceLock<Arc<StoreCounters>>>,
+}
+
+impl Cost {
+    fn log(&self) {
+        let net = &self.net;
+        let none = StoreCounters::default();
+        let store = self.store.get().map_or(&none, |store| store);
+        tracing::info!(
+            target: "offset::cost",
+            bytes_in = net.bytes_in.load(Relaxed),
+            bytes_out = net.bytes_out.load(Relaxed),
+            messages_in = net.messages_in.load(Relaxed),
+            messages_out = net.messages_out.load(Relaxed),
+            reads = net.reads.load(Relaxed),
+            writes = net.writes.load(Relaxed),
+            commits = store.commits.load(Relaxed),
+            flushes = store.flushes.load(Relaxed),
+            records = store.records.load(Relaxed),
+            record_bytes = store.bytes.load(Relaxed),
+            database_bytes = store.used_bytes.load(Relaxed),
+            "cost"
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! `stindex`: learns who can pay whom, and finds routes.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use offset_index_sm::server::{IndexServer, ServerInput, ServerLimits, ServerOutput};
+use offset_protocol::app::IndexAddress;
+use offset_protocol::net::{ConnIds, NetEvent, Purpose};
+
+use super::exit::{self, Failure};
+use super::server::{Door, Server};
+use super::trusted::{self, Trust};
+use crate::connection::Reading;
+use crate::driver::{Effect, Program};
+use crate::logging::LogFormat;
+
+/// Offset index server: learns who can pay whom from the nodes themselves, and finds routes for them.
+#[derive(Debug, clap::Parser)]
+#[command(name = "stindex", version)]
+struct Args {
+    /// The server's identity file (see `stmgr gen-ident`)
+    #[arg(short, long, value_name = "FILE")]
+    idfile: PathBuf,
+    /// Where to listen for nodes; port 0 picks a free one
+    #[arg(short = 'c', long, value_name = "HOST:PORT")]
+    lclient: String,
+    /// Where to listen for other index servers; port 0 picks a free one
+    #[arg(short = 's', long, value_name = "HOST:PORT")]
+    lserver: String,
+    /// The folder with index tickets of the servers to share reports with, watched while running
+    #[arg(short, long, value_name = "DIR")]
+    trusted: PathBuf,
+    /// How to write the log on stderr
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+/// The program.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    match exit::parse(args) {
+        Ok(args) => exit::finish("stindex", run(&args)),
+        Err(code) => code,
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let mut server = Server::start(&args.idfile, args.log_format)?;
+    let inbox = server.inbox.clone();
+    let _watch = trusted::watch(
+        &args.trusted,
+        |ticket: IndexAddress| (ticket.public_key, ticket.address),
+        move |trust| {
+            inbox.input(match trust {
+                Trust::Granted(server, address) => ServerInput::Trust { server, address },
+                Trust::Withdrawn(server) => ServerInput::Distrust { server },
+            });
+        },
+    )?;
+    let (now, conn_ids) = (server.clock.now(), ConnIds::lane(0, 1));
+    let machine = IndexServer::new(now, server.signer.clone(), &server.seed, conn_ids, ServerLimits::default());
+    server.listen(&Door {
+        address: &args.lclient,
+        purpose: Purpose::NodeIndex,
+        reading: Reading::Freely,
+        announcement: "listening for clients on",
+    })?;
+    server.listen(&Door {
+        address: &args.lserver,
+        purpose: Purpose::IndexIndex,
+        reading: Reading::Freely,
+        announcement: "listening for servers on",
+    })?;
+    server.run(Index, machine, None)
+}
+
+struct Index;
+
+impl Program for Index {
+    type Machine = IndexServer;
+    type Input = ServerInput;
+    type Output = ServerOutput;
+
+    fn net(&mut self, event: NetEvent) -> ServerInput {
+        ServerInput::Net(event)
+    }
+
+    fn tick(&mut self) -> ServerInput {
+        ServerInput::Tick
+    }
+
+    fn effect(&mut self, output: ServerOutput) -> Effect {
+        match output {
+            ServerOutput::Net(command) => return Effect::Net(command),
+            ServerOutput::Ended { conn, peer, reason } => tracing::info!(?conn, %peer, %reason, "connection ended"),
+            ServerOutput::NotTrusted { server, reason } => tracing::warn!(%server, %reason, "a ticket was ignored"),
+        }
+        Effect::Nothing
+    }
+}

@@ -1,0 +1,85 @@
+//! `strelay`: where nodes without a public address meet.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use offset_protocol::net::{ConnId, NetEvent, Purpose};
+use offset_relay_sm::server::{Input, Limits, Output, RelayServer};
+
+use super::exit::{self, Failure};
+use super::server::{Door, Server};
+use crate::connection::Reading;
+use crate::driver::{Effect, Program};
+use crate::logging::LogFormat;
+
+/// Offset relay: nodes without a public address meet here. It sees who talks to whom, never what.
+#[derive(Debug, clap::Parser)]
+#[command(name = "strelay", version)]
+struct Args {
+    /// The relay's identity file (see `stmgr gen-ident`)
+    #[arg(short, long, value_name = "FILE")]
+    idfile: PathBuf,
+    /// Where to listen for nodes; port 0 picks a free one
+    #[arg(short, long, value_name = "HOST:PORT")]
+    laddr: String,
+    /// How to write the log on stderr
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+/// The program.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    match exit::parse(args) {
+        Ok(args) => exit::finish("strelay", run(&args)),
+        Err(code) => code,
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let mut server = Server::start(&args.idfile, args.log_format)?;
+    server.listen(&Door {
+        address: &args.laddr,
+        purpose: Purpose::NodeRelay,
+        reading: Reading::OneByOne,
+        announcement: "listening on",
+    })?;
+    server.run(Relay, RelayServer::new(Limits::default()), None)
+}
+
+struct Relay;
+
+impl Program for Relay {
+    type Machine = RelayServer;
+    type Input = Input;
+    type Output = Output;
+
+    fn net(&mut self, event: NetEvent) -> Input {
+        Input::Net(event)
+    }
+
+    fn tick(&mut self) -> Input {
+        Input::Tick
+    }
+
+    fn join_ended(&mut self, a: ConnId, b: ConnId) -> Option<Input> {
+        Some(Input::JoinEnded { a, b })
+    }
+
+    fn end(&mut self) -> Option<Input> {
+        Some(Input::Drain)
+    }
+
+    fn effect(&mut self, output: Output) -> Effect {
+        match output {
+            Output::Net(command) => Effect::Net(command),
+            Output::Resume { conn } => Effect::Resume { conn },
+            Output::Join { a, b } => Effect::Join { a, b },
+            Output::Misbehaved { conn, peer, rule } => {
+                tracing::info!(?conn, %peer, %rule, "a peer broke a rule");
+                Effect::Nothing
+            }
+            Output::Drained => Effect::Finished,
+        }
+    }
+}
