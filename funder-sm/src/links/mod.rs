@@ -22,11 +22,13 @@
 //! 2. Only a friend that the parent wants gets a session, and only the friend whom the relay named can open it. What a
 //!    relay changes, drops, crosses or invents ends that session and nothing else.
 //! 3. A newer session replaces an older one at once (but for a race), so that a dead one never keeps the friend out.
-//! 4. A friend has at most one session that is not the link per direction and relay, and a relay brings at most
-//!    [`MAX_CALLS_OF_RELAY`] calls per [`HANDSHAKE_DEADLINE`]. A session that comes to nothing is closed.
+//! 4. A friend has at most one session that is not the link per direction and relay. A relay brings at most
+//!    [`MAX_CALLS_OF_RELAY`] calls per [`HANDSHAKE_DEADLINE`](offset_protocol::limits::HANDSHAKE_DEADLINE), of one friend
+//!    [`MAX_CALLS_OF_FRIEND`]. A session that comes to nothing is closed.
 //!
 //! Not checked here: what friends say to each other.
 
+mod calls;
 mod deadlines;
 mod io;
 mod session;
@@ -40,12 +42,13 @@ use offset_protocol::channel::{ChannelConfig, ChannelEvent, SecureChannel};
 use offset_protocol::codec::{List, encode};
 use offset_protocol::friend::FriendMessage;
 use offset_protocol::identity::SharedSigner;
-use offset_protocol::limits::{HANDSHAKE_DEADLINE, MAX_RELAYS};
+use offset_protocol::limits::MAX_RELAYS;
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng};
 use offset_protocol::net::{ConnId, Purpose};
 use offset_protocol::relay::{RejectReason, RelayAddress};
 use offset_relay_sm::client::{self as relay, Direction, RelayClient};
 
+use calls::RecentCalls;
 use deadlines::Deadlines;
 pub use io::{Config, Input, Output};
 use session::{Session, Shun, Slot, Stage};
@@ -55,9 +58,12 @@ use session::{Session, Shun, Slot, Stage};
 pub const RACE_WINDOW: Duration = Duration::from_secs(2);
 /// A follower closes a session in which the leader says nothing for this long. Chosen freely: the leader speaks at once.
 pub const SPEAK_DEADLINE: Duration = Duration::from_secs(10);
-/// Calls that one relay may bring per [`HANDSHAKE_DEADLINE`]: a relay that invents calls costs us no more than so many
-/// handshakes. Chosen freely: a node's friends all come back within a minute or two.
+/// Calls that one relay may bring per [`HANDSHAKE_DEADLINE`](offset_protocol::limits::HANDSHAKE_DEADLINE). Chosen freely: a
+/// node's friends all come back within a minute or two.
 pub const MAX_CALLS_OF_RELAY: usize = 512;
+/// Calls of one friend that one relay may bring in that time. Chosen freely: more than a friend makes that calls again and
+/// again with growing pauses. Counted for each relay, so that one that lies cannot use up what others need.
+pub const MAX_CALLS_OF_FRIEND: usize = 8;
 /// The channel's bytes travel through a tunnel in pieces of at most this size. Chosen freely: one record of the outer
 /// channel, so that relays buffer little.
 const MAX_PIECE: usize = 64 * 1024;
@@ -79,8 +85,7 @@ pub struct Links {
 struct OwnRelay {
     address: RelayAddress,
     connected: bool,
-    /// When each of the last calls stops counting; oldest first.
-    calls: VecDeque<Instant>,
+    calls: RecentCalls,
 }
 
 /// A friend that the parent wants to be connected with.
@@ -90,6 +95,8 @@ struct Friend {
     /// Sessions that are not the link: in the handshake, or waiting for the leader.
     others: BTreeMap<Slot, ConnId>,
     shun: Shun,
+    /// By relay.
+    calls: BTreeMap<PublicKey, RecentCalls>,
 }
 
 impl Machine for Links {
@@ -149,7 +156,7 @@ impl Links {
                 self.set_relay_status(relay, false);
             }
             None => {
-                let own = OwnRelay { address: address.clone(), connected: false, calls: VecDeque::new() };
+                let own = OwnRelay { address: address.clone(), connected: false, calls: RecentCalls::default() };
                 self.relays.insert(relay, own);
             }
         }
@@ -260,13 +267,13 @@ impl Links {
 
     fn on_call(&mut self, now: Instant, relay: PublicKey, from: PublicKey) {
         let reject = |reason| relay::Input::Reject { relay, from, reason };
-        let answer = match self.friends.get(&from) {
-            None => reject(RejectReason::Unknown),
-            Some(friend) if friend.shun.is_on(now) => reject(RejectReason::Busy),
-            Some(_) if !self.relays.get_mut(&relay).is_some_and(|own| own.takes_call(now)) => {
-                reject(RejectReason::Busy)
+        let answer = match (self.friends.get_mut(&from), self.relays.get_mut(&relay)) {
+            (None, _) => reject(RejectReason::Unknown),
+            (Some(friend), Some(own)) => {
+                let taken = friend.takes_call(now, relay) && own.calls.take(now, MAX_CALLS_OF_RELAY);
+                if taken { relay::Input::Accept { relay, from } } else { reject(RejectReason::Busy) }
             }
-            Some(_) => relay::Input::Accept { relay, from },
+            (Some(_), None) => reject(RejectReason::Busy),
         };
         self.client.handle(now, answer);
     }
@@ -442,26 +449,23 @@ impl Links {
                 assert_eq!((self.sessions[&conn].friend, self.sessions[&conn].stage), (*key, Stage::Link));
             }
         }
-        assert!(self.relays.values().all(|own| own.calls.len() <= MAX_CALLS_OF_RELAY));
     }
 }
 
 impl Friend {
     fn new() -> Self {
-        Friend { relays: List::new(), link: None, others: BTreeMap::new(), shun: Shun::default() }
+        Friend {
+            relays: List::new(),
+            link: None,
+            others: BTreeMap::new(),
+            shun: Shun::default(),
+            calls: BTreeMap::new(),
+        }
     }
-}
 
-impl OwnRelay {
-    /// Counts a call, unless there were too many of late.
-    fn takes_call(&mut self, now: Instant) -> bool {
-        while self.calls.front().is_some_and(|until| *until <= now) {
-            self.calls.pop_front();
-        }
-        if self.calls.len() >= MAX_CALLS_OF_RELAY {
-            return false;
-        }
-        self.calls.push_back(now + HANDSHAKE_DEADLINE);
-        true
+    /// Counts a call, unless the friend is not to be heard now.
+    fn takes_call(&mut self, now: Instant, relay: PublicKey) -> bool {
+        self.calls.retain(|_, calls| calls.count(now) > 0);
+        !self.shun.is_on(now) && self.calls.entry(relay).or_default().take(now, MAX_CALLS_OF_FRIEND)
     }
 }

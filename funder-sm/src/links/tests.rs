@@ -3,7 +3,7 @@ mod network;
 use std::collections::BTreeSet;
 
 use offset_protocol::codec::decode;
-use offset_protocol::limits::KEEPALIVE_SILENCE;
+use offset_protocol::limits::{HANDSHAKE_DEADLINE, KEEPALIVE_SILENCE};
 use offset_protocol::machine::turn;
 use offset_protocol::net::{NetCommand, NetEvent};
 use offset_protocol::relay::FromRelay;
@@ -278,22 +278,28 @@ fn lone_node() -> (Links, Instant, ConnId) {
     (node.links, now, ConnId::outgoing(0))
 }
 
+/// The relay says that this friend calls; gives the connections with which the node takes calls.
+fn call(links: &mut Links, now: Instant, listener: ConnId, from: PublicKey) -> Vec<ConnId> {
+    let bytes = encode(&FromRelay::Incoming { from });
+    let mut conns = Vec::new();
+    turn(links, now, [Input::Net(NetEvent::Message { conn: listener, bytes })], |output| {
+        if let Output::Net(NetCommand::Connect { conn, .. }) = output {
+            conns.push(conn);
+        }
+    });
+    conns
+}
+
 #[test]
-fn a_relay_that_invents_calls_is_answered_busy_beyond_the_limit() {
-    let [_, b] = ordered();
+fn a_relay_that_invents_calls_is_answered_busy_beyond_the_limits() {
     let (mut links, now, listener) = lone_node();
-    let mut taken = 0;
-    for _ in 0..MAX_CALLS_OF_RELAY * 2 {
-        let call = encode(&FromRelay::Incoming { from: key(b) });
-        let mut conns = Vec::new();
-        let outputs = |output| {
-            if let Output::Net(NetCommand::Connect { conn, .. }) = output {
-                conns.push(conn);
-            }
-        };
-        turn(&mut links, now, [Input::Net(NetEvent::Message { conn: listener, bytes: call })], outputs);
-        for conn in conns {
-            taken += 1;
+    let friends: Vec<_> = (0..100).map(|n| key(100 + n)).collect();
+    let relays = List::new;
+    turn(&mut links, now, friends.iter().map(|&friend| Input::KeepLink { friend, relays: relays() }), |_| {});
+    let mut taken = std::collections::BTreeMap::<PublicKey, usize>::new();
+    for &friend in friends.iter().cycle().take(friends.len() * 20) {
+        for conn in call(&mut links, now, listener, friend) {
+            *taken.entry(friend).or_default() += 1;
             // The tunnel stands, and nothing but noise comes through it.
             let events = [
                 NetEvent::Opened { conn },
@@ -304,8 +310,11 @@ fn a_relay_that_invents_calls_is_answered_busy_beyond_the_limit() {
             links.assert_consistent();
         }
     }
-    assert_eq!(taken, MAX_CALLS_OF_RELAY);
+    assert_eq!(taken.values().sum::<usize>(), MAX_CALLS_OF_RELAY);
+    assert!(taken.values().all(|count| *count <= MAX_CALLS_OF_FRIEND));
     assert!(links.sessions.is_empty());
+    let later = now + HANDSHAKE_DEADLINE;
+    assert_eq!(call(&mut links, later, listener, friends[0]).len(), 1, "the honest ones are heard again");
 }
 
 #[test]
@@ -313,13 +322,7 @@ fn silent_tunnels_are_bounded_and_time_out() {
     let [_, b] = ordered();
     let (mut links, mut now, listener) = lone_node();
     for _ in 0..50 {
-        let call = encode(&FromRelay::Incoming { from: key(b) });
-        let mut conns = Vec::new();
-        turn(&mut links, now, [Input::Net(NetEvent::Message { conn: listener, bytes: call })], |output| {
-            if let Output::Net(NetCommand::Connect { conn, .. }) = output {
-                conns.push(conn);
-            }
-        });
+        let conns = call(&mut links, now, listener, key(b));
         for conn in conns {
             let events = [NetEvent::Opened { conn }, NetEvent::Message { conn, bytes: encode(&FromRelay::Ready) }];
             turn(&mut links, now, events.map(Input::Net), |_| {});
