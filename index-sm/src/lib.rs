@@ -21,4 +21,6 @@ mod split;
 pub mod walk;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod world;

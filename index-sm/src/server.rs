@@ -26,11 +26,13 @@ pub mod reports;
 pub mod ticks;
 
 #[cfg(test)]
+mod network_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use offset_protocol::bytes::PublicKey;
+use offset_protocol::bytes::{PublicKey, TickHash};
 use offset_protocol::codec::{DecodeError, decode, encode};
 use offset_protocol::identity::{BadSignature, SharedSigner};
 use offset_protocol::index::{BadReport, BrokenProof, IndexToIndex, IndexToNode, NodeToIndex, Proof, RequestRoutes};
@@ -288,6 +290,11 @@ impl IndexServer {
             entries: self.graph.entries(),
             ..self.stats
         }
+    }
+
+    /// The last tick that it made.
+    pub fn tick(&self) -> TickHash {
+        self.ticks.current()
     }
 
     /// What the server knows, for whoever checks it.

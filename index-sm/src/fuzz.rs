@@ -1,0 +1,219 @@
+//! Any input whatever: no panic, the laws of the alarm, every request answered exactly once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use offset_protocol::bytes::{Hash, TickHash};
+use offset_protocol::codec::{List, encode};
+use offset_protocol::index::{
+    Attestation, Delta, Entry, IndexToIndex, IndexToNode, MultiRoute, NodeToIndex, Proof, RequestRoutes, RoutePart,
+    Routes, State, TickInputs, state_hash,
+};
+use offset_protocol::machine::{Duration, Instant, Machine, Seed};
+use offset_protocol::net::{ConnId, ConnIds, NetCommand, NetEvent, Purpose};
+use proptest::prelude::*;
+
+use crate::client::requests::RouteQuery;
+use crate::client::{ClientInput, ClientOutput, IndexClient, REQUEST_DEADLINE};
+use crate::server::{IndexServer, ServerInput, ServerLimits, ServerOutput};
+use crate::world::{address, entry, key, signer};
+
+/// What the world does next; small numbers choose among what exists.
+type Step = (u8, u8, u8, u8);
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec((any::<u8>(), any::<u8>(), 0..8_u8, 0..8_u8), 1..120)
+}
+
+/// After an early tick nothing is said and the alarm is the same; after a due one the alarm is later or none.
+fn check_alarm<M: Machine>(machine: &mut M, now: Instant, tick: impl Fn() -> M::Input) {
+    let before = machine.poll_timeout();
+    if before.is_some_and(|alarm| alarm.at > now) {
+        machine.handle(now, tick());
+        assert!(machine.poll_output().is_none());
+        assert_eq!(machine.poll_timeout(), before);
+    } else if before.is_some() {
+        machine.handle(now, tick());
+        assert!(machine.poll_timeout().is_none_or(|alarm| alarm.at > now), "{:?}", machine.poll_timeout());
+    }
+}
+
+fn report(node: u8, version: u8, entries: Vec<Entry>, time_hash: TickHash) -> State {
+    let attestation = Attestation::sign(&signer(node), version.into(), state_hash(&entries), time_hash);
+    State { attestation, entries: List::truncated(entries) }
+}
+
+fn request(id: u64, from: u8, to: u8) -> RequestRoutes {
+    let currency = "USD".parse().unwrap();
+    let (source, destination) = (key(from), key(to));
+    RequestRoutes { id, currency, amount: 5, source, destination, exclude: List::new(), max_fee: None }
+}
+
+/// A message to a server: of the right kind or not, fresh or stale, signed by the right node or not.
+fn to_server((kind, flavour, a, b): Step, ticks: &[TickHash]) -> Vec<u8> {
+    let tick = ticks.get(usize::from(flavour) % (ticks.len() + 1)).copied().unwrap_or(TickHash([0; 32]));
+    let link = TickInputs { random: Hash([flavour; 32]), neighbours: List::truncated([tick]) };
+    let proof = if flavour.is_multiple_of(2) { Proof::truncated([link.clone()]) } else { Proof::new() };
+    let time_hash = if flavour.is_multiple_of(2) { link.hash() } else { tick };
+    let state = report(a, flavour % 16, vec![entry(b, flavour.into())], time_hash);
+    let attestation = state.attestation;
+    let set = List::truncated(state.entries.iter().copied());
+    let delta = Delta {
+        attestation,
+        base: u64::from(flavour % 16) - u64::from(!flavour.is_multiple_of(16)),
+        set,
+        removed: List::new(),
+    };
+    match kind % 10 {
+        0 => encode(&NodeToIndex::State(state)),
+        1 => encode(&NodeToIndex::Delta(delta)),
+        2 => encode(&NodeToIndex::Attestation(attestation)),
+        3 => encode(&NodeToIndex::RequestRoutes(request(1, a, b))),
+        4 => encode(&IndexToIndex::Tick { tick: TickHash([flavour; 32]), ripple: flavour }),
+        5 => encode(&IndexToIndex::State { state, proof }),
+        6 => encode(&IndexToIndex::Delta { delta, proof }),
+        7 => encode(&IndexToIndex::Attestation { attestation, proof }),
+        8 => encode(&IndexToIndex::Want { node: key(a) }),
+        _ => vec![flavour; usize::from(a)],
+    }
+}
+
+fn run_server(steps: &[Step]) {
+    let mut now = Instant::from_micros(1);
+    let limits = ServerLimits { max_nodes: 4, max_entries: 5, max_clients: 4, work: 50 };
+    let mut server = IndexServer::new(now, signer(200), &Seed::from_number(9), ConnIds::lane(0, 1), limits);
+    let (mut conns, mut ticks, mut accepted) = (Vec::new(), Vec::new(), 0);
+    for (n, step) in steps.iter().enumerate() {
+        let (kind, flavour, a, b) = *step;
+        let conn = conns.get(usize::from(flavour) % conns.len().max(1)).copied().unwrap_or(ConnId::incoming(0));
+        let input = match kind % 12 {
+            0 | 1 => {
+                accepted += 1;
+                let conn = ConnId::incoming(accepted);
+                conns.push(conn);
+                let purpose = if kind.is_multiple_of(2) { Purpose::NodeIndex } else { Purpose::IndexIndex };
+                ServerInput::Net(NetEvent::Incoming { conn, purpose, peer: key(a), from: address(a) })
+            }
+            2 => ServerInput::Trust { server: key(a), address: address(b) },
+            3 if flavour < 64 => ServerInput::Distrust { server: key(a) },
+            4 => ServerInput::Net(NetEvent::Opened { conn }),
+            5 if flavour < 64 => ServerInput::Net(NetEvent::Closed { conn }),
+            6 => {
+                now += Duration::from_millis(u64::from(flavour) * 150);
+                ServerInput::Tick
+            }
+            _ => {
+                let step = (flavour.wrapping_add(a), kind.wrapping_mul(31).wrapping_add(flavour), a, b);
+                ServerInput::Net(NetEvent::Message { conn, bytes: to_server(step, &ticks) })
+            }
+        };
+        server.handle(now, input);
+        while let Some(output) = server.poll_output() {
+            if let ServerOutput::Net(NetCommand::Connect { conn, .. }) = output {
+                conns.push(conn);
+            }
+        }
+        ticks.push(server.tick());
+        ticks.dedup();
+        check_alarm(&mut server, now, || ServerInput::Tick);
+        while server.poll_output().is_some() {}
+        let stats = server.stats();
+        assert!(stats.nodes <= 4 && stats.entries <= 5 && stats.clients <= 4, "step {n}: {stats:?}");
+    }
+}
+
+fn to_client((kind, flavour, a, b): Step) -> Vec<u8> {
+    let id = u64::from(flavour % 16);
+    match kind % 5 {
+        0 => encode(&IndexToNode::Tick(TickHash([flavour; 32]))),
+        1 => encode(&IndexToNode::Want),
+        2 => encode(&IndexToNode::Busy { id }),
+        3 => {
+            let part = RoutePart { route: List::truncated([key(1), key(a), key(b)]), amount: 5, fees: a.into() };
+            let options = List::truncated([MultiRoute { parts: List::truncated([part]) }]);
+            encode(&IndexToNode::Routes(Routes { id, options, capped: false }))
+        }
+        _ => vec![flavour; usize::from(a)],
+    }
+}
+
+fn run_client(steps: &[Step]) {
+    let mut now = Instant::from_micros(1);
+    let mut client = IndexClient::new(now, signer(1), &Seed::from_number(9), ConnIds::lane(0, 1), 0);
+    let mut conn = ConnId::outgoing(1 << 40);
+    let (mut asked, mut answered) = (0_u64, BTreeMap::new());
+    let mut versions = BTreeMap::new();
+    let mut reserved = Vec::from([0_u64]);
+    let mut confirmed = 0;
+    let mut drain = |client: &mut IndexClient, conn: &mut ConnId, reserved: &mut Vec<u64>, confirmed: u64| {
+        while let Some(output) = client.poll_output() {
+            match output {
+                ClientOutput::Net(NetCommand::Connect { conn: new, .. }) => *conn = new,
+                ClientOutput::Net(NetCommand::Send { bytes, .. }) => {
+                    let attestation = match offset_protocol::codec::decode(&bytes, 1 << 20).unwrap() {
+                        NodeToIndex::State(state) => state.attestation,
+                        NodeToIndex::Delta(delta) => delta.attestation,
+                        NodeToIndex::Attestation(attestation) => attestation,
+                        NodeToIndex::RequestRoutes(_) => continue,
+                    };
+                    assert!(attestation.version < confirmed);
+                    let known = versions.entry(attestation.version).or_insert(attestation.state_hash);
+                    assert_eq!(*known, attestation.state_hash, "one version, two reports");
+                }
+                ClientOutput::ReserveVersions { below } => reserved.push(below),
+                ClientOutput::Routes { local, .. } => *answered.entry(local).or_insert(0) += 1,
+                ClientOutput::Net(_)
+                | ClientOutput::Using { .. }
+                | ClientOutput::EntryRefused { .. }
+                | ClientOutput::ServerRefused { .. } => {}
+            }
+        }
+        answered.keys().copied().collect::<BTreeSet<u64>>()
+    };
+    for (kind, flavour, a, b) in steps.iter().copied() {
+        let input = match kind % 14 {
+            0 => ClientInput::AddServer { server: key(100 + a), address: address(b) },
+            1 if flavour < 64 => ClientInput::RemoveServer { server: key(100 + a) },
+            2 | 3 => ClientInput::SetEntry(entry(a, flavour.into())),
+            4 => ClientInput::RemoveEntry(entry(a, 0).key()),
+            5 => {
+                asked += 1;
+                let RequestRoutes { currency, amount, source, destination, exclude, max_fee, .. } = request(0, 1, b);
+                let query = RouteQuery { currency, amount, source, destination, exclude, max_fee };
+                ClientInput::Request { local: asked, query }
+            }
+            6 => {
+                confirmed = reserved.last().copied().unwrap_or(0);
+                ClientInput::Reserved { below: confirmed }
+            }
+            7 | 8 => ClientInput::Net(NetEvent::Opened { conn }),
+            9 if flavour < 64 => ClientInput::Net(NetEvent::Closed { conn }),
+            10 => {
+                now += Duration::from_millis(u64::from(flavour) * 150);
+                ClientInput::Tick
+            }
+            _ => ClientInput::Net(NetEvent::Message { conn, bytes: to_client((flavour, kind, a, b)) }),
+        };
+        client.handle(now, input);
+        drain(&mut client, &mut conn, &mut reserved, confirmed);
+        check_alarm(&mut client, now, || ClientInput::Tick);
+        drain(&mut client, &mut conn, &mut reserved, confirmed);
+    }
+    client.handle(now + REQUEST_DEADLINE, ClientInput::Tick);
+    let all = drain(&mut client, &mut conn, &mut reserved, confirmed);
+    assert_eq!(all.len() as u64, asked);
+    assert!(answered.values().all(|times| *times == 1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_server_survives_any_input(steps in steps()) {
+        run_server(&steps);
+    }
+
+    #[test]
+    fn a_client_survives_any_input_and_answers_every_request_once(steps in steps()) {
+        run_client(&steps);
+    }
+}
