@@ -306,6 +306,10 @@ impl<P: Program> Driver<P> {
 
     fn carry_out(&mut self, effect: Effect) -> Result<(), DriverError> {
         match effect {
+            // A machine that does not know of the end connects again what we close.
+            Effect::Net(NetCommand::Connect { conn, .. }) if matches!(self.course, Course::Closing { .. }) => {
+                self.inbox.event(NetEvent::Closed { conn });
+            }
             Effect::Net(command) => self.hub.command(command),
             Effect::Persist { revision, changes } => self.persist(revision, changes)?,
             Effect::Join { a, b } => self.hub.join(a, b),

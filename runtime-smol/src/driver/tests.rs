@@ -22,6 +22,8 @@ struct Echo {
     revision: u64,
     ticks: u64,
     next_tick: Option<Instant>,
+    /// Said each time a connection closes.
+    again: Option<NetCommand>,
     outputs: VecDeque<Out>,
 }
 
@@ -32,6 +34,7 @@ enum In {
     Tick,
     End,
     Say(NetCommand),
+    Insist(NetCommand),
 }
 
 enum Out {
@@ -58,7 +61,10 @@ impl Machine for Echo {
                 self.outputs.push_back(Out::Persist(Revision(self.revision), vec![change]));
                 self.waiting.push_back((conn, bytes));
             }
-            In::Net(NetEvent::Closed { conn }) => drop(self.open.remove(&conn)),
+            In::Net(NetEvent::Closed { conn }) => {
+                self.open.remove(&conn);
+                self.outputs.extend(self.again.clone().map(Out::Net));
+            }
             In::Durable => {
                 let (conn, bytes) = self.waiting.pop_front().unwrap();
                 self.outputs.push_back(Out::Net(NetCommand::Send { conn, bytes }));
@@ -74,6 +80,10 @@ impl Machine for Echo {
                 self.outputs.push_back(Out::Finished);
             }
             In::Say(command) => self.outputs.push_back(Out::Net(command)),
+            In::Insist(command) => {
+                self.again = Some(command.clone());
+                self.outputs.push_back(Out::Net(command));
+            }
         }
     }
 
@@ -226,4 +236,18 @@ fn alarms_come_when_they_are_due_and_not_more_often() {
     server.sender.end();
     let machine = server.thread.join().unwrap().unwrap();
     assert!((3..=22).contains(&machine.ticks), "{} ticks of 10 ms in 200 ms", machine.ticks);
+}
+
+#[test]
+fn a_machine_that_connects_again_whatever_is_closed_does_not_delay_the_end() {
+    let (server, client) = (start(1, None, None), start(2, None, None));
+    let (address, peer) = (server.address.clone().unwrap(), server.key);
+    client.sender.input(In::Insist(NetCommand::Connect { conn: CONN, purpose: Purpose::AppNode, address, peer }));
+    std::thread::sleep(Duration::from_millis(100));
+    let asked = StdInstant::now();
+    client.sender.end();
+    client.thread.join().unwrap().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
+    server.sender.end();
+    server.thread.join().unwrap().unwrap();
 }

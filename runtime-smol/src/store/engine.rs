@@ -88,6 +88,12 @@ fn open(prepared: &Prepared) -> Result<Env<WithoutTls>, StoreError> {
     unsafe { options.open(&prepared.path) }.map_err(|error| StoreError::lmdb(&prepared.path, &error))
 }
 
+enum Written {
+    Something,
+    /// No changes, or only removals of what was not there.
+    Nothing,
+}
+
 struct Engine<'e> {
     env: &'e Env<WithoutTls>,
     table: Table<'e>,
@@ -157,7 +163,9 @@ impl<'e> Engine<'e> {
     fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         loop {
             match self.try_write(changes) {
-                Ok(()) => break,
+                Ok(Written::Something) => break,
+                // LMDB does not go to the disk for nothing.
+                Ok(Written::Nothing) => return Ok(()),
                 Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
                 Err(error) => return Err(self.lmdb(&error)),
             }
@@ -171,15 +179,19 @@ impl<'e> Engine<'e> {
         Ok(())
     }
 
-    fn try_write(&self, changes: &[Change]) -> heed::Result<()> {
+    fn try_write(&self, changes: &[Change]) -> heed::Result<Written> {
         let mut txn = self.env.write_txn()?;
+        let mut written = Written::Nothing;
         for change in changes {
             match &change.value {
                 Some(value) => self.table.put(&mut txn, &change.key, value)?,
-                None => drop(self.table.delete(&mut txn, &change.key)?),
+                None if self.table.delete(&mut txn, &change.key)? => {}
+                None => continue,
             }
+            written = Written::Something;
         }
-        txn.commit()
+        txn.commit()?;
+        Ok(written)
     }
 
     /// Doubles the map. The file grows first: the other way round the map would reach beyond its end.

@@ -188,6 +188,9 @@ fn the_counters_count_commits_flushes_records_and_bytes() {
     assert_eq!(counters.commits.load(Relaxed), commits + 1);
     assert_eq!(counters.flushes.load(Relaxed), 2 * (commits + 1));
     assert_eq!(counters.bytes.load(Relaxed), bytes + 10);
+    store.commit(vec![]).unwrap();
+    store.commit(vec![remove(b"xy")]).unwrap();
+    assert_eq!(counters.commits.load(Relaxed), commits + 1, "nothing to write is no commit");
 }
 
 #[test]
