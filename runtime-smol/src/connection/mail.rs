@@ -129,7 +129,9 @@ impl Mail {
             taken.messages.push(message);
         }
         taken.more = !state.messages.is_empty();
-        taken.end = state.end.filter(|end| *end == End::Overflow || !open || !taken.more);
+        // A peer that is admitted now hears what is meant for it before the end: the channel opens first.
+        let may_open = open || taken.orders.admit;
+        taken.end = state.end.filter(|end| *end == End::Overflow || !may_open || (open && !taken.more));
         taken
     }
 
@@ -182,6 +184,18 @@ mod tests {
         mail.close();
         let taken = take(&mail, Room::NotOpen);
         assert_eq!((taken.messages.len(), taken.end), (0, Some(End::Close)));
+    }
+
+    #[test]
+    fn a_peer_that_is_admitted_and_closed_at_once_hears_what_is_between() {
+        let mail = Mail::default();
+        mail.admit();
+        mail.send(vec![1]);
+        mail.close();
+        let taken = take(&mail, Room::NotOpen);
+        assert_eq!((taken.orders.admit, taken.messages.len(), taken.end), (true, 0, None));
+        let taken = take(&mail, Room::Bytes(100));
+        assert_eq!((taken.messages.len(), taken.end), (1, Some(End::Close)));
     }
 
     #[test]

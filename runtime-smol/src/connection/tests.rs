@@ -212,6 +212,23 @@ fn a_peer_that_is_not_the_expected_one_or_not_wanted_is_never_opened() {
 }
 
 #[test]
+fn a_peer_that_is_admitted_only_to_be_told_no_hears_it() {
+    let (mut client, mut server) = (Host::new(1), Host::new(2));
+    let address = server.listen(Purpose::NodeRelay, Reading::OneByOne);
+    let conn = client.connect(address, server.key, Purpose::NodeRelay);
+    let NetEvent::Incoming { conn: theirs, .. } = server.desk.next() else { panic!("a peer") };
+    let mail = server.desk.lock().incoming.pop().unwrap();
+    server.hub.on_incoming(theirs, mail);
+    server.hub.command(NetCommand::Admit { conn: theirs });
+    server.hub.command(NetCommand::Send { conn: theirs, bytes: b"no".to_vec() });
+    server.command(NetCommand::Close { conn: theirs });
+    assert_eq!(client.desk.next(), NetEvent::Opened { conn });
+    assert_eq!(client.desk.next_message(), b"no");
+    assert_eq!(client.desk.next(), NetEvent::Closed { conn });
+    assert_eq!(server.desk.next(), NetEvent::Closed { conn: theirs });
+}
+
+#[test]
 fn a_connection_that_cannot_be_made_or_is_no_longer_wanted_closes() {
     let mut client = Host::new(1);
     let nobody = Host::new(2).listen(Purpose::AppNode, Reading::Freely);
