@@ -1,0 +1,48 @@
+//! The conversation of nodes and relays.
+
+use offset_protocol::relay::{FailReason, FromRelay, LimitScope, RejectReason, ToRelay};
+
+use super::book::{Page, Vector};
+use super::cast::{ALICE, BOB, key, relay};
+
+pub(crate) fn page() -> Page {
+    let mut vectors = to_relay();
+    vectors.extend(from_relay());
+    vectors.push(Vector::wire("relay address", "RelayAddress", relay()));
+    Page { name: "relay.json", about: "SPEC 7: every message of both directions.", vectors }
+}
+
+fn to_relay() -> Vec<Vector> {
+    let mut vectors = vec![
+        Vector::wire("listen", "ToRelay", ToRelay::Listen),
+        Vector::wire("connect", "ToRelay", ToRelay::Connect { to: key(BOB) }),
+        Vector::wire("accept", "ToRelay", ToRelay::Accept { from: key(ALICE) }),
+    ];
+    for reason in [RejectReason::Unknown, RejectReason::Disabled, RejectReason::Busy] {
+        let message = ToRelay::Reject { from: key(ALICE), reason };
+        vectors.push(Vector::wire(format!("reject: {reason}"), "ToRelay", message));
+    }
+    vectors
+}
+
+fn from_relay() -> Vec<Vector> {
+    let mut reasons = vec![
+        FailReason::NotListening,
+        FailReason::Rejected { reason: RejectReason::Unknown },
+        FailReason::Timeout,
+        FailReason::NoSuchConnection,
+        FailReason::Closing,
+        FailReason::Replaced,
+    ];
+    let scopes = [LimitScope::Identity, LimitScope::Address, LimitScope::Total, LimitScope::Other];
+    reasons.extend(scopes.map(|limit| FailReason::Busy { limit }));
+    let mut vectors = vec![
+        Vector::wire("ready", "FromRelay", FromRelay::Ready),
+        Vector::wire("incoming", "FromRelay", FromRelay::Incoming { from: key(ALICE) }),
+        Vector::wire("closing", "FromRelay", FromRelay::Closing),
+    ];
+    for reason in reasons {
+        vectors.push(Vector::wire(format!("failed: {reason}"), "FromRelay", FromRelay::Failed { reason }));
+    }
+    vectors
+}
