@@ -3,6 +3,7 @@
 //! One thread runs the program's machine; every connection is a task of its own that encrypts and decrypts on whichever
 //! core is free; one thread commits to disk. They meet in bounded queues only.
 
+pub mod app_client;
 pub mod clock;
 pub mod connection;
 pub mod driver;

@@ -82,10 +82,10 @@ impl Link {
             }
             if let Some(how) = self.take_events() {
                 self.channel.close(self.clock.now(), &mut self.wire);
-                // Commands that wait find a closed door from now on, then those that were sent are told.
+                // Commands that wait find a closed door from now on; those that were sent are told last.
                 self.outgoing.close();
-                self.shared.end(how);
-                return self.goodbye().await;
+                self.goodbye().await;
+                return self.shared.end(how);
             }
         }
     }
@@ -126,7 +126,7 @@ impl Link {
     }
 
     /// Writes what is left, for a short while.
-    async fn goodbye(mut self) {
+    async fn goodbye(&mut self) {
         let wire = std::mem::take(&mut self.wire);
         let late = async {
             Timer::after(GOODBYE_LIMIT).await;

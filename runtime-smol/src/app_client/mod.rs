@@ -15,6 +15,8 @@
 //!
 //! A client never reconnects by itself: what may be sent twice is for its owner to know.
 
+#[cfg(test)]
+pub(crate) mod fake_node;
 mod link;
 mod report;
 mod state;
@@ -207,6 +209,18 @@ impl AppClient {
     /// Events of commands that this client did not submit.
     pub fn other_events(&self) -> Receiver<Told> {
         self.shared.other_events()
+    }
+
+    /// Sends what waits, says goodbye and waits until that is done. For the end of a program, which would cut it off.
+    pub async fn close(self) {
+        self.outgoing.close();
+        loop {
+            let changed = self.shared.watch();
+            if self.shared.ended().is_some() {
+                return;
+            }
+            let _ = changed.recv().await;
+        }
     }
 
     async fn send(&self, message: &AppMessage) -> Result<(), ClientError> {

@@ -1,14 +1,14 @@
 //! Reading and writing the small JSON files that people hand to each other. No file is ever overwritten.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use offset_protocol::files::{self, Document, Kind, MAX_FILE_BYTES};
 use zeroize::Zeroizing;
 
 use super::exit::Failure;
+use super::new_file::NewFile;
 
 /// Reads a file of type `T`.
 ///
@@ -40,21 +40,7 @@ fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 /// # Errors
 /// A [`Failure`] that names the file, if it exists or cannot be written. Then there is no new file.
 pub fn write<T: Document>(path: &Path, value: &T) -> Result<(), Failure> {
-    let name = path.display();
-    let mode = if T::KIND.is_secret() { 0o600 } else { 0o644 };
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Failure::failed(format_args!("{name} exists already and is not overwritten"))
-            }
-            _ => Failure::failed(format_args!("cannot write {name}: {error}")),
-        })?;
-    let text = files::print(value);
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
-        // It is ours: it did not exist a moment ago. Half a file would only be in the way.
-        let _ = std::fs::remove_file(path);
-        Failure::failed(format_args!("cannot write {name}: {error}"))
-    })
+    NewFile::reserve(path, T::KIND)?.write(value)
 }
 
 #[cfg(test)]

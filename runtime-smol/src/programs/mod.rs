@@ -1,8 +1,16 @@
 //! The programs. Each is one module with `main(args) -> ExitCode`; `src/bin` holds only the calls.
 
+pub mod args;
 pub mod exit;
 pub mod files;
+pub mod new_file;
+pub mod output;
 mod server;
+pub mod stctrl;
 pub mod stindex;
+pub mod stmgr;
+pub mod stnode;
 pub mod strelay;
+pub mod stverify;
+pub mod table;
 pub mod trusted;

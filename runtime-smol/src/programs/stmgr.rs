@@ -1,0 +1,311 @@
+//! `stmgr`: makes identities, tickets and node databases. Needs no network, and never overwrites a file.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use offset_protocol::app::{IndexAddress, Permission, Permissions};
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::files::{self as documents, AppTicket, Document, Kind, NodeEntry, NodeTicket};
+use offset_protocol::identity::{Identity, Signer};
+use offset_protocol::net::Address;
+use offset_protocol::relay::RelayAddress;
+use serde_json::json;
+
+use super::exit::Failure;
+use super::files;
+use super::output::{self, Format, Shown};
+use crate::entropy;
+use crate::store::Store;
+
+/// Makes identities, tickets and node databases.
+#[derive(Debug, Parser)]
+#[command(name = "stmgr", version, propagate_version = true)]
+pub struct StMgr {
+    /// Print one JSON object.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new identity.
+    GenIdent(GenIdent),
+    /// Make the empty database of a new node.
+    InitNodeDb(InitNodeDb),
+    /// Make a relay's ticket, for nodes that use it.
+    RelayTicket(TicketArgs),
+    /// Make an index server's ticket, for nodes that use it or servers that trust it.
+    IndexTicket(TicketArgs),
+    /// Make a node's ticket, for its apps.
+    NodeTicket(TicketArgs),
+    /// Make an app's ticket, for the trusted folder of a node.
+    AppTicket(AppTicketArgs),
+    /// Make one secret file with all that an app needs to connect to a node.
+    NodeEntry(NodeEntryArgs),
+}
+
+#[derive(Debug, Args)]
+struct GenIdent {
+    /// The new identity file, a secret.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct InitNodeDb {
+    /// The node's identity file.
+    #[arg(short, long, value_name = "FILE")]
+    idfile: PathBuf,
+    /// The new database.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct TicketArgs {
+    /// The identity file of whom the ticket is about.
+    #[arg(short, long, value_name = "FILE")]
+    idfile: PathBuf,
+    /// Where it can be reached.
+    #[arg(short, long, value_name = "HOST:PORT", value_parser = documents::address)]
+    address: Address,
+    /// The new ticket.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct AppTicketArgs {
+    /// The app's identity file.
+    #[arg(short, long, value_name = "FILE")]
+    idfile: PathBuf,
+    /// The new ticket.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The app may request routes.
+    #[arg(long)]
+    proutes: bool,
+    /// The app may pay.
+    #[arg(long)]
+    pbuyer: bool,
+    /// The app may be paid.
+    #[arg(long)]
+    pseller: bool,
+    /// The app may configure the node.
+    #[arg(long)]
+    pconfig: bool,
+}
+
+#[derive(Debug, Args)]
+struct NodeEntryArgs {
+    /// The node: its identity file or its ticket.
+    #[arg(short, long, value_name = "FILE")]
+    nodeid: PathBuf,
+    /// The app's identity file; its private key goes into the output.
+    #[arg(short = 'i', long, value_name = "FILE")]
+    appid: PathBuf,
+    /// Where the node can be reached by the app.
+    #[arg(short, long, value_name = "HOST:PORT", value_parser = documents::address)]
+    address: Address,
+    /// The new file, a secret.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// The program.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    match output::parse::<StMgr>("stmgr", args) {
+        Ok(args) => output::print("stmgr", Format::json_if(args.json), run(&args)),
+        Err(exit) => exit,
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Exit 1, naming the file.
+pub fn run(args: &StMgr) -> Result<Shown, Failure> {
+    match &args.command {
+        Command::GenIdent(args) => gen_ident(args),
+        Command::InitNodeDb(args) => init_node_db(args),
+        Command::RelayTicket(args) => ticket(args, |public_key, address| RelayAddress { public_key, address }),
+        Command::IndexTicket(args) => ticket(args, |public_key, address| IndexAddress { public_key, address }),
+        Command::NodeTicket(args) => ticket(args, |public_key, address| NodeTicket { public_key, address }),
+        Command::AppTicket(args) => app_ticket(args),
+        Command::NodeEntry(args) => node_entry(args),
+    }
+}
+
+fn gen_ident(args: &GenIdent) -> Result<Shown, Failure> {
+    let mut rng = entropy::seed().map_err(Failure::failed)?.rng();
+    let identity = Identity::from_private_key(&zeroize::Zeroizing::new(rng.bytes()));
+    files::write(&args.output, &identity)?;
+    Ok(made(Kind::Identity, identity.public_key(), &args.output))
+}
+
+fn init_node_db(args: &InitNodeDb) -> Result<Shown, Failure> {
+    let node = files::read::<Identity>(&args.idfile)?.public_key();
+    // Closed again at once: the node opens it.
+    drop(Store::create(&args.output, node).map_err(Failure::failed)?);
+    let fields = json!({ "type": "node-database", "public_key": node.to_string(), "file": name(&args.output) });
+    Ok(Shown::new(format!("{}: an empty database of the node {node}", args.output.display()), fields))
+}
+
+fn ticket<T: Document>(args: &TicketArgs, make: fn(PublicKey, Address) -> T) -> Result<Shown, Failure> {
+    let public_key = files::read::<Identity>(&args.idfile)?.public_key();
+    files::write(&args.output, &make(public_key, args.address.clone()))?;
+    Ok(made(T::KIND, public_key, &args.output))
+}
+
+fn app_ticket(args: &AppTicketArgs) -> Result<Shown, Failure> {
+    let public_key = files::read::<Identity>(&args.idfile)?.public_key();
+    let AppTicketArgs { proutes: routes, pbuyer: buyer, pseller: seller, pconfig: config, .. } = *args;
+    let permissions = Permissions { routes, buyer, seller, config };
+    files::write(&args.output, &AppTicket { public_key, permissions })?;
+    let mut shown = made(Kind::AppTicket, public_key, &args.output);
+    let all = [Permission::Routes, Permission::Buyer, Permission::Seller, Permission::Config];
+    let names: Vec<&str> = all.into_iter().filter(|one| permissions.allow(*one)).map(Permission::name).collect();
+    let may = if names.is_empty() { "may only look".to_owned() } else { format!("may {}", names.join(", ")) };
+    shown.text = format!("{}, {may}", shown.text);
+    shown.fields.insert("permissions".to_owned(), json!(names));
+    Ok(shown)
+}
+
+fn node_entry(args: &NodeEntryArgs) -> Result<Shown, Failure> {
+    let public_key = if files::kind(&args.nodeid)? == Kind::NodeTicket {
+        files::read::<NodeTicket>(&args.nodeid)?.public_key
+    } else {
+        files::read::<Identity>(&args.nodeid)?.public_key()
+    };
+    let app: Identity = files::read(&args.appid)?;
+    let entry = NodeEntry { node: NodeTicket { public_key, address: args.address.clone() }, app };
+    files::write(&args.output, &entry)?;
+    let mut shown = made(Kind::NodeEntry, public_key, &args.output);
+    shown.fields.insert("app_public_key".to_owned(), json!(entry.app.public_key().to_string()));
+    Ok(shown)
+}
+
+/// What there is to say about a new file.
+fn made(kind: Kind, public_key: PublicKey, path: &Path) -> Shown {
+    let fields = json!({ "type": kind.name(), "public_key": public_key.to_string(), "file": name(path) });
+    Shown::new(format!("{}: {kind} of {public_key}", path.display()), fields)
+}
+
+fn name(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::exit::Exit;
+    use super::*;
+
+    fn stmgr(folder: &Path, line: &str) -> Result<Shown, Failure> {
+        // `@` stands for the folder.
+        let line = line.replace('@', &format!("{}/", folder.display()));
+        run(&StMgr::try_parse_from(std::iter::once("stmgr").chain(line.split(' '))).unwrap())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        StMgr::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_parses_with_long_and_short_flags() {
+        for line in [
+            "gen-ident --output f",
+            "gen-ident -o f",
+            "init-node-db --idfile f --output g",
+            "init-node-db -i f -o g --json",
+            "relay-ticket --idfile f --address h:1 --output g",
+            "relay-ticket -i f -a h:1 -o g",
+            "index-ticket -i f -a [::1]:1 -o g",
+            "node-ticket -i f -a h:1 -o g",
+            "app-ticket -i f -o g --pbuyer --pseller --pconfig --proutes",
+            "--json app-ticket --idfile f --output g",
+            "node-entry --nodeid f --appid g --address h:1 --output i",
+            "node-entry -n f -i g -a h:1 -o j",
+        ] {
+            assert!(StMgr::try_parse_from(std::iter::once("stmgr").chain(line.split(' '))).is_ok(), "{line}");
+        }
+        for line in ["gen-ident", "relay-ticket -i f -a h -o g", "relay-ticket -i f -a h:0 -o g", "nothing"] {
+            assert!(StMgr::try_parse_from(std::iter::once("stmgr").chain(line.split(' '))).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_network_can_be_prepared() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |file: &str| folder.path().join(file);
+        for who in ["node", "app", "relay", "index"] {
+            stmgr(folder.path(), &format!("gen-ident -o @{who}.ident")).unwrap();
+        }
+        stmgr(folder.path(), "relay-ticket -i @relay.ident -a r:1 -o @relay.ticket").unwrap();
+        stmgr(folder.path(), "index-ticket -i @index.ident -a i:2 -o @index.ticket").unwrap();
+        stmgr(folder.path(), "node-ticket -i @node.ident -a n:3 -o @node.ticket").unwrap();
+        stmgr(folder.path(), "app-ticket -i @app.ident -o @app.ticket --pbuyer --pconfig").unwrap();
+        stmgr(folder.path(), "init-node-db -i @node.ident -o @node.db").unwrap();
+        let key = |file: &str| files::read::<Identity>(&at(file)).unwrap().public_key();
+        let relay: RelayAddress = files::read(&at("relay.ticket")).unwrap();
+        assert_eq!((relay.public_key, relay.address.as_str()), (key("relay.ident"), "r:1"));
+        let index: IndexAddress = files::read(&at("index.ticket")).unwrap();
+        assert_eq!((index.public_key, index.address.as_str()), (key("index.ident"), "i:2"));
+        let app: AppTicket = files::read(&at("app.ticket")).unwrap();
+        let permissions = Permissions { buyer: true, config: true, ..Permissions::default() };
+        assert_eq!(app, AppTicket { public_key: key("app.ident"), permissions });
+        assert!(Store::open(&at("node.db"), key("node.ident")).is_ok());
+    }
+
+    #[test]
+    fn a_node_entry_is_made_from_an_identity_or_a_ticket_of_the_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |file: &str| folder.path().join(file);
+        stmgr(folder.path(), "gen-ident -o @node.ident").unwrap();
+        stmgr(folder.path(), "gen-ident -o @app.ident").unwrap();
+        stmgr(folder.path(), "node-ticket -i @node.ident -a inside:3 -o @node.ticket").unwrap();
+        for (n, source) in ["node.ident", "node.ticket"].into_iter().enumerate() {
+            stmgr(folder.path(), &format!("node-entry -n @{source} -i @app.ident -a outside:4 -o @{n}.entry")).unwrap();
+            let entry: NodeEntry = files::read(&at(&format!("{n}.entry"))).unwrap();
+            assert_eq!(entry.node.public_key, files::read::<Identity>(&at("node.ident")).unwrap().public_key());
+            assert_eq!(entry.node.address.as_str(), "outside:4");
+            assert_eq!(entry.app.public_key(), files::read::<Identity>(&at("app.ident")).unwrap().public_key());
+        }
+        let failure = stmgr(folder.path(), "node-entry -n @0.entry -i @app.ident -a o:4 -o @x").unwrap_err();
+        assert!(failure.sentence.ends_with("it is a node entry, but an identity is needed"), "{failure}");
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        stmgr(folder.path(), "gen-ident -o @a.ident").unwrap();
+        let before = std::fs::read(folder.path().join("a.ident")).unwrap();
+        for line in [
+            "gen-ident -o @a.ident",
+            "init-node-db -i @a.ident -o @a.ident",
+            "relay-ticket -i @a.ident -a h:1 -o @a.ident",
+            "app-ticket -i @a.ident -o @a.ident",
+            "node-entry -n @a.ident -i @a.ident -a h:1 -o @a.ident",
+        ] {
+            let failure = stmgr(folder.path(), line).unwrap_err();
+            assert_eq!(failure.exit, Exit::Failed);
+            assert!(failure.sentence.contains("exists already"), "{failure}");
+        }
+        assert_eq!(std::fs::read(folder.path().join("a.ident")).unwrap(), before);
+    }
+
+    #[test]
+    fn the_output_never_holds_a_private_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let shown = stmgr(folder.path(), "gen-ident -o @a.ident").unwrap();
+        let text = std::fs::read_to_string(folder.path().join("a.ident")).unwrap();
+        let key = text.split('"').nth_back(1).unwrap();
+        assert_eq!(key.len(), 43);
+        assert!(!format!("{shown:?}").contains(key));
+    }
+}
