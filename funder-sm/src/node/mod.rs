@@ -131,6 +131,11 @@ impl Node {
         Ok(node)
     }
 
+    /// The money, for those who look on.
+    pub fn money(&self) -> &Funder {
+        &self.funder
+    }
+
     /// This node.
     pub fn public_key(&self) -> PublicKey {
         self.us

@@ -1,13 +1,13 @@
 mod network;
 
 use offset_protocol::app::{
-    Answer, Command, CommitMode, Event as AppEvent, InvoiceReport, InvoiceState, Name, Outcome, PaymentReport,
-    PaymentState, Permission, Permissions, Refusal,
+    Answer, AppMessage, Command, CommitMode, Event as AppEvent, InvoiceReport, InvoiceState, Name, NodeMessage,
+    Outcome, PaymentReport, PaymentState, Permission, Permissions, Refusal,
 };
 use offset_protocol::bytes::{CommandId, InvoiceId, PaymentId};
-use offset_protocol::codec::Text;
+use offset_protocol::codec::{Text, encode};
 use offset_protocol::machine::{Duration, Seed, turn};
-use offset_protocol::net::{ConnId, Purpose};
+use offset_protocol::net::{ConnId, NetCommand, Purpose};
 use offset_protocol::payment::{Description, Invoice};
 use proptest::prelude::*;
 
@@ -173,6 +173,69 @@ fn versions_of_reports_are_reserved_before_they_are_used_and_never_used_twice() 
     assert!(reserved(&mut world) > first);
 }
 
+#[test]
+fn the_same_seeds_make_the_same_history() {
+    let run = || {
+        let (mut world, nodes) = line(3);
+        let (sold, bill) = invoice(&mut world, nodes[2], 1, 30);
+        let paid = pay(&mut world, nodes[0], 1, &bill, CommitMode::InBand);
+        assert_paid(&mut world, (nodes[0], paid), (nodes[2], sold));
+        let disks: Vec<_> = nodes.iter().map(|node| world.node(*node).disk.clone()).collect();
+        (world.now, disks)
+    };
+    assert_eq!(run(), run());
+}
+
+fn add_invoice(number: u8) -> Command {
+    Command::AddInvoice {
+        invoice_id: InvoiceId([number; 16]),
+        currency: euro(),
+        amount: 1,
+        description: Description::new("").unwrap(),
+        expires_at: None,
+    }
+}
+
+#[test]
+fn all_that_waits_at_a_turn_is_one_revision_and_no_reply_leaves_before_it_is_durable() {
+    let mut node = lone_node();
+    let conn = ConnId::incoming(1);
+    let app = key(1);
+    let mut revision = None;
+    let mut told = Vec::new();
+    let mut go = |inputs: Vec<NodeInput>| {
+        let mut persisted = 0;
+        turn(&mut node, Instant::ZERO, inputs, |output| match output {
+            NodeOutput::Persist { revision: next, .. } => {
+                persisted += 1;
+                revision = Some(next);
+            }
+            NodeOutput::Net(NetCommand::Send { bytes, .. }) => {
+                told.push(decode::<NodeMessage>(&bytes, MAX_FRAME).unwrap())
+            }
+            NodeOutput::Net(_) => {}
+        });
+        let replies = told.drain(..).filter(|message| matches!(message, NodeMessage::Reply { .. })).count();
+        (persisted, replies, revision)
+    };
+    let from = Text::new("10.0.0.1").unwrap();
+    let begin = vec![
+        NodeInput::Trust { app, permissions: Permissions::ALL },
+        NodeInput::Net(NetEvent::Incoming { conn, purpose: Purpose::AppNode, peer: app, from }),
+    ];
+    // The new node's own record.
+    let (1, 0, Some(first)) = go(begin) else { panic!("one revision") };
+    assert_eq!(go(vec![NodeInput::Durable(first)]).1, 0);
+    let asks = |range: std::ops::Range<u8>| -> Vec<NodeInput> {
+        let message = |n| AppMessage::Command { id: CommandId([n; 16]), command: add_invoice(n) };
+        range.map(|n| NodeInput::Net(NetEvent::Message { conn, bytes: encode(&message(n)) })).collect()
+    };
+    let (1, 0, Some(second)) = go(asks(0..64)) else { panic!("one revision, no reply") };
+    assert_eq!(go(asks(64..128)), (0, 0, Some(second)), "what comes meanwhile waits");
+    let (1, 64, Some(third)) = go(vec![NodeInput::Durable(second)]) else { panic!("64 replies and the next revision") };
+    assert_eq!(go(vec![NodeInput::Durable(third)]), (0, 64, Some(third)));
+}
+
 fn lone_node() -> Node {
     let config = NodeConfig { signer: std::sync::Arc::new(identity(9)), seed: Seed::from_number(9) };
     Node::restore(config, Vec::new(), Instant::ZERO).unwrap()
@@ -190,7 +253,6 @@ fn a_record_of_unknown_kind_is_refused() {
 #[test]
 fn what_a_friend_did_not_sign_enters_as_forged() {
     use offset_protocol::bytes::{Hash, ResetToken, Signature};
-    use offset_protocol::codec::encode;
     use offset_protocol::friend::{Batch, Reset, Resume};
     let node = lone_node();
     let friend = key(8);
