@@ -1,1 +1,16 @@
-//! (being written)
+//! An Offset node as a pure state machine: money, friends, apps.
+//!
+//! [`node::Node`] is the whole; its parts are machines of their own: [`funder`] (money), [`links`] (friends through relays),
+//! [`apps`] (sessions of applications). Below the funder stand [`friend_channel`] (two signed logs) and [`ledger`] (one
+//! currency of one friendship).
+#![forbid(unsafe_code)]
+
+pub mod apps;
+pub mod friend_channel;
+pub mod funder;
+pub mod ledger;
+pub mod links;
+pub mod node;
+
+#[cfg(test)]
+mod testnet;

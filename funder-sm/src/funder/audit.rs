@@ -1,0 +1,70 @@
+//! A funder as those see it who look on from outside: a simulator's checkers, tests. Nothing here changes anything.
+
+use std::collections::BTreeMap;
+
+use offset_protocol::machine::Seed;
+
+use super::{Funder, FunderConfig};
+use crate::friend_channel::Channel;
+
+/// A funder and its records do not say the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: the records say {restored}, the node is {live}")]
+pub struct Differs {
+    /// Which entity.
+    pub what: String,
+    /// How a restart would find it; nothing if there would be none.
+    pub restored: String,
+    /// How it is.
+    pub live: String,
+}
+
+impl Funder {
+    /// The channels to all friends, by key.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.friends.values().map(|friend| &friend.channel)
+    }
+
+    /// Requests on their way through this node.
+    pub fn open_transits(&self) -> usize {
+        self.transits.len()
+    }
+
+    /// Compares everything that a restart from `records` would find with how it is now.
+    ///
+    /// # Errors
+    /// The first difference, or why the records cannot be read.
+    pub fn compare_with(&self, records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<(), Differs> {
+        let config = FunderConfig { signer: self.signer.clone(), seed: Seed::from_number(0) };
+        let restored = Funder::rebuild(config, records).map_err(|error| Differs {
+            what: "database".to_owned(),
+            restored: error.to_string(),
+            live: "running".to_owned(),
+        })?;
+        let (mut restored, live) = (restored.portrait(), self.portrait());
+        for (what, live) in live {
+            let found = restored.remove(&what).unwrap_or_default();
+            if found != live {
+                return Err(Differs { what, restored: found, live });
+            }
+        }
+        match restored.pop_first() {
+            None => Ok(()),
+            Some((what, restored)) => Err(Differs { what, restored, live: String::new() }),
+        }
+    }
+
+    /// Everything that a restart must find again, by entity.
+    fn portrait(&self) -> BTreeMap<String, String> {
+        let friends = self.friends.iter().map(|(key, friend)| {
+            (format!("friend {key}"), format!("{:?}\n{}", friend.record, friend.channel.portrait()))
+        });
+        let relays = self.relays.iter().map(|(key, relay)| (format!("relay {key}"), format!("{:?}", relay.record)));
+        let servers =
+            self.index_servers.iter().map(|(key, server)| (format!("index {key}"), format!("{:?}", server.record)));
+        let transits = self.transits.iter().map(|(id, transit)| (format!("request {id}"), format!("{transit:?}")));
+        let payments = self.payments.iter().map(|(id, payment)| (format!("payment {id}"), format!("{payment:?}")));
+        let invoices = self.invoices.iter().map(|(id, invoice)| (format!("invoice {id}"), format!("{invoice:?}")));
+        friends.chain(relays).chain(servers).chain(transits).chain(payments).chain(invoices).collect()
+    }
+}

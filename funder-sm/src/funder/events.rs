@@ -1,0 +1,74 @@
+//! What apps are told of their commands later: kept until acknowledged, across disconnection and restart.
+
+use std::collections::BTreeMap;
+
+use offset_protocol::app::Event;
+use offset_protocol::bytes::{CommandId, PublicKey};
+
+use super::Funder;
+use super::io::{FunderOutput, KeptEvent};
+use super::records::{self, EventRecord};
+
+/// Events that are kept for one app. Past it the oldest is forgotten: what it tells can be asked for
+/// (`PaymentStatus`, `InvoiceStatus`), and an app that never listens must not fill the disk.
+pub const MAX_KEPT_EVENTS: usize = 4_096;
+
+/// Kept events of all apps.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    by_app: BTreeMap<PublicKey, BTreeMap<u64, EventRecord>>,
+    last: u64,
+}
+
+impl Events {
+    /// A record read from disk.
+    pub(super) fn restore(&mut self, app: PublicKey, number: u64, record: EventRecord) {
+        self.last = self.last.max(number);
+        self.by_app.entry(app).or_default().insert(number, record);
+    }
+
+    /// Events of one app, oldest first.
+    pub(super) fn of(&self, app: &PublicKey) -> Vec<KeptEvent> {
+        let kept = |(number, record): (&u64, &EventRecord)| KeptEvent {
+            id: record.id,
+            number: *number,
+            event: record.event.clone(),
+        };
+        self.by_app.get(app).into_iter().flatten().map(kept).collect()
+    }
+}
+
+impl Funder {
+    /// Tells an app, and keeps the event until it is acknowledged.
+    pub(super) fn keep_event(&mut self, app: PublicKey, id: CommandId, event: Event) {
+        self.events.last += 1;
+        let number = self.events.last;
+        let kept = self.events.by_app.entry(app).or_default();
+        if kept.len() >= MAX_KEPT_EVENTS
+            && let Some((oldest, _)) = kept.pop_first()
+        {
+            self.changes.remove(records::event_key(&app, oldest));
+        }
+        let record = EventRecord { id, event: event.clone() };
+        self.changes.put(records::event_key(&app, number), &record);
+        kept.insert(number, record);
+        self.hold(FunderOutput::Event { app, id, number: Some(number), event });
+    }
+
+    /// Tells an app, if it is connected.
+    pub(super) fn tell(&mut self, app: PublicKey, id: CommandId, event: Event) {
+        self.hold(FunderOutput::Event { app, id, number: None, event });
+    }
+
+    /// An app has taken note.
+    pub(super) fn on_acknowledge(&mut self, app: &PublicKey, id: &CommandId, number: u64) {
+        let Some(kept) = self.events.by_app.get_mut(app) else { return };
+        if kept.get(&number).is_some_and(|record| record.id == *id) {
+            kept.remove(&number);
+            self.changes.remove(records::event_key(app, number));
+        }
+        if kept.is_empty() {
+            self.events.by_app.remove(app);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The funder: everything of a node that is about money. Friends and their channels, forwarding, payments, invoices.
+//!
+//! | input | effect |
+//! |---|---|
+//! | [`FunderInput::Friend`] | the friend's channel applies it; what it brings is forwarded, answered or ends here |
+//! | [`FunderInput::Command`] | done or refused, with exactly one reply |
+//! | [`FunderInput::Durable`] | what was said for that revision leaves |
+//!
+//! It works in rounds: all inputs that wait are taken in, then every friend that has something to hear gets at most one
+//! batch, then the round's changes are persisted as one revision, and only when that is durable do its messages, replies and
+//! reports leave. While a revision is in flight, inputs are taken in but nothing is signed; what happens then joins the next.
+//!
+//! Invariants:
+//! 1. No message leaves before the state that it speaks for is durable.
+//! 2. `restore(all changes so far)` is the state as of the last revision; what a crash loses was never said to anyone.
+//! 3. Every operation costs the same whatever the number of friends, open requests, payments and invoices.
+//! 4. Every command gets exactly one reply.
+//!
+//! It does not check permissions (the sessions of apps do) nor signatures of batches (see [`CheckedMessage`]).
+
+mod attempt;
+pub mod audit;
+mod buyer;
+mod commands;
+mod config;
+mod events;
+mod forward;
+mod io;
+mod relays;
+mod report;
+mod restore;
+mod rounds;
+mod routes;
+mod seller;
+#[cfg(test)]
+mod tests;
+
+pub mod records;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+
+use offset_protocol::app::{FriendReport, Name};
+use offset_protocol::bytes::{InvoiceId, PaymentId, PublicKey, RequestId};
+use offset_protocol::identity::SharedSigner;
+use offset_protocol::machine::{Alarm, Instant, Machine, Rng, Seed, WallTime};
+use offset_protocol::money::{Currency, Rate};
+use offset_protocol::persist::Revision;
+
+pub use attempt::MAX_ATTEMPTS;
+pub use buyer::{MAX_OPEN_PAYMENTS, MAX_PAYMENTS};
+pub use events::MAX_KEPT_EVENTS;
+pub use io::{
+    CheckedMessage, FoundRoutes, FunderInput, FunderOutput, KeptEvent, QueryId, RouteFailure, RouteQuery, SessionId,
+};
+pub use records::RestoreError;
+pub use routes::MAX_QUERIES;
+pub use seller::{MAX_INVOICES, MAX_OFFERS};
+
+use crate::friend_channel::Channel;
+use records::{Changes, FriendRecord, IndexRecord, Transit};
+use relays::Relay;
+use rounds::{Held, Todo};
+
+/// What a funder is born with.
+pub struct FunderConfig {
+    /// Signs as this node.
+    pub signer: SharedSigner,
+    /// Locks, nonces and ids come from it; never used twice.
+    pub seed: Seed,
+}
+
+/// A friend and the channel to it.
+struct Friend {
+    record: FriendRecord,
+    channel: Channel,
+    online: bool,
+    /// Counts links: what was said for an old one never goes over a new one.
+    link: u64,
+    alarm: Option<Instant>,
+    /// Collects that wait to stand in our log, oldest first.
+    collecting: VecDeque<(Currency, RequestId)>,
+    /// As apps know it.
+    reported: Option<FriendReport>,
+    /// As the index servers know it.
+    published: BTreeMap<Currency, (u128, Rate)>,
+}
+
+impl Friend {
+    fn new(record: FriendRecord, channel: Channel) -> Self {
+        Friend {
+            record,
+            channel,
+            online: false,
+            link: 0,
+            alarm: None,
+            collecting: VecDeque::new(),
+            reported: None,
+            published: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a request in this currency could leave over this friend now, as far as we know.
+    fn can_send(&self, currency: &Currency) -> bool {
+        self.online && self.channel.can_push(currency).is_ok()
+    }
+}
+
+struct IndexServer {
+    record: IndexRecord,
+    connected: bool,
+}
+
+/// The money of one node. A [`Machine`]: see [`FunderInput`] and [`FunderOutput`].
+///
+/// Made by [`Funder::restore`]; an empty list of records is a new node.
+pub struct Funder {
+    us: PublicKey,
+    signer: SharedSigner,
+    rng: Rng,
+    now: Instant,
+    wall: WallTime,
+
+    friends: BTreeMap<PublicKey, Friend>,
+    friend_names: BTreeMap<Name, PublicKey>,
+    relays: BTreeMap<PublicKey, Relay>,
+    index_servers: BTreeMap<PublicKey, IndexServer>,
+
+    transits: BTreeMap<RequestId, Transit>,
+    payments: BTreeMap<PaymentId, buyer::Payment>,
+    open_payments: usize,
+    invoices: BTreeMap<InvoiceId, seller::InvoiceRecord>,
+    queries: routes::Queries,
+    events: events::Events,
+
+    /// What is still to be done for the input at hand.
+    todo: VecDeque<Todo>,
+    /// Friends whose channel may have something to say, or whose report may differ.
+    touched: BTreeSet<PublicKey>,
+    alarms: BTreeSet<(Instant, PublicKey)>,
+    snapshots: Vec<(SessionId, PublicKey)>,
+    side_keys: Vec<Vec<u8>>,
+    changes: Changes,
+    /// Said in this round: leaves when the round's changes are durable.
+    held: Vec<Held>,
+    /// Said in the round whose revision is in flight.
+    in_flight: Option<Vec<Held>>,
+    ready: VecDeque<FunderOutput>,
+    revision: Revision,
+    round_due: bool,
+}
+
+impl Machine for Funder {
+    type Input = FunderInput;
+    type Output = FunderOutput;
+
+    fn handle(&mut self, now: Instant, input: FunderInput) {
+        self.now = self.now.max(now);
+        self.on_input(input);
+        self.settle();
+    }
+
+    fn poll_output(&mut self) -> Option<FunderOutput> {
+        if self.ready.is_empty() && self.round_due {
+            self.round();
+        }
+        self.ready.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Alarm> {
+        self.alarms.first().map(|(at, _)| Alarm { at: *at, why: "friend channel" })
+    }
+}
+
+impl Funder {
+    /// This node.
+    pub fn public_key(&self) -> PublicKey {
+        self.us
+    }
+}
+
+/// Entries after a key, in order; all of them without one.
+fn entries_after<K: Ord + Copy, V>(map: &BTreeMap<K, V>, after: Option<K>) -> impl Iterator<Item = (&K, &V)> {
+    let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+    map.range((start, Bound::Unbounded))
+}

@@ -1,0 +1,123 @@
+//! What apps and index servers are told of friends.
+
+use std::collections::BTreeSet;
+
+use offset_protocol::app::{ChannelReport, CurrencyReport, FriendReport, IndexReport, RelayReport, ReportChange};
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::codec::{List, Text};
+use offset_protocol::money::{Currency, Rate};
+
+use super::io::FunderOutput;
+use super::{Friend, Funder, IndexServer};
+use crate::friend_channel::Standing;
+
+impl Friend {
+    fn report(&self, public_key: PublicKey) -> FriendReport {
+        let channel = match self.channel.standing() {
+            Standing::Consistent { epoch } => ChannelReport::Consistent { epoch },
+            Standing::Inconsistent { why, ours, theirs } => ChannelReport::Inconsistent {
+                why: Text::new(&why.to_string()).unwrap_or_default(),
+                ours: ours.clone(),
+                theirs: theirs.cloned(),
+            },
+        };
+        FriendReport {
+            public_key,
+            name: self.record.name.clone(),
+            enabled: self.record.enabled,
+            online: self.online,
+            relays: self.record.relays.clone(),
+            currencies: List::truncated(self.channel.currencies()),
+            channel,
+        }
+    }
+
+    /// What this friend could push to us, if a payment could come this way now.
+    fn entry(&self, report: &CurrencyReport) -> Option<(u128, Rate)> {
+        let usable = self.online && self.channel.is_resumed() && report.listed && report.friend_listed;
+        usable.then(|| (self.channel.recv_capacity(&report.currency), report.rate))
+    }
+}
+
+impl Funder {
+    /// Tells apps and index servers what is different about these friends.
+    pub(super) fn report_friends(&mut self, touched: &BTreeSet<PublicKey>) {
+        for friend in touched {
+            self.report_friend(*friend);
+        }
+    }
+
+    fn report_friend(&mut self, friend: PublicKey) {
+        let Some(state) = self.friends.get_mut(&friend) else { return };
+        let report = state.report(friend);
+        if state.reported.as_ref() == Some(&report) {
+            // What is published follows from the report and from whether the channel is resumed.
+            self.publish(friend, &report);
+            return;
+        }
+        state.reported = Some(report.clone());
+        self.publish(friend, &report);
+        self.hold(FunderOutput::Report(ReportChange::Friend(report)));
+    }
+
+    fn publish(&mut self, friend: PublicKey, report: &FriendReport) {
+        let Some(state) = self.friends.get_mut(&friend) else { return };
+        let mut outputs = Vec::new();
+        let listed: BTreeSet<Currency> = report.currencies.iter().map(|currency| currency.currency).collect();
+        let gone: Vec<Currency> = state.published.keys().filter(|currency| !listed.contains(currency)).copied().collect();
+        for currency in gone {
+            state.published.remove(&currency);
+            outputs.push(FunderOutput::RemoveEntry { friend, currency });
+        }
+        for currency_report in &report.currencies {
+            let currency = currency_report.currency;
+            match state.entry(currency_report) {
+                Some((recv_capacity, rate)) if state.published.get(&currency) != Some(&(recv_capacity, rate)) => {
+                    state.published.insert(currency, (recv_capacity, rate));
+                    outputs.push(FunderOutput::SetEntry { friend, currency, recv_capacity, rate });
+                }
+                Some(_) => {}
+                None if state.published.remove(&currency).is_some() => {
+                    outputs.push(FunderOutput::RemoveEntry { friend, currency });
+                }
+                None => {}
+            }
+        }
+        for output in outputs {
+            self.hold(output);
+        }
+    }
+
+    /// Answers sessions that began: the whole report as of this round, and the app's kept events.
+    pub(super) fn take_snapshots(&mut self) {
+        for (session, app) in std::mem::take(&mut self.snapshots) {
+            let report = self.full_report();
+            let events = self.events.of(&app);
+            self.hold(FunderOutput::Snapshot { session, report, events });
+        }
+    }
+
+    /// The whole report, as changes from nothing.
+    pub fn full_report(&self) -> Vec<ReportChange> {
+        let relays = self.relays.values().filter(|relay| !relay.record.retiring).map(|relay| {
+            ReportChange::Relay(RelayReport {
+                relay: relay.record.relay.clone(),
+                name: relay.record.name.clone(),
+                connected: relay.connected,
+            })
+        });
+        let index = self.index_servers.values().map(|server| ReportChange::Index(server.report()));
+        let friends = self.friends.iter().map(|(key, friend)| ReportChange::Friend(friend.report(*key)));
+        relays.chain(index).chain(friends).collect()
+    }
+}
+
+impl IndexServer {
+    pub(super) fn report(&self) -> IndexReport {
+        IndexReport {
+            server: self.record.server.clone(),
+            name: self.record.name.clone(),
+            connected: self.connected,
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! Being paid: invoices, the requests that arrive for them, commits and collecting.
+//!
+//! | what comes | effect |
+//! |---|---|
+//! | `AddInvoice` | requests for it are answered from now on |
+//! | a request | joins the offer of its buyer's lock; is answered, the one that completes the amount as complete |
+//! | a commit, by hand or in band | if the offer is whole: every part is collected, other offers are cancelled |
+//! | `Withdraw`, or a part lost with its channel | the part leaves the offer; an offer that was complete ends with it |
+//! | `CancelInvoice` | every part is cancelled |
+//!
+//! Invariants:
+//! 1. A commit is checked before anything is stored, so a bogus one changes nothing.
+//! 2. Nothing is collected unless the parts that are open here add up to the invoice's amount.
+//! 3. Of one offer at most one response is complete: once it was given, no part can join, and if a part leaves then, all do.
+//!    So one invoice gives at most one receipt.
+//! 4. An invoice is `Paid` only when every part's collect stands in a log.
+
+use offset_protocol::app::{Answer, Event, InvoiceReport, InvoiceState, MAX_LISTED, Outcome, Refusal};
+use offset_protocol::bytes::{CommandId, HashedLock, InvoiceId, Nonce, PlainLock, PublicKey, RequestId, Signature};
+use offset_protocol::codec::{List, Text};
+use offset_protocol::friend::Operation;
+use offset_protocol::limits::{MAX_AMOUNT, MAX_SPLIT};
+use offset_protocol::machine::WallTime;
+use offset_protocol::money::Currency;
+use offset_protocol::payment::{
+    CancelReason, Collect, Commit, Description, Invoice, Request, Response, ResponseTerms,
+};
+use offset_protocol::{wire_enum, wire_struct};
+
+use super::Funder;
+use super::records::{self, Source, Target, Transit, kind};
+/// Offers that one invoice holds at once: several buyers, or one who tries again. Chosen freely.
+pub const MAX_OFFERS: usize = 16;
+/// Invoices that a node remembers. Chosen freely; about 400 bytes each.
+pub const MAX_INVOICES: usize = 200_000;
+
+wire_struct! {
+    /// An invoice and everything that was offered for it.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct InvoiceRecord {
+        /// As it was handed out.
+        pub invoice: Invoice,
+        /// Not answered any more after this.
+        pub expires_at: Option<WallTime>,
+        /// The app that made it.
+        pub app: PublicKey,
+        /// The command that made it.
+        pub command: CommandId,
+        /// How far it is.
+        pub phase: InvoicePhase,
+        /// By the buyer's lock.
+        pub offers: List<Offer, MAX_OFFERS>,
+    }
+
+    /// Requests under one lock of a buyer.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Offer {
+        /// The buyer's lock.
+        pub src_hashed_lock: HashedLock,
+        /// The requests that are open here.
+        pub parts: List<OfferPart, MAX_SPLIT>,
+    }
+
+    /// One request for an invoice, answered.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct OfferPart {
+        /// The request.
+        pub request_id: RequestId,
+        /// Who brought it.
+        pub friend: PublicKey,
+        /// What it brings.
+        pub dest_payment: u128,
+        /// Opens this part's lock.
+        pub dest_plain_lock: PlainLock,
+        /// Whether its response said that the payment is complete.
+        pub is_complete: bool,
+    }
+}
+
+wire_enum! {
+    /// How far an invoice is.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum InvoicePhase {
+        /// Waiting to be paid.
+        1 = Open,
+        /// Committed: the one offer that is left is being collected.
+        2 = Collecting {
+            /// What parts brought that are no more in the offer.
+            collected: u128,
+            /// Whether a part was lost before it could be collected.
+            lost: bool,
+        },
+        /// Ended: paid in full.
+        3 = Paid,
+        /// Ended: cancelled by the seller.
+        4 = Cancelled,
+        /// Ended: a part was lost.
+        5 = PaidInPart {
+            /// What the others brought.
+            collected: u128,
+        },
+    }
+}
+
+impl Offer {
+    fn sum(&self) -> u128 {
+        // Parts were let in only while the sum stayed within the invoice's amount.
+        self.parts.iter().map(|part| part.dest_payment).fold(0, u128::saturating_add)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.parts.iter().any(|part| part.is_complete)
+    }
+}
+
+impl InvoiceRecord {
+    /// What the report says.
+    pub(super) fn report(&self) -> InvoiceReport {
+        let state = match self.phase {
+            InvoicePhase::Open => {
+                InvoiceState::Open { offered: self.offers.iter().map(Offer::sum).max().unwrap_or(0) }
+            }
+            InvoicePhase::Collecting { collected, .. } => InvoiceState::Collecting { collected },
+            InvoicePhase::Paid => InvoiceState::Paid,
+            InvoicePhase::Cancelled => InvoiceState::Cancelled,
+            InvoicePhase::PaidInPart { collected } => InvoiceState::PaidInPart { collected },
+        };
+        InvoiceReport { invoice: self.invoice.clone(), expires_at: self.expires_at, state }
+    }
+
+    const fn has_ended(&self) -> bool {
+        match self.phase {
+            InvoicePhase::Open | InvoicePhase::Collecting { .. } => false,
+            InvoicePhase::Paid | InvoicePhase::Cancelled | InvoicePhase::PaidInPart { .. } => true,
+        }
+    }
+
+    fn offer_mut(&mut self, lock: &HashedLock) -> Option<&mut Offer> {
+        self.offers.iter_mut().find(|offer| offer.src_hashed_lock == *lock)
+    }
+}
+
+impl Funder {
+    /// `AddInvoice`.
+    pub(super) fn add_invoice(
+        &mut self,
+        (app, command): (PublicKey, CommandId),
+        invoice: Invoice,
+        expires_at: Option<WallTime>,
+    ) -> Outcome {
+        if invoice.amount == 0 || invoice.amount > MAX_AMOUNT {
+            return Outcome::Refused(Refusal::BadAmount);
+        }
+        if let Some(known) = self.invoices.get(&invoice.invoice_id) {
+            // The same command again, after a lost reply: the reply of the first.
+            let same = known.command == command && known.app == app && known.invoice == invoice;
+            return if same {
+                Outcome::Done(Answer::Invoice(invoice))
+            } else {
+                Outcome::Refused(Refusal::InvoiceIdTaken)
+            };
+        }
+        if self.invoices.len() >= MAX_INVOICES {
+            return Outcome::Refused(Refusal::LimitReached(MAX_INVOICES as u32));
+        }
+        let id = invoice.invoice_id;
+        let record = InvoiceRecord {
+            invoice: invoice.clone(),
+            expires_at,
+            app,
+            command,
+            phase: InvoicePhase::Open,
+            offers: List::new(),
+        };
+        self.invoices.insert(id, record);
+        self.save_invoice(&id);
+        Outcome::Done(Answer::Invoice(invoice))
+    }
+
+    /// Builds the invoice of an `AddInvoice` command.
+    pub(super) fn new_invoice(
+        &self,
+        invoice_id: InvoiceId,
+        currency: Currency,
+        amount: u128,
+        description: Description,
+    ) -> Invoice {
+        Invoice { invoice_id, currency, seller: self.us, amount, description }
+    }
+
+    /// A request that ends here.
+    pub(super) fn on_request_for_us(&mut self, friend: PublicKey, currency: Currency, request: Request) {
+        match self.take_part(friend, currency, &request) {
+            Ok(response) => {
+                let to = Target::Invoice(request.invoice_id);
+                let transit =
+                    Transit { currency, from: Source::Friend(friend), to, committed: false, withdrawn: false };
+                self.put_transit(request.request_id, transit);
+                self.save_invoice(&request.invoice_id);
+                self.answer(friend, currency, Operation::Response(response));
+            }
+            Err(reason) => self.refuse_request(friend, currency, request.request_id, reason),
+        }
+    }
+
+    fn take_part(
+        &mut self,
+        friend: PublicKey,
+        currency: Currency,
+        request: &Request,
+    ) -> Result<Response, CancelReason> {
+        let now = self.wall;
+        let record = self.invoices.get_mut(&request.invoice_id).ok_or(CancelReason::UnknownInvoice)?;
+        if record.invoice.currency != currency {
+            return Err(CancelReason::UnknownInvoice);
+        }
+        if record.phase != InvoicePhase::Open {
+            return Err(CancelReason::Seller);
+        }
+        if record.expires_at.is_some_and(|expires_at| now > expires_at) {
+            return Err(CancelReason::Expired);
+        }
+        let amount = record.invoice.amount;
+        if request.total_dest_payment != amount || request.dest_payment == 0 || request.dest_payment > amount {
+            return Err(CancelReason::Amount);
+        }
+        let lock = request.src_hashed_lock;
+        if record.offer_mut(&lock).is_none() {
+            let offer = Offer { src_hashed_lock: lock, parts: List::new() };
+            record.offers.push(offer).map_err(|_| CancelReason::Busy)?;
+        }
+        let offer = record.offer_mut(&lock).ok_or(CancelReason::Busy)?;
+        let sum = offer.sum().saturating_add(request.dest_payment);
+        if sum > amount || offer.is_complete() {
+            return Err(CancelReason::Amount);
+        }
+        let dest_plain_lock = PlainLock(self.rng.bytes());
+        let part = OfferPart {
+            request_id: request.request_id,
+            friend,
+            dest_payment: request.dest_payment,
+            dest_plain_lock: dest_plain_lock.clone(),
+            is_complete: sum == amount,
+        };
+        offer.parts.push(part).map_err(|_| CancelReason::Busy)?;
+        Ok(self.sign_response(currency, request, &dest_plain_lock, sum == amount))
+    }
+
+    fn sign_response(
+        &mut self,
+        currency: Currency,
+        request: &Request,
+        dest_plain_lock: &PlainLock,
+        is_complete: bool,
+    ) -> Response {
+        let mut response = Response {
+            request_id: request.request_id,
+            dest_hashed_lock: dest_plain_lock.hashed(),
+            is_complete,
+            nonce: Nonce(self.rng.bytes()),
+            signature: Signature([0; Signature::SIZE]),
+        };
+        response.signature = self.signer.sign(&ResponseTerms::new(request, &response, currency).hash());
+        response
+    }
+
+    /// `CommitInvoice`: the buyer's commit came by hand.
+    pub(super) fn commit_invoice(&mut self, commit: &Commit) -> Outcome {
+        let Some(record) = self.invoices.get(&commit.invoice_id) else {
+            return Outcome::Refused(Refusal::UnknownInvoice);
+        };
+        if let Err(bad) = commit.verify(&record.invoice, &*self.signer) {
+            let why = Text::new(&bad.to_string()).unwrap_or_default();
+            return Outcome::Refused(Refusal::BadCommit(why));
+        }
+        let lock = commit.src_plain_lock.hashed();
+        let offer = record.offers.iter().find(|offer| offer.src_hashed_lock == lock);
+        match record.phase {
+            InvoicePhase::Open => {}
+            // The same commit again, after a lost reply.
+            InvoicePhase::Collecting { .. } if offer.is_some() => return Outcome::Done(Answer::Done),
+            InvoicePhase::Paid => return Outcome::Done(Answer::Done),
+            InvoicePhase::PaidInPart { collected } => {
+                let amount = record.invoice.amount;
+                return Outcome::Refused(Refusal::PartMissing { offered: collected, amount });
+            }
+            InvoicePhase::Collecting { .. } | InvoicePhase::Cancelled => {
+                return Outcome::Refused(Refusal::InvoiceEnded);
+            }
+        }
+        let amount = record.invoice.amount;
+        let offered = offer.map_or(0, Offer::sum);
+        let answered = |offer: &Offer| {
+            offer.parts.iter().any(|part| part.is_complete && part.dest_plain_lock.hashed() == commit.dest_hashed_lock)
+        };
+        if offered != amount || !offer.is_some_and(answered) {
+            return Outcome::Refused(Refusal::PartMissing { offered, amount });
+        }
+        self.collect_offer(commit.invoice_id, &commit.src_plain_lock);
+        Outcome::Done(Answer::Done)
+    }
+
+    /// The buyer's commit came in band, for a request that ends here; the channel has checked the lock.
+    pub(super) fn on_commit_for_us(&mut self, invoice_id: InvoiceId, src_plain_lock: &PlainLock) {
+        let Some(record) = self.invoices.get(&invoice_id) else { return };
+        let lock = src_plain_lock.hashed();
+        let Some(offer) = record.offers.iter().find(|offer| offer.src_hashed_lock == lock) else { return };
+        // A buyer commits when everything was answered. If a part has vanished since, the offer ended with it.
+        if record.phase == InvoicePhase::Open && offer.is_complete() && offer.sum() == record.invoice.amount {
+            self.collect_offer(invoice_id, src_plain_lock);
+        }
+    }
+
+    /// Collects every part of the offer under this lock; cancels all other offers.
+    fn collect_offer(&mut self, invoice_id: InvoiceId, src_plain_lock: &PlainLock) {
+        let lock = src_plain_lock.hashed();
+        let Some(record) = self.invoices.get_mut(&invoice_id) else { return };
+        let currency = record.invoice.currency;
+        record.phase = InvoicePhase::Collecting { collected: 0, lost: false };
+        let (kept, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut record.offers).into_iter().partition(|offer| offer.src_hashed_lock == lock);
+        let parts: Vec<OfferPart> = kept.iter().flat_map(|offer| offer.parts.iter().cloned()).collect();
+        record.offers = List::truncated(kept);
+        self.save_invoice(&invoice_id);
+        for part in parts {
+            let collect = Collect {
+                request_id: part.request_id,
+                src_plain_lock: src_plain_lock.clone(),
+                dest_plain_lock: part.dest_plain_lock.clone(),
+            };
+            self.answer(part.friend, currency, Operation::Collect(collect));
+        }
+        for part in others.into_iter().flat_map(|offer| offer.parts) {
+            self.end_part(currency, &part, CancelReason::Seller);
+        }
+    }
+
+    fn end_part(&mut self, currency: Currency, part: &OfferPart, reason: CancelReason) {
+        self.remove_transit(&part.request_id);
+        self.refuse_request(part.friend, currency, part.request_id, reason);
+    }
+
+    /// Our collect of a part stands in the log: its credits are ours.
+    pub(super) fn on_part_collected(&mut self, invoice_id: InvoiceId, request_id: &RequestId) {
+        self.settle_part(invoice_id, request_id, Settled::Collected);
+    }
+
+    /// A part is gone with its channel, or is withdrawn by the buyer.
+    pub(super) fn on_part_gone(&mut self, invoice_id: InvoiceId, request_id: &RequestId) {
+        let Some(record) = self.invoices.get_mut(&invoice_id) else { return };
+        match record.phase {
+            InvoicePhase::Open => self.shrink_offer(invoice_id, request_id),
+            InvoicePhase::Collecting { .. } => self.settle_part(invoice_id, request_id, Settled::Lost),
+            InvoicePhase::Paid | InvoicePhase::Cancelled | InvoicePhase::PaidInPart { .. } => {}
+        }
+    }
+
+    /// Takes a part out of its offer; an offer that was complete ends with it.
+    fn shrink_offer(&mut self, invoice_id: InvoiceId, request_id: &RequestId) {
+        let Some(record) = self.invoices.get_mut(&invoice_id) else { return };
+        let currency = record.invoice.currency;
+        let holds = |offer: &Offer| offer.parts.iter().any(|part| part.request_id == *request_id);
+        let Some(offer) = record.offers.iter_mut().find(|offer| holds(offer)) else { return };
+        let was_complete = offer.is_complete();
+        offer.parts.retain(|part| part.request_id != *request_id);
+        let orphans: Vec<OfferPart> = if was_complete { offer.parts.to_vec() } else { Vec::new() };
+        if was_complete {
+            offer.parts = List::new();
+        }
+        record.offers.retain(|offer| !offer.parts.is_empty());
+        self.save_invoice(&invoice_id);
+        for part in orphans {
+            self.end_part(currency, &part, CancelReason::Removed);
+        }
+    }
+
+    /// One part of an offer that is being collected has ended.
+    fn settle_part(&mut self, invoice_id: InvoiceId, request_id: &RequestId, settled: Settled) {
+        let Some(record) = self.invoices.get_mut(&invoice_id) else { return };
+        let InvoicePhase::Collecting { mut collected, mut lost } = record.phase else { return };
+        for offer in record.offers.iter_mut() {
+            if let Some(part) = offer.parts.iter().find(|part| part.request_id == *request_id) {
+                match settled {
+                    Settled::Collected => collected = collected.saturating_add(part.dest_payment),
+                    Settled::Lost => lost = true,
+                }
+            }
+            offer.parts.retain(|part| part.request_id != *request_id);
+        }
+        record.offers.retain(|offer| !offer.parts.is_empty());
+        record.phase = match (record.offers.is_empty(), lost) {
+            (false, _) => InvoicePhase::Collecting { collected, lost },
+            (true, false) => InvoicePhase::Paid,
+            (true, true) => InvoicePhase::PaidInPart { collected },
+        };
+        self.remove_transit(request_id);
+        self.save_invoice(&invoice_id);
+        self.tell_if_ended(&invoice_id);
+    }
+
+    fn tell_if_ended(&mut self, invoice_id: &InvoiceId) {
+        let Some(record) = self.invoices.get(invoice_id) else { return };
+        if record.has_ended() {
+            let (app, command, report) = (record.app, record.command, record.report());
+            self.keep_event(app, command, Event::InvoiceEnded(report));
+        }
+    }
+
+    /// `CancelInvoice`.
+    pub(super) fn cancel_invoice(&mut self, invoice_id: &InvoiceId) -> Outcome {
+        let Some(record) = self.invoices.get_mut(invoice_id) else {
+            return Outcome::Refused(Refusal::UnknownInvoice);
+        };
+        match record.phase {
+            InvoicePhase::Open => {}
+            InvoicePhase::Cancelled => return Outcome::Done(Answer::Done),
+            InvoicePhase::Collecting { .. } | InvoicePhase::Paid | InvoicePhase::PaidInPart { .. } => {
+                return Outcome::Refused(Refusal::InvoiceEnded);
+            }
+        }
+        let currency = record.invoice.currency;
+        record.phase = InvoicePhase::Cancelled;
+        let offers = std::mem::take(&mut record.offers);
+        self.save_invoice(invoice_id);
+        for part in offers.into_iter().flat_map(|offer| offer.parts) {
+            self.end_part(currency, &part, CancelReason::Seller);
+        }
+        self.tell_if_ended(invoice_id);
+        Outcome::Done(Answer::Done)
+    }
+
+    /// The buyer asks to cancel a request that ends here.
+    pub(super) fn on_withdraw_for_us(&mut self, invoice_id: InvoiceId, request_id: &RequestId) {
+        let Some(record) = self.invoices.get(&invoice_id) else { return };
+        if record.phase != InvoicePhase::Open {
+            return;
+        }
+        let part = record.offers.iter().flat_map(|offer| offer.parts.iter()).find(|part| part.request_id == *request_id);
+        let Some(part) = part.cloned() else { return };
+        let currency = record.invoice.currency;
+        self.shrink_offer(invoice_id, request_id);
+        self.end_part(currency, &part, CancelReason::Withdrawn);
+    }
+
+    /// `InvoiceStatus`.
+    pub(super) fn invoice_status(&self, invoice_id: &InvoiceId) -> Outcome {
+        match self.invoices.get(invoice_id) {
+            Some(record) => Outcome::Done(Answer::InvoiceStatus(record.report())),
+            None => Outcome::Refused(Refusal::UnknownInvoice),
+        }
+    }
+
+    /// `ForgetInvoice`.
+    pub(super) fn forget_invoice(&mut self, invoice_id: &InvoiceId) -> Outcome {
+        match self.invoices.get(invoice_id) {
+            None => Outcome::Refused(Refusal::UnknownInvoice),
+            Some(record) if !record.has_ended() => Outcome::Refused(Refusal::NotEnded),
+            Some(_) => {
+                self.invoices.remove(invoice_id);
+                self.changes.remove(records::key(kind::INVOICE, &invoice_id.0));
+                Outcome::Done(Answer::Done)
+            }
+        }
+    }
+
+    /// `ListInvoices`.
+    pub(super) fn list_invoices(&self, after: Option<InvoiceId>) -> Outcome {
+        let list = super::entries_after(&self.invoices, after).take(MAX_LISTED).map(|(_, record)| record.report());
+        Outcome::Done(Answer::Invoices(List::truncated(list)))
+    }
+
+    fn save_invoice(&mut self, invoice_id: &InvoiceId) {
+        if let Some(record) = self.invoices.get(invoice_id) {
+            self.changes.put(records::key(kind::INVOICE, &invoice_id.0), record);
+        }
+    }
+}
+
+/// How a part that was to be collected ended.
+#[derive(Clone, Copy, Debug)]
+enum Settled {
+    Collected,
+    Lost,
+}

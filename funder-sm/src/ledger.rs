@@ -1,0 +1,705 @@
+//! One currency of one friendship: a balance, what is frozen both ways, and the open requests. Pure arithmetic.
+//!
+//! | operation | we sign it | the friend signed it |
+//! |---|---|---|
+//! | `Request` | freezes, opens outgoing | freezes, opens incoming; beyond what we grant it is marked refused |
+//! | `Response` | incoming is answered | outgoing is answered, if the seller signed it |
+//! | `Cancel` | unfreezes, ends incoming | unfreezes, ends outgoing |
+//! | `Collect` | the friend owes us more, ends incoming | we owe the friend more, ends outgoing, if both locks open |
+//! | `Commit`, `Withdraw` | marks outgoing | marks incoming, unless our answer crossed it |
+//!
+//! Invariants:
+//! 1. `out_frozen` and `in_frozen` are the sums of `dest_payment + left_fees` over the open requests of that direction.
+//! 2. A request is accepted only if `balance + accepted in_frozen`, itself included, is at most `max_debt`: what the friend
+//!    could owe us if it were all collected. A limit lowered later refuses new requests and leaves open ones alone.
+//! 3. We send a request only if `-balance + out_frozen`, itself included, is at most [`MAX_AMOUNT`]. With 2 this keeps
+//!    every balance within it.
+//! 4. What fails changes nothing; what was received can be undone, newest first.
+//!
+//! It does not know what is in flight: whether an operation is allowed in its batch is the channel's business. Nor does it
+//! know the limit that the friend set for us: only a `Cancel` tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use offset_protocol::bytes::{PublicKey, RequestId};
+use offset_protocol::friend::{CurrencyTotals, Operation};
+use offset_protocol::identity::Verifier;
+use offset_protocol::limits::{MAX_AMOUNT, MAX_PENDING};
+use offset_protocol::money::{Currency, add_amounts};
+use offset_protocol::payment::{
+    Cancel, CancelReason, Collect, CommitRequest, Request, Response, ResponseTerms, Route, Withdraw,
+};
+use offset_protocol::{wire_enum, wire_struct};
+
+/// Incoming requests that may be open, refused ones included. An honest friend keeps to [`MAX_PENDING`] by itself; twice
+/// as many, so that one that does not learns it from a `Cancel` first.
+pub const MAX_INCOMING: usize = 2 * MAX_PENDING;
+
+wire_struct! {
+    /// What stands in one currency, as seen from one side.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Totals {
+        /// Positive: the friend owes us.
+        pub balance: i128,
+        /// Frozen by requests that we sent.
+        pub out_frozen: u128,
+        /// Frozen by requests that we received.
+        pub in_frozen: u128,
+    }
+
+    /// A difference of two [`Totals`].
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Delta {
+        /// Of the balance.
+        pub balance: i128,
+        /// Of what our requests freeze.
+        pub out_frozen: i128,
+        /// Of what the friend's requests freeze.
+        pub in_frozen: i128,
+    }
+
+    /// A request that has not ended, at one of its hops.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct OpenRequest {
+        /// As it travelled over this hop. A refused one has lost its route: nobody needs it.
+        pub request: Request,
+        /// The seller's answer, once it travelled over this hop.
+        pub response: Option<Response>,
+        /// Our batch that opened it (outgoing) or answered it (incoming; 0 before): the friend cannot know it earlier.
+        pub told: u64,
+        /// A commit travelled over this hop.
+        pub committed: bool,
+        /// A withdrawal travelled over this hop.
+        pub withdrawn: bool,
+        /// Incoming only: we grant less than it asks, and its `Cancel` waits to be signed.
+        pub refused: bool,
+    }
+}
+
+wire_enum! {
+    /// What is wrong with a request by itself, whoever looks at it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+    pub enum BadRequest {
+        /// It must hold that `0 < dest_payment <= total_dest_payment`, and no amount may be larger than [`MAX_AMOUNT`].
+        #[error("the amounts of the request are not valid")]
+        1 = Amounts,
+        /// No hop may stand twice, the receiver not at all, the sender only at the end (a payment in a circle).
+        #[error("the route of the request meets a node twice")]
+        2 = Route,
+    }
+
+    /// The rule that an operation of the friend broke.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+    pub enum BrokenRule {
+        /// A request that is invalid by itself.
+        #[error("{0}")]
+        1 = Request(BadRequest),
+        /// The id belongs to a request that is open.
+        #[error("the request id is in use")]
+        2 = RepeatedRequest,
+        /// More than [`MAX_INCOMING`].
+        #[error("more requests are open than a friend may ever open")]
+        3 = TooManyOpen,
+        /// A request in a currency that the friend does not list.
+        #[error("the friend does not list the currency of its request")]
+        4 = NotListed,
+        /// No such request is open.
+        #[error("no such request is open")]
+        5 = UnknownRequest,
+        /// An answer to what the friend says it has not received.
+        #[error("the friend answered what it had not acknowledged")]
+        6 = Unseen,
+        /// A second response, commit or withdrawal.
+        #[error("the request was answered, committed or withdrawn before")]
+        7 = Twice,
+        /// Collected or committed without a response, or withdrawn after a commit.
+        #[error("the request is not at the stage for this")]
+        8 = WrongStage,
+        /// A plain lock that opens nothing.
+        #[error("a lock does not open")]
+        9 = WrongLock,
+        /// The seller did not sign the response.
+        #[error("the seller's signature of the response does not match")]
+        10 = BadSignature,
+        /// A total would leave its range.
+        #[error("a total would overflow")]
+        11 = Overflow,
+    }
+}
+
+/// Why we do not send an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsendable {
+    /// The request is invalid by itself, or all that is open would be more than [`MAX_AMOUNT`].
+    #[error("{0}")]
+    Request(BadRequest),
+    /// The id belongs to a request that is open, or this was said before.
+    #[error("it was sent before")]
+    Repeated,
+    /// [`MAX_PENDING`] requests are open.
+    #[error("too many requests are open")]
+    Busy,
+    /// No such request is open.
+    #[error("no such request is open")]
+    UnknownRequest,
+    /// The request is not at the stage for this.
+    #[error("the request is not at the stage for this")]
+    WrongStage,
+    /// A plain lock opens nothing.
+    #[error("a lock does not open")]
+    WrongLock,
+}
+
+/// What we grant the friend, at the moment of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Whether both list the currency and ours is open.
+    pub is_open: bool,
+    /// What the friend may owe us.
+    pub max_debt: u128,
+}
+
+/// What a received operation is checked against.
+#[derive(Clone, Copy)]
+pub struct Incoming<'a> {
+    /// The ledger's currency.
+    pub currency: Currency,
+    /// We.
+    pub us: &'a PublicKey,
+    /// Who signed the operation.
+    pub friend: &'a PublicKey,
+    /// For the seller's signature.
+    pub verifier: &'a dyn Verifier,
+    /// For requests.
+    pub grant: Grant,
+    /// Our last batch that the friend had applied.
+    pub ack: u64,
+    /// Whether we ended the named request in a batch after `ack`.
+    pub crossed: bool,
+}
+
+/// One received operation, applied. It can be undone as long as nothing later was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The friend's request is open, and accepted.
+    Requested(RequestId),
+    /// The friend's request is open, and will be cancelled for this reason.
+    Refused(RequestId, CancelReason),
+    /// Our request is answered.
+    Answered(Response),
+    /// Our request is cancelled.
+    Cancelled(Cancel, Box<OpenRequest>),
+    /// Our request is paid.
+    Collected(Collect, Box<OpenRequest>),
+    /// The friend's request is committed.
+    Committed(CommitRequest),
+    /// The friend wants its request cancelled.
+    Withdrawn(Withdraw),
+    /// It crossed an answer of ours: nothing changed.
+    Crossed,
+}
+
+impl Totals {
+    /// The totals after `delta`, unless one leaves its range.
+    pub fn after(&self, delta: &Delta) -> Option<Totals> {
+        Some(Totals {
+            balance: self.balance.checked_add(delta.balance)?,
+            out_frozen: self.out_frozen.checked_add_signed(delta.out_frozen)?,
+            in_frozen: self.in_frozen.checked_add_signed(delta.in_frozen)?,
+        })
+    }
+
+    /// Whether nothing stands here.
+    pub fn is_zero(&self) -> bool {
+        *self == Totals::default()
+    }
+
+    /// The same from the friend's side; `None` only for a balance that no ledger reaches.
+    pub fn mirrored(&self, currency: Currency) -> Option<CurrencyTotals> {
+        self.named(currency).mirrored()
+    }
+
+    /// The same with its currency.
+    pub fn named(&self, currency: Currency) -> CurrencyTotals {
+        CurrencyTotals { currency, balance: self.balance, out_frozen: self.out_frozen, in_frozen: self.in_frozen }
+    }
+}
+
+impl Delta {
+    /// Nothing.
+    pub const ZERO: Delta = Delta { balance: 0, out_frozen: 0, in_frozen: 0 };
+
+    /// Both differences, one after the other. Saturates; amounts of one batch stay 2^18 times below that.
+    pub fn and(&self, later: &Delta) -> Delta {
+        Delta {
+            balance: self.balance.saturating_add(later.balance),
+            out_frozen: self.out_frozen.saturating_add(later.out_frozen),
+            in_frozen: self.in_frozen.saturating_add(later.in_frozen),
+        }
+    }
+
+    /// The way back.
+    pub fn reversed(&self) -> Delta {
+        Delta {
+            balance: self.balance.saturating_neg(),
+            out_frozen: self.out_frozen.saturating_neg(),
+            in_frozen: self.in_frozen.saturating_neg(),
+        }
+    }
+
+    fn freezes_out(frozen: u128) -> Delta {
+        Delta { out_frozen: signed(frozen), ..Delta::ZERO }
+    }
+
+    fn freezes_in(frozen: u128) -> Delta {
+        Delta { in_frozen: signed(frozen), ..Delta::ZERO }
+    }
+
+    fn pays_out(frozen: u128) -> Delta {
+        Delta { balance: -signed(frozen), out_frozen: -signed(frozen), in_frozen: 0 }
+    }
+
+    fn pays_in(frozen: u128) -> Delta {
+        Delta { balance: signed(frozen), out_frozen: 0, in_frozen: -signed(frozen) }
+    }
+}
+
+/// A valid amount as a signed number: amounts are at most 2^100.
+fn signed(amount: u128) -> i128 {
+    i128::try_from(amount).unwrap_or(i128::MAX)
+}
+
+impl OpenRequest {
+    fn new(request: Request, told: u64) -> Self {
+        OpenRequest { request, response: None, told, committed: false, withdrawn: false, refused: false }
+    }
+
+    /// What it freezes. The sum was checked when the request was opened, so it never saturates.
+    pub fn frozen(&self) -> u128 {
+        self.request.dest_payment.saturating_add(self.request.left_fees)
+    }
+}
+
+impl From<BadRequest> for BrokenRule {
+    fn from(bad: BadRequest) -> Self {
+        BrokenRule::Request(bad)
+    }
+}
+
+impl From<BadRequest> for Unsendable {
+    fn from(bad: BadRequest) -> Self {
+        Unsendable::Request(bad)
+    }
+}
+
+/// Checks a request by itself, on its way from `sender` to `receiver`; gives what it freezes.
+///
+/// # Errors
+/// [`BadRequest`] says what is wrong.
+pub fn check_request(request: &Request, sender: &PublicKey, receiver: &PublicKey) -> Result<u128, BadRequest> {
+    let total = request.total_dest_payment;
+    if request.dest_payment == 0 || request.dest_payment > total || total > MAX_AMOUNT {
+        return Err(BadRequest::Amounts);
+    }
+    let frozen = add_amounts(request.dest_payment, request.left_fees).map_err(|_| BadRequest::Amounts)?;
+    check_route(&request.route, sender, receiver)?;
+    Ok(frozen)
+}
+
+fn check_route(route: &Route, sender: &PublicKey, receiver: &PublicKey) -> Result<(), BadRequest> {
+    let Some((_, before_last)) = route.split_last() else {
+        return Ok(());
+    };
+    let mut met = BTreeSet::from([receiver]);
+    let repeats = route.iter().any(|hop| !met.insert(hop));
+    if repeats || before_last.contains(sender) { Err(BadRequest::Route) } else { Ok(()) }
+}
+
+/// The totals and open requests of one currency with one friend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    totals: Totals,
+    outgoing: BTreeMap<RequestId, OpenRequest>,
+    incoming: BTreeMap<RequestId, OpenRequest>,
+    refused_count: usize,
+    refused_frozen: u128,
+}
+
+impl Ledger {
+    /// A ledger with nothing open, as after a reset. Open requests that storage kept follow with
+    /// [`Ledger::restore_outgoing`] and [`Ledger::restore_incoming`]; `totals` include them.
+    pub fn new(totals: Totals) -> Self {
+        Ledger { totals, ..Ledger::default() }
+    }
+
+    /// Puts back an outgoing request that storage kept.
+    pub fn restore_outgoing(&mut self, open: OpenRequest) {
+        self.outgoing.insert(open.request.request_id, open);
+    }
+
+    /// Puts back an incoming request that storage kept.
+    pub fn restore_incoming(&mut self, open: OpenRequest) {
+        self.open_incoming(open);
+    }
+
+    /// Balance and frozen sums, as of everything that we know.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// The requests that we sent.
+    pub fn outgoing(&self) -> &BTreeMap<RequestId, OpenRequest> {
+        &self.outgoing
+    }
+
+    /// The requests that the friend sent.
+    pub fn incoming(&self) -> &BTreeMap<RequestId, OpenRequest> {
+        &self.incoming
+    }
+
+    /// What incoming requests freeze that were not refused.
+    pub fn accepted_frozen(&self) -> u128 {
+        self.totals.in_frozen.saturating_sub(self.refused_frozen)
+    }
+
+    /// How much more the friend may push to us under this limit.
+    pub fn room(&self, max_debt: u128) -> u128 {
+        let exposure = self.totals.balance.saturating_add(signed(self.accepted_frozen()));
+        u128::try_from(signed(max_debt).saturating_sub(exposure)).unwrap_or(0)
+    }
+
+    /// Whether we may send one more request that freezes `frozen`, after `waiting` requests that freeze `waiting_frozen`.
+    ///
+    /// # Errors
+    /// [`Unsendable`]: too many, or too much.
+    pub fn check_room_out(&self, frozen: u128, waiting: usize, waiting_frozen: u128) -> Result<(), Unsendable> {
+        if self.outgoing.len() + waiting >= MAX_PENDING {
+            return Err(Unsendable::Busy);
+        }
+        let all = self.totals.out_frozen.saturating_add(waiting_frozen).saturating_add(frozen);
+        if signed(all).saturating_sub(self.totals.balance) > signed(MAX_AMOUNT) {
+            return Err(Unsendable::Request(BadRequest::Amounts));
+        }
+        Ok(())
+    }
+
+    /// Empties the ledger of all requests and of what they froze; gives their ids, outgoing first. The balance stays.
+    pub fn drop_requests(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
+        let balance = self.totals.balance;
+        let dropped = std::mem::replace(self, Ledger::new(Totals { balance, ..Totals::default() }));
+        (dropped.outgoing.into_keys().collect(), dropped.incoming.into_keys().collect())
+    }
+
+    fn open_incoming(&mut self, open: OpenRequest) {
+        if open.refused {
+            self.refused_count += 1;
+            self.refused_frozen = self.refused_frozen.saturating_add(open.frozen());
+        }
+        self.incoming.insert(open.request.request_id, open);
+    }
+
+    fn close_incoming(&mut self, id: &RequestId) -> Option<OpenRequest> {
+        let open = self.incoming.remove(id)?;
+        if open.refused {
+            self.refused_count = self.refused_count.saturating_sub(1);
+            self.refused_frozen = self.refused_frozen.saturating_sub(open.frozen());
+        }
+        Some(open)
+    }
+}
+
+/// What we sign.
+impl Ledger {
+    /// Applies an operation of ours, which batch `seq` carries. A request must have passed [`check_request`].
+    ///
+    /// # Errors
+    /// [`Unsendable`]; nothing has changed.
+    pub fn send(&mut self, seq: u64, operation: &Operation) -> Result<Delta, Unsendable> {
+        let delta = match operation {
+            Operation::Request(request) => self.send_request(seq, request)?,
+            Operation::Response(response) => self.send_response(seq, response)?,
+            Operation::Cancel(cancel) => self.send_cancel(cancel)?,
+            Operation::Collect(collect) => self.send_collect(collect)?,
+            Operation::Commit(commit) => self.send_commit(commit)?,
+            Operation::Withdraw(withdraw) => self.send_withdraw(withdraw)?,
+        };
+        // Every sum was bounded before; see invariant 3.
+        self.totals = self.totals.after(&delta).unwrap_or(self.totals);
+        Ok(delta)
+    }
+
+    fn send_request(&mut self, seq: u64, request: &Request) -> Result<Delta, Unsendable> {
+        if self.outgoing.contains_key(&request.request_id) {
+            return Err(Unsendable::Repeated);
+        }
+        let frozen = add_amounts(request.dest_payment, request.left_fees).map_err(|_| BadRequest::Amounts)?;
+        self.check_room_out(frozen, 0, 0)?;
+        self.outgoing.insert(request.request_id, OpenRequest::new(request.clone(), seq));
+        Ok(Delta::freezes_out(frozen))
+    }
+
+    /// Whether a response may be sent.
+    ///
+    /// # Errors
+    /// [`Unsendable`] says why not.
+    pub fn check_response(&self, id: &RequestId) -> Result<(), Unsendable> {
+        let open = self.incoming.get(id).ok_or(Unsendable::UnknownRequest)?;
+        match (&open.response, open.refused) {
+            (None, false) => Ok(()),
+            (Some(_), _) => Err(Unsendable::Repeated),
+            (None, true) => Err(Unsendable::WrongStage),
+        }
+    }
+
+    fn send_response(&mut self, seq: u64, response: &Response) -> Result<Delta, Unsendable> {
+        self.check_response(&response.request_id)?;
+        if let Some(open) = self.incoming.get_mut(&response.request_id) {
+            open.response = Some(response.clone());
+            open.told = seq;
+        }
+        Ok(Delta::ZERO)
+    }
+
+    fn send_cancel(&mut self, cancel: &Cancel) -> Result<Delta, Unsendable> {
+        let open = self.close_incoming(&cancel.request_id).ok_or(Unsendable::UnknownRequest)?;
+        Ok(Delta::freezes_in(open.frozen()).reversed())
+    }
+
+    /// Whether a collect may be sent, once `response` (the request's own, or one that waits to be sent) has been.
+    ///
+    /// # Errors
+    /// [`Unsendable`] says why not.
+    pub fn check_collect(&self, collect: &Collect, response: Option<&Response>) -> Result<(), Unsendable> {
+        let open = self.incoming.get(&collect.request_id).ok_or(Unsendable::UnknownRequest)?;
+        let response = open.response.as_ref().or(response).ok_or(Unsendable::WrongStage)?;
+        if opens(collect, &open.request, response) { Ok(()) } else { Err(Unsendable::WrongLock) }
+    }
+
+    fn send_collect(&mut self, collect: &Collect) -> Result<Delta, Unsendable> {
+        self.check_collect(collect, None)?;
+        let open = self.close_incoming(&collect.request_id).ok_or(Unsendable::UnknownRequest)?;
+        Ok(Delta::pays_in(open.frozen()))
+    }
+
+    /// Whether a commit may be sent.
+    ///
+    /// # Errors
+    /// [`Unsendable`] says why not.
+    pub fn check_commit(&self, commit: &CommitRequest) -> Result<(), Unsendable> {
+        let open = self.outgoing.get(&commit.request_id).ok_or(Unsendable::UnknownRequest)?;
+        if open.committed {
+            return Err(Unsendable::Repeated);
+        }
+        if open.response.is_none() {
+            return Err(Unsendable::WrongStage);
+        }
+        if commit.src_plain_lock.hashed() == open.request.src_hashed_lock { Ok(()) } else { Err(Unsendable::WrongLock) }
+    }
+
+    fn send_commit(&mut self, commit: &CommitRequest) -> Result<Delta, Unsendable> {
+        self.check_commit(commit)?;
+        if let Some(open) = self.outgoing.get_mut(&commit.request_id) {
+            open.committed = true;
+        }
+        Ok(Delta::ZERO)
+    }
+
+    /// Whether a withdrawal may be sent.
+    ///
+    /// # Errors
+    /// [`Unsendable`] says why not.
+    pub fn check_withdraw(&self, id: &RequestId) -> Result<(), Unsendable> {
+        let open = self.outgoing.get(id).ok_or(Unsendable::UnknownRequest)?;
+        match (open.committed, open.withdrawn) {
+            (false, false) => Ok(()),
+            (true, _) => Err(Unsendable::WrongStage),
+            (false, true) => Err(Unsendable::Repeated),
+        }
+    }
+
+    fn send_withdraw(&mut self, withdraw: &Withdraw) -> Result<Delta, Unsendable> {
+        self.check_withdraw(&withdraw.request_id)?;
+        if let Some(open) = self.outgoing.get_mut(&withdraw.request_id) {
+            open.withdrawn = true;
+        }
+        Ok(Delta::ZERO)
+    }
+}
+
+/// What the friend signed.
+impl Ledger {
+    /// Applies an operation of the friend.
+    ///
+    /// # Errors
+    /// [`BrokenRule`]; nothing has changed.
+    pub fn receive(&mut self, from: &Incoming<'_>, operation: Operation) -> Result<Step, BrokenRule> {
+        match operation {
+            Operation::Request(request) => self.on_request(from, request),
+            Operation::Response(response) => self.on_response(from, response),
+            Operation::Cancel(cancel) => self.on_cancel(from, cancel),
+            Operation::Collect(collect) => self.on_collect(from, collect),
+            Operation::Commit(commit) => self.on_commit(from, commit),
+            Operation::Withdraw(withdraw) => self.on_withdraw(from, withdraw),
+        }
+    }
+
+    /// What a step that was applied to this ledger changed. Must be asked before anything later changes the ledger.
+    pub fn delta_of(&self, step: &Step) -> Delta {
+        match step {
+            Step::Requested(id) | Step::Refused(id, _) => {
+                Delta::freezes_in(self.incoming.get(id).map_or(0, OpenRequest::frozen))
+            }
+            Step::Cancelled(_, open) => Delta::freezes_out(open.frozen()).reversed(),
+            Step::Collected(_, open) => Delta::pays_out(open.frozen()),
+            Step::Answered(_) | Step::Committed(_) | Step::Withdrawn(_) | Step::Crossed => Delta::ZERO,
+        }
+    }
+
+    /// Undoes the last step that was applied and not yet undone.
+    pub fn undo(&mut self, step: Step) {
+        let back = self.delta_of(&step).reversed();
+        self.totals = self.totals.after(&back).unwrap_or(self.totals);
+        match step {
+            Step::Requested(id) | Step::Refused(id, _) => {
+                self.close_incoming(&id);
+            }
+            Step::Answered(response) => {
+                if let Some(open) = self.outgoing.get_mut(&response.request_id) {
+                    open.response = None;
+                }
+            }
+            Step::Cancelled(_, open) | Step::Collected(_, open) => {
+                self.outgoing.insert(open.request.request_id, *open);
+            }
+            Step::Committed(commit) => {
+                if let Some(open) = self.incoming.get_mut(&commit.request_id) {
+                    open.committed = false;
+                }
+            }
+            Step::Withdrawn(withdraw) => {
+                if let Some(open) = self.incoming.get_mut(&withdraw.request_id) {
+                    open.withdrawn = false;
+                }
+            }
+            Step::Crossed => {}
+        }
+    }
+
+    fn move_totals(&mut self, delta: &Delta) -> Result<(), BrokenRule> {
+        self.totals = self.totals.after(delta).ok_or(BrokenRule::Overflow)?;
+        Ok(())
+    }
+
+    fn on_request(&mut self, from: &Incoming<'_>, request: Request) -> Result<Step, BrokenRule> {
+        let frozen = check_request(&request, from.friend, from.us)?;
+        let id = request.request_id;
+        if from.crossed || self.incoming.contains_key(&id) {
+            return Err(BrokenRule::RepeatedRequest);
+        }
+        if self.incoming.len() >= MAX_INCOMING {
+            return Err(BrokenRule::TooManyOpen);
+        }
+        let refusal = self.refusal(&from.grant, frozen);
+        self.move_totals(&Delta::freezes_in(frozen))?;
+        let mut open = OpenRequest::new(request, 0);
+        if refusal.is_some() {
+            open.refused = true;
+            open.request.route = Route::new();
+        }
+        self.open_incoming(open);
+        Ok(refusal.map_or(Step::Requested(id), |reason| Step::Refused(id, reason)))
+    }
+
+    fn refusal(&self, grant: &Grant, frozen: u128) -> Option<CancelReason> {
+        if !grant.is_open {
+            Some(CancelReason::Closed)
+        } else if self.incoming.len() - self.refused_count >= MAX_PENDING {
+            Some(CancelReason::Busy)
+        } else if frozen > self.room(grant.max_debt) {
+            Some(CancelReason::Capacity)
+        } else {
+            None
+        }
+    }
+
+    /// The outgoing request that the friend may speak about.
+    fn told(&self, from: &Incoming<'_>, id: &RequestId) -> Result<&OpenRequest, BrokenRule> {
+        let open = self.outgoing.get(id).ok_or(BrokenRule::UnknownRequest)?;
+        if open.told > from.ack { Err(BrokenRule::Unseen) } else { Ok(open) }
+    }
+
+    fn on_response(&mut self, from: &Incoming<'_>, response: Response) -> Result<Step, BrokenRule> {
+        let open = self.told(from, &response.request_id)?;
+        if open.response.is_some() {
+            return Err(BrokenRule::Twice);
+        }
+        let seller = open.request.route.last().unwrap_or(from.friend);
+        let terms = ResponseTerms::new(&open.request, &response, from.currency);
+        from.verifier.verify(seller, &terms.hash(), &response.signature).map_err(|_| BrokenRule::BadSignature)?;
+        if let Some(open) = self.outgoing.get_mut(&response.request_id) {
+            open.response = Some(response.clone());
+        }
+        Ok(Step::Answered(response))
+    }
+
+    fn on_cancel(&mut self, from: &Incoming<'_>, cancel: Cancel) -> Result<Step, BrokenRule> {
+        let frozen = self.told(from, &cancel.request_id)?.frozen();
+        self.move_totals(&Delta::freezes_out(frozen).reversed())?;
+        let open = self.outgoing.remove(&cancel.request_id).ok_or(BrokenRule::UnknownRequest)?;
+        Ok(Step::Cancelled(cancel, Box::new(open)))
+    }
+
+    fn on_collect(&mut self, from: &Incoming<'_>, collect: Collect) -> Result<Step, BrokenRule> {
+        let open = self.told(from, &collect.request_id)?;
+        let response = open.response.as_ref().ok_or(BrokenRule::WrongStage)?;
+        if !opens(&collect, &open.request, response) {
+            return Err(BrokenRule::WrongLock);
+        }
+        let frozen = open.frozen();
+        self.move_totals(&Delta::pays_out(frozen))?;
+        let open = self.outgoing.remove(&collect.request_id).ok_or(BrokenRule::UnknownRequest)?;
+        Ok(Step::Collected(collect, Box::new(open)))
+    }
+
+    fn on_commit(&mut self, from: &Incoming<'_>, commit: CommitRequest) -> Result<Step, BrokenRule> {
+        let Some(open) = self.incoming.get_mut(&commit.request_id) else {
+            return if from.crossed { Ok(Step::Crossed) } else { Err(BrokenRule::UnknownRequest) };
+        };
+        if open.committed {
+            return Err(BrokenRule::Twice);
+        }
+        if open.response.is_none() {
+            return Err(BrokenRule::WrongStage);
+        }
+        if open.told > from.ack {
+            return Err(BrokenRule::Unseen);
+        }
+        if commit.src_plain_lock.hashed() != open.request.src_hashed_lock {
+            return Err(BrokenRule::WrongLock);
+        }
+        open.committed = true;
+        Ok(Step::Committed(commit))
+    }
+
+    fn on_withdraw(&mut self, from: &Incoming<'_>, withdraw: Withdraw) -> Result<Step, BrokenRule> {
+        let Some(open) = self.incoming.get_mut(&withdraw.request_id) else {
+            return if from.crossed { Ok(Step::Crossed) } else { Err(BrokenRule::UnknownRequest) };
+        };
+        if open.committed {
+            return Err(BrokenRule::WrongStage);
+        }
+        if open.withdrawn {
+            return Err(BrokenRule::Twice);
+        }
+        open.withdrawn = true;
+        Ok(Step::Withdrawn(withdraw))
+    }
+}
+
+fn opens(collect: &Collect, request: &Request, response: &Response) -> bool {
+    collect.src_plain_lock.hashed() == request.src_hashed_lock
+        && collect.dest_plain_lock.hashed() == response.dest_hashed_lock
+}
+
+#[cfg(test)]
+mod tests;
