@@ -1,1 +1,2 @@
-//! (being written)
+//! Whole-system tests of Offset with the real programs; see `tests/`.
+#![forbid(unsafe_code)]
