@@ -2,17 +2,25 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use offset_protocol::files;
-use offset_protocol::identity::Identity;
+use offset_protocol::app::Permissions;
+use offset_protocol::channel::{ChannelConfig, ChannelEvent, SecureChannel};
+use offset_protocol::files::{self, AppTicket};
+use offset_protocol::identity::{Identity, Signer};
+use offset_protocol::net::Purpose;
+use offset_runtime_smol::clock::Clock;
+use offset_runtime_smol::entropy;
+use offset_runtime_smol::store::Store;
 
 const RELAY: &str = env!("CARGO_BIN_EXE_strelay");
 const INDEX: &str = env!("CARGO_BIN_EXE_stindex");
+const NODE: &str = env!("CARGO_BIN_EXE_stnode");
 
 struct Folder {
     folder: tempfile::TempDir,
@@ -21,10 +29,10 @@ struct Folder {
 impl Folder {
     fn new() -> Folder {
         let folder = tempfile::tempdir().unwrap();
-        let identity = Identity::from_private_key(&[1; 32]);
-        std::fs::write(folder.path().join("a.ident"), files::print(&identity).as_bytes()).unwrap();
         std::fs::create_dir(folder.path().join("trusted")).unwrap();
-        Folder { folder }
+        let folder = Folder { folder };
+        folder.write("a.ident", &identity(1));
+        folder
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -39,6 +47,32 @@ impl Folder {
         let any = Path::new("127.0.0.1:0");
         command(INDEX, &[("-i", &self.file("a.ident")), ("-c", any), ("-s", any), ("--trusted", &self.file("trusted"))])
     }
+}
+
+impl Folder {
+    /// A node, with a database of its own.
+    fn node(&self) -> Command {
+        if !self.file("node.db").exists() {
+            drop(Store::create(&self.file("node.db"), identity(1).public_key()).unwrap());
+        }
+        self.node_with("node.db", "a.ident")
+    }
+
+    fn node_with(&self, database: &str, idfile: &str) -> Command {
+        let (database, idfile) = (self.file(database), self.file(idfile));
+        let flags = [("-d", &*database), ("-i", &*idfile), ("-l", Path::new("127.0.0.1:0"))];
+        let mut command = command(NODE, &flags);
+        command.arg("--trusted").arg(self.file("trusted"));
+        command
+    }
+
+    fn write<T: files::Document>(&self, name: &str, value: &T) {
+        std::fs::write(self.file(name), files::print(value).as_bytes()).unwrap();
+    }
+}
+
+fn identity(number: u8) -> Identity {
+    Identity::from_private_key(&[number; 32])
 }
 
 fn command(program: &str, flags: &[(&str, &Path)]) -> Command {
@@ -98,6 +132,87 @@ impl Drop for Server {
     }
 }
 
+/// The private key of the test's app.
+const APP: u8 = 7;
+
+/// An app that only connects.
+struct App {
+    address: String,
+    clock: Clock,
+}
+
+#[derive(Debug, PartialEq)]
+enum Attempt {
+    Admitted(Session),
+    Refused,
+}
+
+struct Session {
+    stream: TcpStream,
+    channel: SecureChannel,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session")
+    }
+}
+
+impl PartialEq for Session {
+    fn eq(&self, _other: &Session) -> bool {
+        false
+    }
+}
+
+impl App {
+    fn new(address: &str) -> App {
+        App { address: address.to_owned(), clock: Clock::start() }
+    }
+
+    fn attempt(&self) -> Attempt {
+        self.attempt_for(Purpose::AppNode)
+    }
+
+    fn attempt_for(&self, purpose: Purpose) -> Attempt {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let signer = Arc::new(identity(APP));
+        let config = ChannelConfig { purpose, signer, seed: entropy::seed().unwrap() };
+        let channel = SecureChannel::initiator(config, identity(1).public_key(), self.clock.now());
+        let mut session = Session { stream, channel, clock: self.clock };
+        let mut wire = Vec::new();
+        session.channel.start(self.clock.now(), &mut wire);
+        session.stream.write_all(&wire).unwrap();
+        match session.next_event() {
+            ChannelEvent::Opened { .. } => Attempt::Admitted(session),
+            ChannelEvent::Closed(_) => Attempt::Refused,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
+impl Session {
+    fn next_event(&mut self) -> ChannelEvent {
+        loop {
+            if let Some(event) = self.channel.poll_event() {
+                return event;
+            }
+            let (mut buffer, mut wire) = ([0; 4_096], Vec::new());
+            match self.stream.read(&mut buffer).unwrap() {
+                0 => self.channel.lost(self.clock.now()),
+                read => self.channel.receive(self.clock.now(), &buffer[..read], &mut wire),
+            }
+            // The node may be gone already.
+            let _ = self.stream.write_all(&wire);
+        }
+    }
+
+    fn wait_for_the_end(&mut self) {
+        while !matches!(self.next_event(), ChannelEvent::Closed(_)) {}
+    }
+}
+
 fn failed(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stderr, stdout } = command.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&stdout), "");
@@ -117,6 +232,10 @@ fn servers_say_where_they_listen_and_end_in_order_at_a_signal() {
         TcpStream::connect(index.address("listening for servers on ")).unwrap();
         index.signal(signal);
         assert_eq!(index.wait().0.code(), Some(0));
+        let mut node = Server::start(folder.node());
+        TcpStream::connect(node.address("listening on ")).unwrap();
+        node.signal(signal);
+        assert_eq!(node.wait().0.code(), Some(0));
     }
 }
 
@@ -171,9 +290,77 @@ fn a_port_that_is_taken_is_named() {
 
 #[test]
 fn help_and_version_exit_with_0() {
-    for program in [RELAY, INDEX] {
+    for program in [RELAY, INDEX, NODE] {
         for flag in ["--help", "--version"] {
             assert!(Command::new(program).arg(flag).output().unwrap().status.success());
         }
     }
+}
+
+#[test]
+fn a_second_process_on_a_database_another_nodes_database_and_a_damaged_one_are_refused() {
+    let folder = Folder::new();
+    let mut first = Server::start(folder.node());
+    first.address("listening on ");
+    let refused = |command: Command, why: &str| {
+        let (code, stderr) = failed(command);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.starts_with("stnode: ") && stderr.contains(why) && stderr.lines().count() == 1, "{stderr}");
+    };
+    refused(folder.node(), "node.db is in use by another process");
+    first.signal("-KILL");
+    first.wait();
+    folder.write("b.ident", &identity(2));
+    refused(folder.node_with("node.db", "b.ident"), "node.db belongs to the node ");
+    refused(folder.node_with("missing.db", "a.ident"), "missing.db: No such file");
+    std::fs::write(folder.file("garbage.db"), [7; 9_000]).unwrap();
+    refused(folder.node_with("garbage.db", "a.ident"), "garbage.db is not a node database");
+    let whole = std::fs::read(folder.file("node.db")).unwrap();
+    std::fs::write(folder.file("short.db"), &whole[..20_000]).unwrap();
+    refused(folder.node_with("short.db", "a.ident"), "short.db is damaged");
+    let mut again = Server::start(folder.node());
+    again.address("listening on ");
+}
+
+#[test]
+fn an_app_is_heard_from_the_moment_its_ticket_is_there_until_it_is_gone() {
+    let folder = Folder::new();
+    let mut node = Server::start(folder.node());
+    let address = node.address("listening on ");
+    let app = App::new(&address);
+    assert_eq!(app.attempt(), Attempt::Refused);
+    let permissions = Permissions { routes: true, buyer: true, seller: true, config: true };
+    let ticket = AppTicket { public_key: identity(APP).public_key(), permissions };
+    folder.write("trusted/app.ticket", &ticket);
+    std::thread::sleep(Duration::from_millis(1_200));
+    let Attempt::Admitted(mut session) = app.attempt() else { panic!("the app has a ticket") };
+    std::fs::remove_file(folder.file("trusted/app.ticket")).unwrap();
+    session.wait_for_the_end();
+    assert_eq!(app.attempt(), Attempt::Refused);
+    // The node closes everything in order while an app is connected, too.
+    folder.write("trusted/again.ticket", &ticket);
+    std::thread::sleep(Duration::from_millis(1_200));
+    let Attempt::Admitted(_session) = app.attempt() else { panic!("the app has a ticket again") };
+    node.signal("-TERM");
+    assert_eq!(node.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_relay_that_has_no_files_left_serves_again_when_there_are_some() {
+    let folder = Folder::new();
+    let relay = folder.relay();
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]).arg(RELAY).args(relay.get_args());
+    let mut relay = Server::start(limited);
+    let address = relay.address("listening on ");
+    // More than it can accept; the rest waits in the system.
+    let silent: Vec<_> = (0..60).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(silent);
+    let attempt = App::new(&address).attempt_for(Purpose::NodeRelay);
+    assert!(matches!(attempt, Attempt::Admitted(_)), "{attempt:?}");
+    relay.signal("-TERM");
+    let (status, stderr) = relay.wait();
+    assert!(status.success());
+    assert!(stderr.contains("no connection can be accepted for now"), "{stderr}");
 }

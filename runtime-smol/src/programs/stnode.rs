@@ -1,0 +1,107 @@
+//! `stnode`: the node. It keeps the friendships and the money, and serves its owner's apps.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use offset_funder_sm::node::{Node, NodeConfig, NodeInput, NodeOutput};
+use offset_protocol::files::AppTicket;
+use offset_protocol::machine::WallTime;
+use offset_protocol::net::{NetEvent, Purpose};
+use offset_protocol::persist::Revision;
+
+use super::exit::{self, Failure};
+use super::server::{Door, Server};
+use super::trusted::{self, Trust};
+use crate::connection::Reading;
+use crate::driver::{Effect, Program};
+use crate::logging::LogFormat;
+use crate::store::Store;
+
+/// Offset node: keeps friendships and balances, and serves its owner's apps.
+#[derive(Debug, clap::Parser)]
+#[command(name = "stnode", version)]
+struct Args {
+    /// The node's database (see `stmgr init-node-db`)
+    #[arg(short, long, value_name = "FILE")]
+    database: PathBuf,
+    /// The node's identity file (see `stmgr gen-ident`)
+    #[arg(short, long, value_name = "FILE")]
+    idfile: PathBuf,
+    /// Where to listen for apps; port 0 picks a free one
+    #[arg(short, long, value_name = "HOST:PORT")]
+    laddr: String,
+    /// The folder with the tickets of the apps that may connect, watched while running
+    #[arg(short, long, value_name = "DIR")]
+    trusted: PathBuf,
+    /// How to write the log on stderr
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+/// The program.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    match exit::parse(args) {
+        Ok(args) => exit::finish("stnode", run(&args)),
+        Err(code) => code,
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let mut server = Server::start(&args.idfile, args.log_format)?;
+    let store = Store::open(&args.database, server.signer.public_key()).map_err(Failure::failed)?;
+    let records = store.load_all().map_err(Failure::failed)?;
+    let config = NodeConfig { signer: server.signer.clone(), seed: server.seed.clone() };
+    let machine = Node::restore(config, records, server.clock.now()).map_err(|error| {
+        Failure::failed(format_args!("the database {} cannot be understood: {error}", args.database.display()))
+    })?;
+    let inbox = server.inbox.clone();
+    let _watch = trusted::watch(
+        &args.trusted,
+        |ticket: AppTicket| (ticket.public_key, ticket.permissions),
+        move |trust| {
+            inbox.input(match trust {
+                Trust::Granted(app, permissions) => NodeInput::Trust { app, permissions },
+                Trust::Withdrawn(app) => NodeInput::Distrust { app },
+            });
+        },
+    )?;
+    server.listen(&Door {
+        address: &args.laddr,
+        purpose: Purpose::AppNode,
+        reading: Reading::Freely,
+        announcement: "listening on",
+    })?;
+    server.run(Words, machine, Some(store))
+}
+
+struct Words;
+
+impl Program for Words {
+    type Machine = Node;
+    type Input = NodeInput;
+    type Output = NodeOutput;
+
+    fn net(&mut self, event: NetEvent) -> NodeInput {
+        NodeInput::Net(event)
+    }
+
+    fn tick(&mut self) -> NodeInput {
+        NodeInput::Tick
+    }
+
+    fn durable(&mut self, revision: Revision) -> Option<NodeInput> {
+        Some(NodeInput::Durable(revision))
+    }
+
+    fn wall(&mut self, wall: WallTime) -> Option<NodeInput> {
+        Some(NodeInput::Wall(wall))
+    }
+
+    fn effect(&mut self, output: NodeOutput) -> Effect {
+        match output {
+            NodeOutput::Net(command) => Effect::Net(command),
+            NodeOutput::Persist { revision, changes } => Effect::Persist { revision, changes },
+        }
+    }
+}
