@@ -183,6 +183,42 @@ fn a_replayed_attestation_does_not_keep_a_dead_node_alive() {
 }
 
 #[test]
+fn attestations_replayed_by_turns_or_with_better_proofs_keep_nobody_alive() {
+    let mut alone = alone();
+    let (neighbour, _) = alone.neighbour(FRIEND);
+    let link = |random: u8, ticks: &[TickHash]| TickInputs {
+        random: Hash([random; 32]),
+        neighbours: List::try_from(ticks.to_vec()).unwrap(),
+    };
+    // Two links that name the same tick of ours, and a third that reaches a later one by two ways.
+    let (one, two) = (link(1, &[alone.tick()]), link(2, &[alone.tick()]));
+    let early = link(3, &[alone.tick()]);
+    alone.wait(INDEX_TICK);
+    let late = link(4, &[alone.tick()]);
+    let fork = link(5, &[early.hash(), late.hash()]);
+    let message = |links: &[&TickInputs]| IndexToIndex::Attestation {
+        attestation: attest(1, 1, &[entry(2, 5)], links[0].hash()),
+        proof: Proof::truncated(links.iter().map(|link| (*link).clone())),
+    };
+    let first = state(1, 1, &[entry(2, 5)], one.hash());
+    alone.tell(neighbour, &IndexToIndex::State { state: first, proof: Proof::truncated([one.clone()]) });
+    assert_eq!(alone.server.stats().accepted, 1);
+    for _ in 0..3 {
+        alone.tell(neighbour, &message(&[&two]));
+        alone.tell(neighbour, &message(&[&one]));
+    }
+    assert_eq!(alone.server.stats().accepted, 1);
+    let forked = state(7, 1, &[], fork.hash());
+    alone.tell(
+        neighbour,
+        &IndexToIndex::State { state: forked.clone(), proof: Proof::truncated([fork.clone(), early]) },
+    );
+    assert_eq!(alone.server.stats().accepted, 2);
+    alone.tell(neighbour, &IndexToIndex::State { state: forked, proof: Proof::truncated([fork, late]) });
+    assert_eq!(alone.server.stats().accepted, 2);
+}
+
+#[test]
 fn a_silent_node_leaves_and_its_record_follows_when_nothing_of_it_can_be_fresh() {
     let mut alone = alone();
     let conn = alone.node(1);
