@@ -1,1 +1,28 @@
-//! (being written)
+//! A whole Offset network in one thread: the very machines of the real programs, under every fault of networks, disks and
+//! processes, in simulated time, reproducible from one seed.
+//!
+//! * [`world`]: hosts, the network between them, the loop.
+//! * [`host`]: programs that run, crash and start again; [`servers`] and [`card`]: the
+//!   network's programs; [`people`]: their users.
+//! * [`net`], [`disk`], [`clock`], [`latency`], [`signatures`]: what the hosts stand on.
+//! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
+//! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`line`]: a scenario.
+#![forbid(unsafe_code)]
+
+pub mod card;
+pub mod check;
+pub mod clock;
+pub mod dice;
+pub mod disk;
+pub mod faults;
+pub mod host;
+mod kernel;
+pub mod latency;
+pub mod line;
+pub mod net;
+pub mod people;
+pub mod queue;
+pub mod servers;
+pub mod signatures;
+pub mod trace;
+pub mod world;

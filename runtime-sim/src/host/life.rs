@@ -1,0 +1,155 @@
+//! One life of a process, from its start to its crash: the process, its connections, what waits for it, when it wakes.
+
+use offset_protocol::machine::Instant;
+use offset_protocol::net::Purpose;
+
+use super::connections::Connections;
+use super::task::Io;
+use super::{Boot, Effect, Host, HostId, HostInput, LawBroken, Process};
+use crate::clock::Clock;
+use crate::kernel::{Event, Kernel};
+use crate::net::{LinkId, Network};
+
+pub(crate) struct Life {
+    /// Which life of its host.
+    pub(crate) number: u32,
+    process: Box<dyn Process>,
+    connections: Connections,
+    /// Whether a turn is on its way.
+    turn_waits: bool,
+    /// When the next wake-up is on its way to, in the world's time.
+    wakes_at: Option<Instant>,
+}
+
+impl Life {
+    /// Starts the host's program.
+    pub(crate) fn begin(kernel: &mut Kernel, host: &mut Host) -> Result<(), LawBroken> {
+        host.lives += 1;
+        let number = host.lives;
+        let seed = host.seed.fork(&format!("life {number}"));
+        let (now, wall) = (host.clock.local(kernel.now), host.clock.wall(kernel.now));
+        let boot =
+            Boot { records: host.disk.durable(), signer: host.signer.clone(), seed: seed.fork("process"), now, wall };
+        let process = host.program.start(boot).map_err(|why| LawBroken::WillNotStart { why })?;
+        let connections = Connections::new(host.signer.clone(), &seed);
+        let mut life = Life { number, process, connections, turn_waits: false, wakes_at: None };
+        life.want_turn(kernel, host.id, host.pace.turn);
+        host.life = Some(life);
+        Ok(())
+    }
+
+    /// The machine.
+    pub(crate) fn process(&self) -> &dyn Process {
+        &*self.process
+    }
+
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether the next turn tells the machine that something is durable: then it may say what it kept back.
+    pub(crate) fn hears_durable(&self) -> bool {
+        self.connections.inbox.iter().any(|input| matches!(input, HostInput::Durable(_)))
+    }
+
+    /// Keeps an input for the next turn.
+    pub(crate) fn push(&mut self, input: HostInput) {
+        self.connections.inbox.push(input);
+    }
+
+    /// A peer's request for a connection is accepted.
+    pub(crate) fn on_accepted(&mut self, io: &mut Io<'_>, link: LinkId, purpose: Purpose, from: HostId) {
+        self.connections.on_accepted(io, link, purpose, from);
+    }
+
+    /// Something happened to a link of ours.
+    pub(crate) fn on_link(&mut self, io: &mut Io<'_>, link: LinkId, news: LinkNews) {
+        match news {
+            LinkNews::Answer { accepted } => self.connections.on_answer(io, link, accepted),
+            LinkNews::Ready => self.connections.on_ready(io, link),
+            LinkNews::Reset => self.connections.on_reset(io, link),
+        }
+    }
+
+    /// The alarm rang: what is due with the connections is done.
+    pub(crate) fn on_wake(&mut self, io: &mut Io<'_>) {
+        self.wakes_at = self.wakes_at.filter(|at| *at > io.kernel.now);
+        self.connections.on_time(io);
+    }
+
+    /// Lets the machine take everything that waits.
+    pub(crate) fn turn(&mut self, kernel: &mut Kernel, clock: &Clock) -> Result<Vec<Effect>, LawBroken> {
+        self.turn_waits = false;
+        let now = clock.local(kernel.now);
+        // As in the real programs, a turn begins with what the clock on the wall shows.
+        self.process.push(HostInput::Wall(clock.wall(kernel.now)));
+        for input in self.connections.inbox.drain(..) {
+            self.process.push(input);
+        }
+        let mut effects = Vec::new();
+        self.process.turn(now, &mut kernel.dice, &mut effects)?;
+        Ok(effects)
+    }
+
+    /// Carries out what concerns connections.
+    pub(crate) fn carry_out(&mut self, io: &mut Io<'_>, effect: Wish) {
+        match effect {
+            Wish::Command(command, to) => self.connections.command(io, command, to),
+            Wish::Resume(conn) => self.connections.resume(io, conn),
+            Wish::Join(a, b) => self.connections.join(io, a, b),
+        }
+    }
+
+    /// Sees to it that the next turn and the next wake-up come. Called after everything that may have changed them.
+    pub(crate) fn settle(&mut self, kernel: &mut Kernel, host: HostId, clock: &Clock, pace: crate::latency::Latency) {
+        let due = self.process.alarm().is_some_and(|alarm| alarm.at <= clock.local(kernel.now));
+        if !self.connections.inbox.is_empty() || due {
+            self.want_turn(kernel, host, pace);
+        }
+        let process = self.process.alarm().map(|alarm| alarm.at);
+        let Some(next) = [process, self.connections.alarm()].into_iter().flatten().min() else { return };
+        let at = clock.world(next).max(kernel.now);
+        // A later one that is on its way already finds out by itself that it is too early.
+        if self.wakes_at.is_none_or(|wakes_at| at < wakes_at) {
+            self.wakes_at = Some(at);
+            kernel.at(at, host, Event::Wake { life: self.number });
+        }
+    }
+
+    fn want_turn(&mut self, kernel: &mut Kernel, host: HostId, pace: crate::latency::Latency) {
+        if !self.turn_waits {
+            self.turn_waits = true;
+            let delay = pace.draw(&mut kernel.dice);
+            kernel.after(delay, host, Event::Turn { life: self.number });
+        }
+    }
+}
+
+/// What happened to a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkNews {
+    /// Our request was answered.
+    Answer { accepted: bool },
+    /// It can be read or written.
+    Ready,
+    /// It is broken.
+    Reset,
+}
+
+/// An effect that concerns connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// A command, and the host and port of its address if there is such a host.
+    Command(offset_protocol::net::NetCommand, Option<(HostId, u16)>),
+    /// Read on.
+    Resume(offset_protocol::net::ConnId),
+    /// Forward between the two.
+    Join(offset_protocol::net::ConnId, offset_protocol::net::ConnId),
+}
+
+/// What a task needs of the world, for this host.
+pub(crate) fn io<'a>(kernel: &'a mut Kernel, network: &'a mut Network, host: HostId, clock: &Clock) -> Io<'a> {
+    let now = clock.local(kernel.now);
+    Io { kernel, network, now, host }
+}

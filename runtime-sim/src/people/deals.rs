@@ -1,0 +1,508 @@
+//! Sales and purchases, as two people make them.
+//!
+//! | note | from → to | then |
+//! |---|---|---|
+//! | [`Note::Order`] | the scenario → buyer | the buyer asks the seller |
+//! | [`Note::Ask`] | buyer → seller | the seller's node adds an invoice |
+//! | [`Note::Offer`] | seller → buyer | the buyer's node pays it |
+//! | [`Note::Commit`] | buyer → seller | by hand only: the seller's node collects |
+//! | [`Note::GiveUp`] | buyer → seller | the seller's node cancels the invoice |
+//!
+//! A buyer who loses patience withdraws; one whose payment failed tries again a few times, then gives up. Both ask their
+//! nodes again how things stand when nothing is heard, so that a lost event delays a deal but never stops it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use offset_protocol::app::{Answer, Command, CommitMode, Event, InvoiceState, Outcome, PaymentFailure, PaymentState, Refusal};
+use offset_protocol::bytes::{InvoiceId, PaymentId};
+use offset_protocol::identity::Verifier;
+use offset_protocol::machine::{Duration, Instant, Rng};
+use offset_protocol::money::Currency;
+use offset_protocol::payment::{Commit, Description, Invoice};
+
+use crate::host::HostId;
+
+/// Names a deal; both sides know it by this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DealId(pub u64);
+
+/// What the scenario wants a buyer to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The deal.
+    pub deal: DealId,
+    /// The seller's host (the person's, not the node's).
+    pub seller: HostId,
+    /// In which currency.
+    pub currency: Currency,
+    /// What the seller gets.
+    pub amount: u128,
+    /// The most that mediators may get.
+    pub max_fee: u128,
+    /// How it is committed.
+    pub mode: CommitMode,
+    /// How often the buyer tries in all.
+    pub tries: u32,
+    /// After this long without an outcome the buyer withdraws.
+    pub patience: Duration,
+}
+
+/// What people tell each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Buy this.
+    Order(Order),
+    /// I want to buy.
+    Ask {
+        /// The deal.
+        deal: DealId,
+        /// Who asks.
+        buyer: HostId,
+        /// In which currency.
+        currency: Currency,
+        /// For how much.
+        amount: u128,
+    },
+    /// Here is the invoice.
+    Offer {
+        /// The deal.
+        deal: DealId,
+        /// What is to be paid.
+        invoice: Invoice,
+    },
+    /// Here is the commit.
+    Commit {
+        /// The deal.
+        deal: DealId,
+        /// For the seller's node.
+        commit: Commit,
+    },
+    /// I do not buy after all.
+    GiveUp {
+        /// The deal.
+        deal: DealId,
+    },
+}
+
+/// How a deal stands, on either side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Going on.
+    Open,
+    /// Paid.
+    Paid {
+        /// What the mediators got; zero at the seller, who does not know.
+        fees: u128,
+    },
+    /// Ended without a payment.
+    Failed(String),
+    /// Committed, but not all of it could be collected.
+    PaidInPart {
+        /// What was collected.
+        collected: u128,
+    },
+}
+
+/// A deal at the seller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sale {
+    buyer: HostId,
+    /// Names the invoice.
+    pub invoice_id: InvoiceId,
+    currency: Currency,
+    /// How much is asked.
+    pub amount: u128,
+    /// Where it stands.
+    pub stage: Stage,
+    commit: Option<Commit>,
+    cancelling: bool,
+    ask_again_at: Option<Instant>,
+}
+
+/// A deal at the buyer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    /// What was ordered.
+    pub order: Order,
+    /// Where it stands.
+    pub stage: Stage,
+    invoice: Option<Invoice>,
+    /// Names the try that goes on.
+    pub payment_id: PaymentId,
+    tries_left: u32,
+    /// The node has said that it takes care of this try.
+    begun: bool,
+    committed: bool,
+    withdrawing: bool,
+    impatient_at: Instant,
+    ask_again_at: Instant,
+}
+
+/// What a person wants of the node for a deal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Add the invoice.
+    Invoice,
+    /// Pay it.
+    Pay,
+    /// Fetch the commit.
+    Release,
+    /// Withdraw the payment.
+    Withdraw,
+    /// Say how the payment stands.
+    PaymentStatus,
+    /// Collect.
+    Collect,
+    /// Cancel the invoice.
+    Cancel,
+    /// Say how the invoice stands.
+    InvoiceStatus,
+}
+
+/// Both ask their nodes again after this long without news.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// What the node could not do now is tried again after this long.
+const TRY_AGAIN: Duration = Duration::from_secs(3);
+
+/// All deals of one person.
+#[derive(Debug, Default)]
+pub struct Deals {
+    sales: BTreeMap<DealId, Sale>,
+    purchases: BTreeMap<DealId, Purchase>,
+    by_payment: BTreeMap<PaymentId, DealId>,
+    by_invoice: BTreeMap<InvoiceId, DealId>,
+    wishes: VecDeque<(DealId, Wish)>,
+    notes: VecDeque<(HostId, Note)>,
+    complaints: Vec<String>,
+}
+
+impl Deals {
+    /// As a seller.
+    pub fn sales(&self) -> impl Iterator<Item = (DealId, &Sale)> {
+        self.sales.iter().map(|(deal, sale)| (*deal, sale))
+    }
+
+    /// As a buyer.
+    pub fn purchases(&self) -> impl Iterator<Item = (DealId, &Purchase)> {
+        self.purchases.iter().map(|(deal, purchase)| (*deal, purchase))
+    }
+
+    /// Deals that have not ended.
+    pub fn open(&self) -> usize {
+        let sales = self.sales.values().filter(|sale| sale.stage == Stage::Open).count();
+        sales + self.purchases.values().filter(|purchase| purchase.stage == Stage::Open).count()
+    }
+
+    pub(super) fn next_wish(&mut self) -> Option<(DealId, Wish)> {
+        self.wishes.pop_front()
+    }
+
+    /// The next note; the buyer that a note names is this person.
+    pub(super) fn next_note(&mut self, me: HostId) -> Option<(HostId, Note)> {
+        let (to, mut note) = self.notes.pop_front()?;
+        if let Note::Ask { buyer, .. } = &mut note {
+            *buyer = me;
+        }
+        Some((to, note))
+    }
+
+    pub(super) fn take_complaints(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.complaints)
+    }
+
+    // -- notes
+
+    pub(super) fn on_note(&mut self, now: Instant, note: Note, rng: &mut Rng) {
+        match note {
+            Note::Order(order) => self.on_order(now, order, rng),
+            Note::Ask { deal, buyer, currency, amount } => {
+                let invoice_id = InvoiceId(rng.bytes());
+                let sale = Sale {
+                    buyer,
+                    invoice_id,
+                    currency,
+                    amount,
+                    stage: Stage::Open,
+                    commit: None,
+                    cancelling: false,
+                    ask_again_at: None,
+                };
+                self.by_invoice.insert(invoice_id, deal);
+                self.sales.insert(deal, sale);
+                self.wishes.push_back((deal, Wish::Invoice));
+            }
+            Note::Offer { deal, invoice } => {
+                // An offer that is repeated, because its seller's node forgot to answer, is the same.
+                if let Some(purchase) = self.purchases.get_mut(&deal).filter(|purchase| purchase.invoice.is_none()) {
+                    purchase.invoice = Some(invoice);
+                    self.wishes.push_back((deal, Wish::Pay));
+                }
+            }
+            Note::Commit { deal, commit } => {
+                if let Some(sale) = self.sales.get_mut(&deal).filter(|sale| sale.commit.is_none()) {
+                    sale.commit = Some(commit);
+                    self.wishes.push_back((deal, Wish::Collect));
+                }
+            }
+            Note::GiveUp { deal } => {
+                if let Some(sale) = self.sales.get_mut(&deal).filter(|sale| sale.stage == Stage::Open) {
+                    sale.cancelling = true;
+                    self.wishes.push_back((deal, Wish::Cancel));
+                }
+            }
+        }
+    }
+
+    fn on_order(&mut self, now: Instant, order: Order, rng: &mut Rng) {
+        let (deal, payment_id) = (order.deal, PaymentId(rng.bytes()));
+        let ask = Note::Ask { deal, buyer: order.seller, currency: order.currency, amount: order.amount };
+        self.notes.push_back((order.seller, ask));
+        self.by_payment.insert(payment_id, deal);
+        let purchase = Purchase {
+            stage: Stage::Open,
+            invoice: None,
+            payment_id,
+            tries_left: order.tries.saturating_sub(1),
+            begun: false,
+            committed: false,
+            withdrawing: false,
+            impatient_at: now + order.patience,
+            ask_again_at: now + ASK_AGAIN,
+            order,
+        };
+        self.purchases.insert(deal, purchase);
+    }
+
+    // -- commands
+
+    /// The command that a wish comes to; `None` if it has become pointless.
+    pub(super) fn command(&self, deal: DealId, wish: &Wish) -> Option<Command> {
+        let (sale, purchase) = (self.sales.get(&deal), self.purchases.get(&deal));
+        Some(match wish {
+            Wish::Invoice => {
+                let Sale { invoice_id, currency, amount, .. } = *sale?;
+                let description = Description::default();
+                Command::AddInvoice { invoice_id, currency, amount, description, expires_at: None }
+            }
+            Wish::Pay => {
+                let Purchase { order, payment_id, invoice, .. } = purchase?;
+                let (payment_id, invoice) = (*payment_id, invoice.clone()?);
+                Command::Pay { payment_id, invoice, max_fee: order.max_fee, mode: order.mode, routes: None }
+            }
+            Wish::Release => Command::ReleaseCommit { payment_id: purchase?.payment_id },
+            Wish::Withdraw => Command::WithdrawPayment { payment_id: purchase?.payment_id },
+            Wish::PaymentStatus => Command::PaymentStatus { payment_id: purchase?.payment_id },
+            Wish::Collect => Command::CommitInvoice { commit: sale?.commit.clone()? },
+            Wish::Cancel => Command::CancelInvoice { invoice_id: sale?.invoice_id },
+            Wish::InvoiceStatus => Command::InvoiceStatus { invoice_id: sale?.invoice_id },
+        })
+    }
+
+    pub(super) fn on_outcome(&mut self, now: Instant, deal: DealId, wish: Wish, outcome: Outcome, rng: &mut Rng) {
+        match wish {
+            Wish::Invoice | Wish::Collect | Wish::Cancel | Wish::InvoiceStatus => {
+                self.on_seller_outcome(now, deal, wish, outcome);
+            }
+            Wish::Pay | Wish::Release | Wish::Withdraw | Wish::PaymentStatus => {
+                self.on_buyer_outcome(now, deal, wish, outcome, rng);
+            }
+        }
+    }
+
+    fn on_seller_outcome(&mut self, now: Instant, deal: DealId, wish: Wish, outcome: Outcome) {
+        let Some(sale) = self.sales.get_mut(&deal) else { return };
+        match (wish, outcome) {
+            (Wish::Invoice, Outcome::Done(Answer::Invoice(invoice))) => {
+                self.notes.push_back((sale.buyer, Note::Offer { deal, invoice }));
+            }
+            // An earlier try whose answer was lost did it.
+            (Wish::Invoice, Outcome::Refused(Refusal::InvoiceIdTaken)) => {
+                self.wishes.push_back((deal, Wish::InvoiceStatus));
+            }
+            (Wish::InvoiceStatus, Outcome::Done(Answer::InvoiceStatus(report))) => {
+                if report.state == (InvoiceState::Open { offered: 0 }) {
+                    self.notes.push_back((sale.buyer, Note::Offer { deal, invoice: report.invoice.clone() }));
+                }
+                self.on_invoice(deal, report.state);
+            }
+            (Wish::Collect | Wish::Cancel, Outcome::Done(_)) => {}
+            // Not all parts are here (yet), or the answer of an earlier try was lost: see how it stands.
+            (Wish::Collect, Outcome::Refused(Refusal::PartMissing { .. })) => sale.ask_again_at = Some(now + TRY_AGAIN),
+            (Wish::Collect | Wish::Cancel, Outcome::Refused(Refusal::InvoiceEnded)) => {
+                self.wishes.push_back((deal, Wish::InvoiceStatus));
+            }
+            (wish, outcome) => self.complaints.push(format!("{deal:?}: {wish:?} came to {outcome:?}")),
+        }
+    }
+
+    fn on_buyer_outcome(&mut self, now: Instant, deal: DealId, wish: Wish, outcome: Outcome, rng: &mut Rng) {
+        let Some(purchase) = self.purchases.get_mut(&deal) else { return };
+        match (wish, outcome) {
+            (Wish::Pay, Outcome::Done(_)) => purchase.begun = true,
+            (
+                Wish::Pay,
+                Outcome::Refused(Refusal::NoIndexServer | Refusal::IndexUnreachable | Refusal::IndexBusy | Refusal::NoRoute),
+            ) => self.on_failed(now, deal, "refused: no route".to_owned(), rng),
+            (Wish::Release, Outcome::Done(Answer::Commit(commit))) => {
+                purchase.committed = true;
+                self.notes.push_back((purchase.order.seller, Note::Commit { deal, commit }));
+            }
+            (Wish::PaymentStatus, Outcome::Done(Answer::Payment(report))) => {
+                let ready = matches!(report.state, PaymentState::Ready { .. });
+                if ready && purchase.payment_id == report.payment_id && !purchase.committed {
+                    self.wishes.push_back((deal, Wish::Release));
+                }
+            }
+            // It has ended, or cannot be withdrawn any more: the event tells, or the next question.
+            (Wish::Withdraw | Wish::Release, Outcome::Refused(Refusal::AlreadyCommitted | Refusal::NotReady)) => {}
+            (Wish::Withdraw, Outcome::Done(_)) => {}
+            (wish, outcome) => self.complaints.push(format!("{deal:?}: {wish:?} came to {outcome:?}")),
+        }
+    }
+
+    // -- events
+
+    pub(super) fn on_event(&mut self, now: Instant, event: Event, verifier: &dyn Verifier) {
+        match event {
+            Event::PaymentReady { payment_id, .. } => {
+                if let Some(deal) = self.current(&payment_id) {
+                    self.wishes.push_back((deal, Wish::Release));
+                }
+            }
+            Event::PaymentEnded(report) => {
+                if let Some(deal) = self.current(&report.payment_id) {
+                    self.on_payment(now, deal, report.state, verifier);
+                }
+            }
+            Event::InvoiceEnded(report) => {
+                if let Some(&deal) = self.by_invoice.get(&report.invoice.invoice_id) {
+                    self.on_invoice(deal, report.state);
+                }
+            }
+            Event::PartFailed { .. } | Event::PartsSent { .. } => {}
+        }
+    }
+
+    /// The deal whose open try this payment is.
+    fn current(&self, payment_id: &PaymentId) -> Option<DealId> {
+        let deal = *self.by_payment.get(payment_id)?;
+        let purchase = self.purchases.get(&deal)?;
+        (purchase.payment_id == *payment_id && purchase.stage == Stage::Open).then_some(deal)
+    }
+
+    fn on_payment(&mut self, now: Instant, deal: DealId, state: PaymentState, verifier: &dyn Verifier) {
+        let Some(purchase) = self.purchases.get_mut(&deal) else { return };
+        match state {
+            PaymentState::Paid { receipt, fees } => {
+                let proof = purchase.invoice.as_ref().map(|invoice| receipt.verify(invoice, verifier));
+                if proof != Some(Ok(())) {
+                    self.complaints.push(format!("{deal:?}: the receipt proves nothing: {proof:?}"));
+                }
+                if fees > purchase.order.max_fee {
+                    self.complaints.push(format!("{deal:?}: {fees} in fees, more than {}", purchase.order.max_fee));
+                }
+                purchase.stage = Stage::Paid { fees };
+            }
+            PaymentState::Failed(failure) => {
+                if purchase.committed && failure != PaymentFailure::PartLost {
+                    self.complaints.push(format!("{deal:?}: committed, then {failure}"));
+                }
+                self.pending_failures(now, deal, failure.to_string());
+            }
+            PaymentState::Searching
+            | PaymentState::Requested
+            | PaymentState::Ready { .. }
+            | PaymentState::Committed { .. }
+            | PaymentState::Ending(_) => self.complaints.push(format!("{deal:?}: ended, but not in an end state")),
+        }
+    }
+
+    fn on_invoice(&mut self, deal: DealId, state: InvoiceState) {
+        let Some(sale) = self.sales.get_mut(&deal) else { return };
+        match state {
+            InvoiceState::Open { .. } | InvoiceState::Collecting { .. } => {}
+            InvoiceState::Paid => sale.stage = Stage::Paid { fees: 0 },
+            InvoiceState::Cancelled => {
+                if !sale.cancelling {
+                    self.complaints.push(format!("{deal:?}: cancelled, and nobody asked for it"));
+                }
+                sale.stage = Stage::Failed("cancelled".to_owned());
+            }
+            InvoiceState::PaidInPart { collected } => sale.stage = Stage::PaidInPart { collected },
+        }
+    }
+
+    fn pending_failures(&mut self, now: Instant, deal: DealId, why: String) {
+        // The next try's id is drawn from the last one: events carry no generator.
+        let Some(purchase) = self.purchases.get(&deal) else { return };
+        let seed = blake3::hash(&purchase.payment_id.0);
+        let mut rng = offset_protocol::machine::Seed::new(*seed.as_bytes()).rng();
+        self.on_failed(now, deal, why, &mut rng);
+    }
+
+    /// A try has failed: the next one, or the end.
+    fn on_failed(&mut self, now: Instant, deal: DealId, why: String, rng: &mut Rng) {
+        let Some(purchase) = self.purchases.get_mut(&deal) else { return };
+        if purchase.tries_left == 0 {
+            purchase.stage = Stage::Failed(why);
+            self.notes.push_back((purchase.order.seller, Note::GiveUp { deal }));
+            return;
+        }
+        purchase.tries_left -= 1;
+        purchase.payment_id = PaymentId(rng.bytes());
+        purchase.begun = false;
+        purchase.withdrawing = false;
+        purchase.impatient_at = now + purchase.order.patience;
+        purchase.ask_again_at = now + ASK_AGAIN;
+        self.by_payment.insert(purchase.payment_id, deal);
+        self.wishes.push_back((deal, Wish::Pay));
+    }
+
+    // -- time
+
+    pub(super) fn on_new_clock(&mut self, now: Instant) {
+        for purchase in self.purchases.values_mut() {
+            purchase.impatient_at = now + purchase.order.patience;
+            purchase.ask_again_at = now + ASK_AGAIN;
+        }
+        for sale in self.sales.values_mut() {
+            sale.ask_again_at = sale.ask_again_at.map(|_| now + ASK_AGAIN);
+        }
+    }
+
+    pub(super) fn on_time(&mut self, now: Instant) {
+        for (deal, purchase) in self.purchases.iter_mut().filter(|(_, purchase)| purchase.waits()) {
+            if purchase.impatient_at <= now {
+                purchase.impatient_at = now + purchase.order.patience;
+                if !purchase.withdrawing && !purchase.committed {
+                    purchase.withdrawing = true;
+                    self.wishes.push_back((*deal, Wish::Withdraw));
+                }
+            }
+            if purchase.ask_again_at <= now {
+                purchase.ask_again_at = now + ASK_AGAIN;
+                self.wishes.push_back((*deal, Wish::PaymentStatus));
+            }
+        }
+        for (deal, sale) in self.sales.iter_mut().filter(|(_, sale)| sale.stage == Stage::Open) {
+            if sale.ask_again_at.is_some_and(|at| at <= now) {
+                sale.ask_again_at = None;
+                self.wishes.push_back((*deal, Wish::Collect));
+            }
+        }
+    }
+
+    pub(super) fn alarm(&self) -> Option<Instant> {
+        let purchases = self.purchases.values().filter(|purchase| purchase.waits());
+        let purchases = purchases.map(|purchase| purchase.impatient_at.min(purchase.ask_again_at));
+        let sales = self.sales.values().filter(|sale| sale.stage == Stage::Open).filter_map(|sale| sale.ask_again_at);
+        purchases.chain(sales).min()
+    }
+}
+
+impl Purchase {
+    /// Whether it waits for its node.
+    fn waits(&self) -> bool {
+        self.begun && self.stage == Stage::Open
+    }
+}

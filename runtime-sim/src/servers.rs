@@ -1,0 +1,98 @@
+//! The servers of the network as hosts run them: relay and index server. The same machines as in the real programs.
+
+use offset_index_sm::server::{IndexServer, ServerInput, ServerLimits, ServerOutput};
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::net::{Address, ConnIds, Purpose};
+use offset_relay_sm::server::{Input as RelayInput, Limits as RelayLimits, Output as RelayOutput, RelayServer};
+
+use crate::host::{Boot, Effect, Hosted, HostInput, Process, Program, Resident};
+
+/// Where relays wait for nodes.
+pub const RELAY_PORT: u16 = 4_001;
+/// Where index servers wait for nodes.
+pub const INDEX_CLIENT_PORT: u16 = 4_002;
+/// Where index servers wait for each other.
+pub const INDEX_SERVER_PORT: u16 = 4_003;
+
+/// A relay.
+#[derive(Clone, Copy, Debug)]
+pub struct Relay {
+    /// Its limits.
+    pub limits: RelayLimits,
+}
+
+impl Program for Relay {
+    fn ports(&self) -> Vec<(u16, Purpose)> {
+        vec![(RELAY_PORT, Purpose::NodeRelay)]
+    }
+
+    fn start(&mut self, _boot: Boot<'_>) -> Result<Box<dyn Process>, String> {
+        Ok(Box::new(Hosted::new(RelayServer::new(self.limits), Vec::new())))
+    }
+}
+
+impl Resident for RelayServer {
+    fn input(input: HostInput) -> Option<RelayInput> {
+        match input {
+            HostInput::Net(event) => Some(RelayInput::Net(event)),
+            HostInput::JoinEnded { a, b } => Some(RelayInput::JoinEnded { a, b }),
+            HostInput::Drain => Some(RelayInput::Drain),
+            HostInput::Tick => Some(RelayInput::Tick),
+            HostInput::Durable(_) | HostInput::Wall(_) | HostInput::NetworkReturned | HostInput::Note(_) => None,
+        }
+    }
+
+    fn effect(output: RelayOutput) -> Option<Effect> {
+        Some(match output {
+            RelayOutput::Net(command) => Effect::Net(command),
+            RelayOutput::Resume { conn } => Effect::Resume { conn },
+            RelayOutput::Join { a, b } => Effect::Join { a, b },
+            RelayOutput::Misbehaved { peer, rule, .. } => Effect::Blame { what: format!("{peer:?}: {rule}") },
+            RelayOutput::Drained => Effect::Stop,
+        })
+    }
+}
+
+/// An index server.
+#[derive(Clone, Debug)]
+pub struct Index {
+    /// The servers that it trusts, with their ports for servers.
+    pub trusted: Vec<(PublicKey, Address)>,
+    /// Its limits.
+    pub limits: ServerLimits,
+}
+
+impl Program for Index {
+    fn ports(&self) -> Vec<(u16, Purpose)> {
+        vec![(INDEX_CLIENT_PORT, Purpose::NodeIndex), (INDEX_SERVER_PORT, Purpose::IndexIndex)]
+    }
+
+    fn start(&mut self, boot: Boot<'_>) -> Result<Box<dyn Process>, String> {
+        let server = IndexServer::new(boot.now, boot.signer, &boot.seed, ConnIds::lane(0, 1), self.limits);
+        let trust = |(server, address): (PublicKey, Address)| ServerInput::Trust { server, address };
+        Ok(Box::new(Hosted::new(server, self.trusted.iter().cloned().map(trust).collect())))
+    }
+}
+
+impl Resident for IndexServer {
+    fn input(input: HostInput) -> Option<ServerInput> {
+        match input {
+            HostInput::Net(event) => Some(ServerInput::Net(event)),
+            HostInput::Tick => Some(ServerInput::Tick),
+            HostInput::JoinEnded { .. }
+            | HostInput::Durable(_)
+            | HostInput::Wall(_)
+            | HostInput::NetworkReturned
+            | HostInput::Drain
+            | HostInput::Note(_) => None,
+        }
+    }
+
+    fn effect(output: ServerOutput) -> Option<Effect> {
+        Some(match output {
+            ServerOutput::Net(command) => Effect::Net(command),
+            ServerOutput::Ended { peer, reason, .. } => Effect::Blame { what: format!("{peer:?}: {reason}") },
+            ServerOutput::NotTrusted { server, reason } => Effect::Blame { what: format!("{server:?}: {reason}") },
+        })
+    }
+}

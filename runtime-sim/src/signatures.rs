@@ -1,0 +1,107 @@
+//! Who signs in a simulated world: Ed25519 as in production, or a cheap stand-in that costs a hash.
+//!
+//! The stand-in is a keyed BLAKE3 hash under a secret that all cheap signers of one world share, so any of them can verify
+//! any other. A machine holds only a signer of its own identity, so a cheater's machine can forge nobody: what holds with
+//! cheap signatures holds with real ones as long as no machine gets at the secret itself. This type lives here and nowhere
+//! else: no program can be linked with it.
+
+use std::sync::Arc;
+
+use offset_protocol::bytes::{Hash, PublicKey, Signature};
+use offset_protocol::identity::{BadSignature, Identity, SharedSigner, Signer, Verifier};
+use offset_protocol::machine::Seed;
+
+/// Which signatures a world uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signatures {
+    /// Ed25519, as in production.
+    Real,
+    /// A keyed hash.
+    Cheap,
+}
+
+/// Makes the identities of one world.
+#[derive(Clone)]
+pub struct Registry {
+    signatures: Signatures,
+    seed: Seed,
+    secret: [u8; 32],
+}
+
+impl Registry {
+    /// The registry of the world that grows from `seed`.
+    pub fn new(signatures: Signatures, seed: &Seed) -> Self {
+        let seed = seed.fork("identities");
+        let secret = seed.fork("cheap secret").rng().bytes();
+        Registry { signatures, seed, secret }
+    }
+
+    /// The identity called `name`: the same in every run of this world.
+    pub fn identity(&self, name: &str) -> SharedSigner {
+        let private: [u8; 32] = self.seed.fork(name).rng().bytes();
+        match self.signatures {
+            Signatures::Real => Arc::new(Identity::from_private_key(&private)),
+            Signatures::Cheap => {
+                let public = PublicKey(*blake3::keyed_hash(&self.secret, &private).as_bytes());
+                Arc::new(CheapSigner { secret: self.secret, public })
+            }
+        }
+    }
+}
+
+/// A signer for simulations only.
+struct CheapSigner {
+    secret: [u8; 32],
+    public: PublicKey,
+}
+
+impl CheapSigner {
+    fn mac(&self, key: &PublicKey, hash: &Hash) -> Signature {
+        let mut message = [0; 64];
+        message[..32].copy_from_slice(&key.0);
+        message[32..].copy_from_slice(&hash.0);
+        let mac = blake3::keyed_hash(&self.secret, &message);
+        let mut signature = [0; 64];
+        signature[..32].copy_from_slice(mac.as_bytes());
+        Signature(signature)
+    }
+}
+
+impl Verifier for CheapSigner {
+    fn verify(&self, key: &PublicKey, hash: &Hash, signature: &Signature) -> Result<(), BadSignature> {
+        if self.mac(key, hash) == *signature { Ok(()) } else { Err(BadSignature) }
+    }
+}
+
+impl Signer for CheapSigner {
+    fn public_key(&self) -> PublicKey {
+        self.public
+    }
+
+    fn sign(&self, hash: &Hash) -> Signature {
+        self.mac(&self.public, hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_hold_for_their_hash_and_key_only() {
+        for signatures in [Signatures::Real, Signatures::Cheap] {
+            let registry = Registry::new(signatures, &Seed::from_number(1));
+            let (alice, bob) = (registry.identity("alice"), registry.identity("bob"));
+            assert_eq!(alice.public_key(), registry.identity("alice").public_key());
+            assert_ne!(alice.public_key(), bob.public_key());
+            let (hash, other) = (Hash([1; 32]), Hash([2; 32]));
+            let signature = alice.sign(&hash);
+            assert_eq!(bob.verify(&alice.public_key(), &hash, &signature), Ok(()));
+            assert_eq!(bob.verify(&alice.public_key(), &other, &signature), Err(BadSignature));
+            assert_eq!(bob.verify(&bob.public_key(), &hash, &signature), Err(BadSignature));
+            let mut bent = signature;
+            bent.0[63] ^= 1;
+            assert_eq!(bob.verify(&alice.public_key(), &hash, &bent), Err(BadSignature));
+        }
+    }
+}

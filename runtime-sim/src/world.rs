@@ -1,0 +1,639 @@
+//! The world: all hosts, the network between them, and the one loop that lets everything happen in order.
+//!
+//! A world is a function of its seed and of what its owner does to it between steps. [`World::step`] lets one event happen
+//! and says what it touched, so that a checker looks at that and at nothing else.
+//!
+//! | what | how |
+//! |---|---|
+//! | a process runs | inputs wait until its turn, a short random time later; so turns take several at once, as under load |
+//! | a process writes | the disk takes its time; `Durable` comes after it, never before |
+//! | a process crashes | its connections break (or fall silent, if the power failed), what was not flushed is lost or not |
+//! | a person tells another something | a note, past the network; it arrives after a while whatever happens |
+//!
+//! Panics of machines are not caught: they are bugs, and the test that runs the world shows its seed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use offset_protocol::bytes::{Hash, PublicKey};
+use offset_protocol::machine::{Duration, Instant, Seed};
+use offset_protocol::net::{Address, NetCommand};
+
+use crate::clock::Clock;
+use crate::disk::{Disk, Records};
+use crate::host::{
+    CrashPoint, Effect, Host, HostId, HostInput, LawBroken, Life, LinkNews, Pace, Program, Trap, Wish, io,
+};
+use crate::kernel::{Event, Kernel};
+use crate::latency::Latency;
+use crate::net::{Asked, Conditions, Cut, CutId, LinkId, NetCounts, Network};
+use crate::people::Note;
+use crate::signatures::{Registry, Signatures};
+use crate::trace::{Keep, Trace};
+
+/// How a world begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorldConfig {
+    /// Which signatures.
+    pub signatures: Signatures,
+    /// How the network is when nothing is broken.
+    pub conditions: Conditions,
+    /// How long a note between people takes.
+    pub note: Latency,
+    /// What the trace keeps.
+    pub keep: Keep,
+}
+
+/// What one step touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// When it was.
+    pub at: Instant,
+    /// Whom it touched.
+    pub host: HostId,
+    /// What it was.
+    pub kind: StepKind,
+}
+
+/// Kinds of steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// Bytes moved; no machine ran.
+    Network,
+    /// The host's machine took a turn.
+    Turn {
+        /// Whether it handed something to its disk: everything that it knows, at the end of the turn.
+        wrote: bool,
+    },
+    /// A write reached the disk.
+    Flushed,
+    /// The host's program started.
+    Booted,
+    /// The host crashed at a point that a trap named.
+    Crashed,
+    /// A step of the plan is due; the owner does it.
+    Plan(u32),
+    /// Nothing: what was meant is no more.
+    Stale,
+}
+
+/// How a host crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Crash {
+    /// The process dies; its system breaks its connections.
+    Process,
+    /// The power fails; nobody hears anything.
+    Power,
+}
+
+/// A machine broke a law.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at {at:?} {name}: {law}")]
+pub struct Broken {
+    /// When.
+    pub at: Instant,
+    /// Which host.
+    pub name: String,
+    /// Which law.
+    pub law: LawBroken,
+}
+
+/// How often things happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events of the queue.
+    pub events: u64,
+    /// Turns of machines.
+    pub turns: u64,
+    /// Writes that became durable.
+    pub flushes: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Of the network.
+    pub net: NetCounts,
+}
+
+/// A process that crashed by a trap starts again after this long.
+const RESTART_AFTER: Duration = Duration::from_secs(3);
+/// A note to somebody whose device is off is tried again after this long.
+const NOTE_RETRY: Duration = Duration::from_secs(1);
+/// Rule breaks that are remembered; the oldest go first.
+const MAX_BLAMES: usize = 64;
+
+/// A simulated world. See the module.
+pub struct World {
+    kernel: Kernel,
+    network: Network,
+    hosts: Vec<Host>,
+    by_address: BTreeMap<Address, HostId>,
+    registry: Registry,
+    seed: Seed,
+    note: Latency,
+    notes: BTreeMap<u64, Note>,
+    notes_sent: u64,
+    turns: u64,
+    crashes: u64,
+    blames: VecDeque<(Instant, HostId, String)>,
+}
+
+impl World {
+    /// A world without hosts.
+    pub fn new(seed: &Seed, config: WorldConfig) -> Self {
+        World {
+            kernel: Kernel::new(seed, config.keep),
+            network: Network::new(config.conditions),
+            hosts: Vec::new(),
+            by_address: BTreeMap::new(),
+            registry: Registry::new(config.signatures, seed),
+            seed: seed.fork("hosts"),
+            note: config.note,
+            notes: BTreeMap::new(),
+            notes_sent: 0,
+            turns: 0,
+            crashes: 0,
+            blames: VecDeque::new(),
+        }
+    }
+
+    /// Adds a host that is off. Its address is `hN`, with the ports that its program names.
+    pub fn add_host(&mut self, program: Box<dyn Program>, pace: Pace, drift_ppm: i32, wall_off_ms: i64) -> HostId {
+        let id = HostId(self.hosts.len() as u32);
+        let address = id.to_string().parse::<Address>().unwrap_or_default();
+        self.by_address.insert(address.clone(), id);
+        let name = id.to_string();
+        self.hosts.push(Host {
+            id,
+            address,
+            signer: self.registry.identity(&name),
+            program,
+            disk: Disk::new(),
+            clock: Clock::new(Instant::ZERO, drift_ppm, wall_off_ms),
+            pace,
+            seed: self.seed.fork(&name),
+            lives: 0,
+            life: None,
+            paused_until: Instant::ZERO,
+            trap: None,
+        });
+        id
+    }
+
+    /// The identity of the host that is added as the `n`-th, from 0.
+    pub fn key_of(&self, host: HostId) -> PublicKey {
+        self.registry.identity(&host.to_string()).public_key()
+    }
+
+    /// The address of a host's port.
+    pub fn address_of(host: HostId, port: u16) -> Address {
+        format!("{host}:{port}").parse().unwrap_or_default()
+    }
+
+    // -- questions
+
+    /// What time it is.
+    pub const fn now(&self) -> Instant {
+        self.kernel.now
+    }
+
+    /// The hash of everything that happened.
+    pub fn trace_hash(&self) -> Hash {
+        self.kernel.trace.hash()
+    }
+
+    /// What happened.
+    pub const fn trace(&self) -> &Trace {
+        &self.kernel.trace
+    }
+
+    /// How often things happened.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            events: self.kernel.trace.events(),
+            turns: self.turns,
+            flushes: self.hosts.iter().map(|host| host.disk.flushes()).sum(),
+            crashes: self.crashes,
+            net: self.network.counts,
+        }
+    }
+
+    /// How many hosts there are.
+    pub const fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Whether a host's process runs.
+    pub fn is_up(&self, host: HostId) -> bool {
+        self.life(host).is_some()
+    }
+
+    /// The machine that runs on a host, if it is an `M`.
+    pub fn machine<M: 'static>(&self, host: HostId) -> Option<&M> {
+        self.life(host)?.process().machine().downcast_ref()
+    }
+
+    /// What a restart of the host would find on its disk.
+    pub fn durable(&self, host: HostId) -> &Records {
+        self.hosts[host.0 as usize].disk.durable()
+    }
+
+    /// What would be on the host's disk if everything that it has written became durable.
+    pub fn written(&self, host: HostId) -> Records {
+        self.hosts[host.0 as usize].disk.written()
+    }
+
+    /// Whether everything that the host wrote is durable.
+    pub fn is_flushed(&self, host: HostId) -> bool {
+        self.hosts[host.0 as usize].disk.waiting() == 0
+    }
+
+    /// How many connections a host has.
+    pub fn connections(&self, host: HostId) -> usize {
+        self.life(host).map_or(0, Life::connections)
+    }
+
+    /// What the host's monotonic clock shows.
+    pub fn local_now(&self, host: HostId) -> Instant {
+        self.hosts[host.0 as usize].clock.local(self.kernel.now)
+    }
+
+    /// Who was blamed for what, lately.
+    pub fn blames(&self) -> impl Iterator<Item = &(Instant, HostId, String)> {
+        self.blames.iter()
+    }
+
+    fn life(&self, host: HostId) -> Option<&Life> {
+        self.hosts.get(host.0 as usize)?.life.as_ref()
+    }
+
+    // -- what the owner does
+
+    /// Starts a host after `delay`, if it is off then.
+    pub fn boot_after(&mut self, host: HostId, delay: Duration) {
+        self.kernel.after(delay, host, Event::Boot);
+    }
+
+    /// Lets [`StepKind::Plan`] happen at `at`.
+    pub fn plan_at(&mut self, at: Instant, step: u32) {
+        self.kernel.at(at, HostId(u32::MAX), Event::Plan { step });
+    }
+
+    /// Crashes a host. Nothing if it is off.
+    pub fn crash(&mut self, host: HostId, crash: Crash) {
+        let Some(body) = self.hosts.get_mut(host.0 as usize) else { return };
+        if body.life.take().is_none() {
+            return;
+        }
+        self.crashes += 1;
+        body.trap = None;
+        // The power may have failed before, between or after the writes that were under way.
+        let kept = self.kernel.dice.below(body.disk.waiting() as u64 + 1) as usize;
+        body.disk.crash(kept);
+        match crash {
+            Crash::Process => {
+                for link in self.network.links_of(host) {
+                    self.network.abandon(&mut self.kernel, link, host);
+                }
+            }
+            Crash::Power => self.network.darken(host),
+        }
+    }
+
+    /// Crashes a host when it has passed a point, and starts it again a little later.
+    pub fn set_trap(&mut self, host: HostId, trap: Trap) {
+        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
+            host.trap = Some(trap);
+        }
+    }
+
+    /// Removes all traps.
+    pub fn clear_traps(&mut self) {
+        for host in &mut self.hosts {
+            host.trap = None;
+        }
+    }
+
+    /// Stops a host for a while, as a virtual machine that is moved: everything waits.
+    pub fn pause(&mut self, host: HostId, time: Duration) {
+        let until = self.kernel.now + time;
+        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
+            host.paused_until = host.paused_until.max(until);
+        }
+    }
+
+    /// Changes how fast a host is.
+    pub fn set_pace(&mut self, host: HostId, pace: Pace) {
+        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
+            host.pace = pace;
+        }
+    }
+
+    /// How fast a host is.
+    pub fn pace(&self, host: HostId) -> Pace {
+        self.hosts[host.0 as usize].pace
+    }
+
+    /// Moves a host's wall clock.
+    pub fn jump_wall(&mut self, host: HostId, by_ms: i64) {
+        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
+            host.clock.jump_wall(by_ms);
+            if let Some(life) = &mut host.life {
+                life.push(HostInput::Wall(host.clock.wall(self.kernel.now)));
+                life.settle(&mut self.kernel, host.id, &host.clock, host.pace.turn);
+            }
+        }
+    }
+
+    /// Gives a process an input from outside the network.
+    pub fn give(&mut self, host: HostId, input: HostInput) {
+        let Some(host) = self.hosts.get_mut(host.0 as usize) else { return };
+        if let Some(life) = &mut host.life {
+            life.push(input);
+            life.settle(&mut self.kernel, host.id, &host.clock, host.pace.turn);
+        }
+    }
+
+    /// Tells a person something, past the network.
+    pub fn tell(&mut self, to: HostId, note: Note) {
+        let delay = self.note.draw(&mut self.kernel.dice);
+        self.notes_sent += 1;
+        self.notes.insert(self.notes_sent, note);
+        self.kernel.after(delay, to, Event::Note { number: self.notes_sent });
+    }
+
+    /// Cuts ways between hosts.
+    pub fn cut(&mut self, cut: Cut) -> CutId {
+        self.network.cuts.make(cut)
+    }
+
+    /// Ends a cut.
+    pub fn heal_cut(&mut self, cut: CutId) {
+        self.network.heal_cut(&mut self.kernel, cut);
+    }
+
+    /// Ends everything that is wrong with the network.
+    pub fn heal_network(&mut self) {
+        self.network.heal(&mut self.kernel);
+    }
+
+    /// Slows all packets of a host; zero: no more.
+    pub fn clog(&mut self, host: HostId, extra: Duration) {
+        self.network.clog(host, extra);
+    }
+
+    /// Lets some connection attempts be refused, or hang, for no reason.
+    pub fn spoil_connects(&mut self, refused_per_mille: u32, hanging_per_mille: u32) {
+        self.network.refused_per_mille = refused_per_mille;
+        self.network.hanging_per_mille = hanging_per_mille;
+    }
+
+    /// All connections.
+    pub fn links(&self) -> Vec<LinkId> {
+        self.network.all_links()
+    }
+
+    /// Breaks a connection so that both ends hear of it.
+    pub fn reset_link(&mut self, link: LinkId) {
+        self.network.reset(&mut self.kernel, link);
+    }
+
+    /// Breaks a connection so that nobody hears of it.
+    pub fn swallow_link(&mut self, link: LinkId) {
+        self.network.swallow(link);
+    }
+
+    // -- the loop
+
+    /// Lets the next event happen, if it happens at `until` or before.
+    ///
+    /// # Errors
+    /// [`Broken`] if a machine broke a law of all machines.
+    pub fn step(&mut self, until: Instant) -> Result<Option<Step>, Broken> {
+        let Some((host, event)) = self.kernel.next(until) else { return Ok(None) };
+        let at = self.kernel.now;
+        let kind = match self.hosts.get(host.0 as usize) {
+            _ if matches!(event, Event::Plan { .. }) => self.on_plan(event),
+            Some(body) if body.paused_until > at && !matches!(event, Event::Boot) => {
+                self.kernel.at(body.paused_until, host, event);
+                StepKind::Stale
+            }
+            Some(_) => self.happen(host, event)?,
+            None => StepKind::Stale,
+        };
+        Ok(Some(Step { at, host, kind }))
+    }
+
+    /// Lets everything happen until `until`, without looking.
+    ///
+    /// # Errors
+    /// [`Broken`] as in [`World::step`].
+    pub fn run_until(&mut self, until: Instant) -> Result<(), Broken> {
+        while self.step(until)?.is_some() {}
+        self.wait_until(until);
+        Ok(())
+    }
+
+    /// Lets time pass, when nothing happens any more before `until`.
+    pub fn wait_until(&mut self, until: Instant) {
+        self.kernel.now = self.kernel.now.max(until);
+    }
+
+    fn on_plan(&mut self, event: Event) -> StepKind {
+        match event {
+            Event::Plan { step } => StepKind::Plan(step),
+            _ => StepKind::Stale,
+        }
+    }
+
+    fn happen(&mut self, host: HostId, event: Event) -> Result<StepKind, Broken> {
+        match event {
+            Event::Syn { link, tries } => self.on_syn(host, link, tries),
+            Event::SynAnswer { link, accepted } => {
+                if self.network.on_answer(&mut self.kernel, link, accepted) {
+                    return Ok(self.on_link(host, link, LinkNews::Answer { accepted }));
+                }
+            }
+            Event::Arrive { link, side } => {
+                if self.network.on_arrive(&mut self.kernel, link, side) {
+                    return Ok(self.on_link(host, link, LinkNews::Ready));
+                }
+            }
+            Event::Window { link, side } => {
+                if self.network.on_window(&mut self.kernel, link, side) {
+                    return Ok(self.on_link(host, link, LinkNews::Ready));
+                }
+            }
+            Event::Reset { link, side } => {
+                if self.network.on_reset(link, side) {
+                    return Ok(self.on_link(host, link, LinkNews::Reset));
+                }
+            }
+            Event::Turn { life } => {
+                return if self.is_life(host, life) { self.turn(host) } else { Ok(StepKind::Stale) };
+            }
+            Event::Wake { life } => {
+                return if self.is_life(host, life) { self.on_wake(host) } else { Ok(StepKind::Stale) };
+            }
+            Event::Flushed { life, revision } => {
+                if !self.is_life(host, life) {
+                    return Ok(StepKind::Stale);
+                }
+                self.hosts[host.0 as usize].disk.flush(revision);
+                if self.spring(host, CrashPoint::Flushed) {
+                    return Ok(StepKind::Crashed);
+                }
+                self.give(host, HostInput::Durable(revision));
+                return Ok(StepKind::Flushed);
+            }
+            Event::Boot => return self.on_boot(host),
+            Event::Note { number } => self.on_note(host, number),
+            Event::Plan { .. } => {}
+        }
+        Ok(StepKind::Network)
+    }
+
+    fn is_life(&self, host: HostId, life: u32) -> bool {
+        self.life(host).is_some_and(|current| current.number == life)
+    }
+
+    fn on_syn(&mut self, host: HostId, link: LinkId, tries: u8) {
+        let Asked::Wanted { port, from } = self.network.on_syn(&mut self.kernel, link, tries) else { return };
+        let body = &mut self.hosts[host.0 as usize];
+        let purpose = body.program.ports().into_iter().find(|(open, _)| *open == port).map(|(_, purpose)| purpose);
+        let accepted = body.life.as_mut().zip(purpose);
+        self.network.answer(&mut self.kernel, link, accepted.is_some());
+        if let Some((life, purpose)) = accepted {
+            life.on_accepted(&mut io(&mut self.kernel, &mut self.network, host, &body.clock), link, purpose, from);
+            life.settle(&mut self.kernel, host, &body.clock, body.pace.turn);
+        }
+    }
+
+    fn on_link(&mut self, host: HostId, link: LinkId, news: LinkNews) -> StepKind {
+        let body = &mut self.hosts[host.0 as usize];
+        if let Some(life) = &mut body.life {
+            life.on_link(&mut io(&mut self.kernel, &mut self.network, host, &body.clock), link, news);
+            life.settle(&mut self.kernel, host, &body.clock, body.pace.turn);
+        }
+        StepKind::Network
+    }
+
+    fn on_wake(&mut self, host: HostId) -> Result<StepKind, Broken> {
+        let body = &mut self.hosts[host.0 as usize];
+        let Some(life) = &mut body.life else { return Ok(StepKind::Stale) };
+        life.on_wake(&mut io(&mut self.kernel, &mut self.network, host, &body.clock));
+        life.settle(&mut self.kernel, host, &body.clock, body.pace.turn);
+        Ok(StepKind::Network)
+    }
+
+    fn on_boot(&mut self, host: HostId) -> Result<StepKind, Broken> {
+        let body = &mut self.hosts[host.0 as usize];
+        if body.life.is_some() {
+            return Ok(StepKind::Stale);
+        }
+        self.network.lighten(host);
+        body.clock.restart(self.kernel.now);
+        match Life::begin(&mut self.kernel, body) {
+            Ok(()) => Ok(StepKind::Booted),
+            Err(law) => Err(Broken { at: self.kernel.now, name: body.address.to_string(), law }),
+        }
+    }
+
+    fn on_note(&mut self, host: HostId, number: u64) {
+        if !self.is_up(host) {
+            return self.kernel.after(NOTE_RETRY, host, Event::Note { number });
+        }
+        if let Some(note) = self.notes.remove(&number) {
+            self.give(host, HostInput::Note(note));
+        }
+    }
+
+    fn turn(&mut self, host: HostId) -> Result<StepKind, Broken> {
+        self.turns += 1;
+        let body = &mut self.hosts[host.0 as usize];
+        let Some(life) = &mut body.life else { return Ok(StepKind::Stale) };
+        let speaks = life.hears_durable();
+        let effects = match life.turn(&mut self.kernel, &body.clock) {
+            Ok(effects) => effects,
+            Err(law) => return Err(Broken { at: self.kernel.now, name: body.address.to_string(), law }),
+        };
+        let mut wrote = false;
+        for effect in effects {
+            wrote |= matches!(effect, Effect::Persist { .. });
+            if let Some(point) = self.carry_out(host, effect)
+                && self.spring(host, point)
+            {
+                return Ok(StepKind::Crashed);
+            }
+        }
+        if speaks && self.spring(host, CrashPoint::Said) {
+            return Ok(StepKind::Crashed);
+        }
+        let body = &mut self.hosts[host.0 as usize];
+        if let Some(life) = &mut body.life {
+            life.settle(&mut self.kernel, host, &body.clock, body.pace.turn);
+        }
+        Ok(StepKind::Turn { wrote })
+    }
+
+    /// Does what a process wants; names the point that it passed by that, if any.
+    fn carry_out(&mut self, host: HostId, effect: Effect) -> Option<CrashPoint> {
+        let (wish, point) = match effect {
+            Effect::Net(command) => {
+                let point = matches!(command, NetCommand::Send { .. }).then_some(CrashPoint::Sent);
+                let to = match &command {
+                    NetCommand::Connect { address, .. } => self.resolve(address),
+                    NetCommand::Admit { .. } | NetCommand::Send { .. } | NetCommand::Close { .. } => None,
+                };
+                (Wish::Command(command, to), point)
+            }
+            Effect::Resume { conn } => (Wish::Resume(conn), None),
+            Effect::Join { a, b } => (Wish::Join(a, b), None),
+            Effect::Persist { revision, changes } => {
+                for change in &changes {
+                    self.kernel.trace.bytes(&change.key);
+                    self.kernel.trace.bytes(change.value.as_deref().unwrap_or_default());
+                }
+                let body = &mut self.hosts[host.0 as usize];
+                body.disk.write(revision, changes);
+                let delay = body.pace.flush.draw(&mut self.kernel.dice);
+                self.kernel.after(delay, host, Event::Flushed { life: body.lives, revision });
+                return Some(CrashPoint::Written);
+            }
+            Effect::Note { to, note } => {
+                self.tell(to, note);
+                return None;
+            }
+            Effect::Blame { what } => {
+                self.blames.push_back((self.kernel.now, host, what));
+                if self.blames.len() > MAX_BLAMES {
+                    self.blames.pop_front();
+                }
+                return None;
+            }
+            Effect::Stop => {
+                self.crash(host, Crash::Process);
+                return None;
+            }
+        };
+        let body = &mut self.hosts[host.0 as usize];
+        if let Some(life) = &mut body.life {
+            life.carry_out(&mut io(&mut self.kernel, &mut self.network, host, &body.clock), wish);
+        }
+        point
+    }
+
+    /// Crashes the host if a trap waits at this point.
+    fn spring(&mut self, host: HostId, point: CrashPoint) -> bool {
+        let springs = self.hosts[host.0 as usize].passes(point);
+        if springs {
+            let crash = if self.kernel.dice.chance(500) { Crash::Process } else { Crash::Power };
+            self.crash(host, crash);
+            self.boot_after(host, RESTART_AFTER);
+        }
+        springs
+    }
+
+    fn resolve(&self, address: &Address) -> Option<(HostId, u16)> {
+        let (host, port) = address.as_str().split_once(':')?;
+        let host = host.parse::<Address>().ok()?;
+        Some((*self.by_address.get(&host)?, port.parse().ok()?))
+    }
+}

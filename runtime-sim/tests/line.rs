@@ -1,0 +1,77 @@
+//! Lines of friends under every fault, many seeds. `OFFSET_SIM_SEEDS=A..B` (or a number) runs others than the usual ones.
+
+use offset_protocol::machine::Seed;
+use offset_runtime_sim::line::{LineSpec, Outcome, Weather, run};
+use offset_runtime_sim::trace::Keep;
+
+/// Seeds of an ordinary test run.
+const SEEDS: u64 = 200;
+/// Threads that share them: as many as the smallest machine that we know has cores.
+const THREADS: u64 = 2;
+
+fn seeds() -> std::ops::Range<u64> {
+    let Ok(text) = std::env::var("OFFSET_SIM_SEEDS") else { return 0..SEEDS };
+    match text.split_once("..") {
+        Some((from, to)) => from.parse().unwrap()..to.parse().unwrap(),
+        None => 0..text.parse().unwrap(),
+    }
+}
+
+fn run_small(number: u64, change: impl Fn(&mut LineSpec)) -> Outcome {
+    let mut spec = LineSpec::small(&Seed::from_number(number));
+    change(&mut spec);
+    match run(number, &spec) {
+        Ok(outcome) => outcome,
+        Err(violation) => panic!("seed {number}: {violation}\n{spec:?}"),
+    }
+}
+
+#[test]
+fn payments_survive_every_fault() {
+    let seeds = seeds();
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let share = |thread| scope.spawn({ let seeds = seeds.clone(); move || {
+            seeds.filter(|seed| seed % THREADS == thread).map(|seed| run_small(seed, |_| {})).collect::<Vec<_>>()
+        }});
+        let threads: Vec<_> = (0..THREADS).map(share).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
+    println!(
+        "{} seeds: {} events, {} turns, {} flushes, {} crashes, {} faults; {} deals paid, {} not; \
+         {} cuts of friendships, {} of networks, {} restores compared; settled after {:?} at most",
+        outcomes.len(),
+        sum(|o| o.counts.events),
+        sum(|o| o.counts.turns),
+        sum(|o| o.counts.flushes),
+        sum(|o| o.counts.crashes),
+        sum(|o| o.faults.values().sum::<usize>() as u64),
+        sum(|o| o.deals.0 as u64),
+        sum(|o| o.deals.1 as u64),
+        sum(|o| o.cuts.0),
+        sum(|o| o.cuts.1),
+        sum(|o| o.restores),
+        outcomes.iter().map(|o| o.settled_after).max(),
+    );
+    if outcomes.len() as u64 >= SEEDS {
+        assert!(sum(|o| o.deals.0 as u64) > sum(|o| o.deals.1 as u64), "most deals are paid even in foul weather");
+        assert!(sum(|o| o.counts.crashes) > 500 && sum(|o| o.restores) > 500, "the checkers had something to look at");
+    }
+}
+
+#[test]
+fn in_fair_weather_every_deal_is_paid_at_once() {
+    for seed in 1_000..1_010 {
+        let outcome = run_small(seed, |spec| spec.weather = Weather::Fair);
+        assert_eq!(outcome.deals.1, 0, "seed {seed}: {outcome:?}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 2_000..2_006 {
+        let (once, again) = (run_small(seed, |_| {}), run_small(seed, |spec| spec.keep = Keep::Lines));
+        assert_eq!(once, again, "seed {seed}");
+    }
+    assert_ne!(run_small(2_000, |_| {}).hash, run_small(2_001, |_| {}).hash);
+}
