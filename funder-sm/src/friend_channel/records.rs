@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use offset_protocol::bytes::{PublicKey, RequestId};
 use offset_protocol::codec::{self, List};
-use offset_protocol::friend::{Batch, Evidence, Operation};
+use offset_protocol::friend::{Batch, Body, Evidence, Operation};
 use offset_protocol::limits::{MAX_CURRENCIES, MAX_FRAME};
 use offset_protocol::money::Currency;
 use offset_protocol::persist::Change;
@@ -25,7 +25,7 @@ use offset_protocol::wire_struct;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::queue::{Class, QueueKey, RequestKey, Waiting};
+use super::queue::{Class, QueueKey, RequestKey, Waiting, request_id};
 use super::{Channel, Content, Core, CurrencyConfig, CurrencyState, Mark, Relays, State, Unacked};
 use crate::ledger::{Delta, Ledger, OpenRequest, Totals};
 
@@ -265,6 +265,13 @@ impl CurrencyState {
 }
 
 impl Unacked {
+    /// The friend's requests that a body of ours ends.
+    pub(super) fn ended_by(body: &Body) -> Vec<RequestKey> {
+        let all = body.operations.iter().flat_map(|group| group.operations.iter().map(|any| (group.currency, any)));
+        let is_end = |any: &Operation| matches!(any, Operation::Cancel(_) | Operation::Collect(_));
+        all.filter(|(_, any)| is_end(any)).map(|(currency, any)| (currency, request_id(any))).collect()
+    }
+
     fn record(&self) -> BatchRecord {
         let deltas = self.deltas.iter().map(|(currency, delta)| DeltaRecord { currency: *currency, delta: *delta });
         BatchRecord { batch: self.batch.clone(), deltas: List::truncated(deltas) }
@@ -274,16 +281,7 @@ impl Unacked {
         let header = record.batch.decode_header()?;
         let body = record.batch.decode_body()?;
         let content = Content::of(&body);
-        let mut ended = Vec::new();
-        for group in body.operations {
-            for operation in &group.operations {
-                match operation {
-                    Operation::Cancel(cancel) => ended.push((group.currency, cancel.request_id)),
-                    Operation::Collect(collect) => ended.push((group.currency, collect.request_id)),
-                    Operation::Request(_) | Operation::Response(_) | Operation::Commit(_) | Operation::Withdraw(_) => {}
-                }
-            }
-        }
+        let ended = Unacked::ended_by(&body);
         let deltas = record.deltas.into_iter().map(|record| (record.currency, record.delta)).collect();
         Ok(Unacked { mark: Mark { seq: header.seq, head: header.head }, batch: record.batch, deltas, ended, content })
     }

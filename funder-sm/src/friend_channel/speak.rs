@@ -16,7 +16,7 @@ use offset_protocol::limits::{ACK_DELAY, MAX_BATCH_BYTES, MAX_BATCH_OPS, MAX_CUR
 use offset_protocol::machine::{Alarm, Instant};
 use offset_protocol::money::Currency;
 
-use super::queue::{RequestKey, Waiting, request_id};
+use super::queue::{Waiting, request_id};
 use super::{ACK_AT_ONCE, Channel, Content, CurrencyState, Link, Listing, MAX_UNACKED, Mark, Said, State, Unacked};
 use crate::ledger::Delta;
 
@@ -33,7 +33,6 @@ const HOP_BYTES: usize = 34;
 struct Draft {
     groups: BTreeMap<Currency, Vec<Operation>>,
     deltas: BTreeMap<Currency, Delta>,
-    ended: Vec<RequestKey>,
     /// It would have held more.
     is_full: bool,
 }
@@ -142,7 +141,7 @@ impl Channel {
             // A currency may have become free of requests with this very batch.
             currencies: (need.currencies || need.operations).then(|| self.announce_currencies(seq)).flatten(),
         };
-        let content = Content::of(&body);
+        let (content, ended) = (Content::of(&body), Unacked::ended_by(&body));
         let body = codec::encode(&body);
         let body_hash = body_hash(&body);
         let mark = Mark { seq, head: next_head(&self.core.made.head, &body_hash) };
@@ -152,7 +151,7 @@ impl Channel {
         self.dirty.core = true;
         self.dirty.batches.insert(seq);
         let deltas = draft.deltas.into_iter().filter(|(_, delta)| *delta != Delta::ZERO).collect();
-        self.hold(Unacked { mark, batch: batch.clone(), deltas, ended: draft.ended, content });
+        self.hold(Unacked { mark, batch: batch.clone(), deltas, ended, content });
         if let Some(link) = &mut self.link {
             *link = Link { heard: 0, ack_at: None, ..link.clone() };
         }
@@ -223,11 +222,7 @@ impl Channel {
         let key = (currency, request_id(operation));
         match operation {
             Operation::Request(_) | Operation::Commit(_) | Operation::Withdraw(_) => self.dirty.outgoing.insert(key),
-            Operation::Response(_) => self.dirty.incoming.insert(key),
-            Operation::Cancel(_) | Operation::Collect(_) => {
-                draft.ended.push(key);
-                self.dirty.incoming.insert(key)
-            }
+            Operation::Response(_) | Operation::Cancel(_) | Operation::Collect(_) => self.dirty.incoming.insert(key),
         };
         true
     }
