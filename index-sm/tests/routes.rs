@@ -221,7 +221,7 @@ proptest! {
         edges in edges_of(7, 0.9, prop_oneof![3 => Just(0_u128), 2 => Just(1), 1 => Just(2)], Just(Rate::ZERO)),
         less in 0..2_u128,
     ) {
-        // Paths block one another here: the successive cheapest ones alone often miss the last units.
+        // Paths block one another here: the successive cheapest ones alone can miss the last units.
         let flow = maximum_flow(&edges, 0, 6, 7);
         prop_assume!(flow > less);
         let request = request(0, 6, flow - less);
