@@ -21,7 +21,8 @@
 //! 4. At most [`MAX_SESSIONS`] sessions, [`MAX_APP_SESSIONS`] of one app and [`MAX_COMMANDS`] commands of one app under
 //!    way. An app at its limit of sessions loses its oldest, so that dead ones never keep it out.
 //!
-//! Changes that arrive in one turn are told together, and of several changes of one thing only the last.
+//! Changes that arrive in one turn are told together, and of several changes of one thing only the last. A long report with
+//! thousands of kept events is told in bursts, so that an app that reads at a fair pace is never taken for a slow one.
 //!
 //! Not checked here: what a command says (the funder does), and whether an app reads (the runtime closes a slow one).
 
@@ -35,9 +36,10 @@ use offset_protocol::app::{AppMessage, Command, Event, NodeMessage, Outcome, Per
 use offset_protocol::bytes::{CommandId, PublicKey};
 use offset_protocol::codec::{Text, decode, encode};
 use offset_protocol::limits::MAX_FRAME;
-use offset_protocol::machine::{Alarm, Instant, Machine};
+use offset_protocol::machine::{Alarm, Duration, Instant, Machine};
 use offset_protocol::net::{ConnId, NetCommand, NetEvent, Purpose};
 
+use crate::deadlines::Deadlines;
 use crate::funder::{KeptEvent, SessionId};
 use report::{PendingChanges, chunks};
 
@@ -48,6 +50,17 @@ pub const MAX_APP_SESSIONS: usize = 16;
 /// Commands of one app that have no reply yet, those of closed sessions included. Chosen freely: far above what keeps the
 /// funder busy.
 pub const MAX_COMMANDS: usize = 1_024;
+
+/// A new session's report and kept events leave in bursts of about this many bytes. Chosen freely: an eighth of what a
+/// runtime holds for a slow reader.
+const BURST_BYTES: usize = 512 * 1024;
+/// Messages in such a burst. Chosen freely, likewise.
+const BURST_MESSAGES: usize = 512;
+/// The time between bursts. Chosen freely: 10 MiB a second.
+const BURST_GAP: Duration = Duration::from_millis(50);
+/// What may wait for a session behind its report, in bytes; beyond it the session closes. Chosen freely: twice the longest
+/// report of a large node.
+const MAX_BACKLOG: usize = 64 << 20;
 
 /// What the node calls itself in `Hello`.
 const VERSION: &str = concat!("offset ", env!("CARGO_PKG_VERSION"));
@@ -100,6 +113,8 @@ pub enum Input {
         /// Kept events, oldest first.
         events: Vec<KeptEvent>,
     },
+    /// The alarm is due.
+    Tick,
 }
 
 /// What the sessions of apps want done. A crash loses all of it harmlessly: apps connect and ask again.
@@ -141,6 +156,8 @@ pub struct Apps {
     sessions: BTreeMap<SessionId, Session>,
     by_conn: BTreeMap<ConnId, SessionId>,
     live: BTreeSet<SessionId>,
+    /// Sessions whose report is not told whole yet: when the next burst leaves.
+    bursts: Deadlines<SessionId>,
     next_session: u64,
     changes: PendingChanges,
     /// Replies and events that wait until the report is told.
@@ -162,13 +179,16 @@ struct Session {
     app: PublicKey,
     conn: ConnId,
     next_report: u64,
+    /// What waits for the next burst, in order.
+    backlog: VecDeque<Vec<u8>>,
+    backlog_bytes: usize,
 }
 
 impl Machine for Apps {
     type Input = Input;
     type Output = Output;
 
-    fn handle(&mut self, _now: Instant, input: Input) {
+    fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Net(NetEvent::Incoming { conn, purpose, peer, .. }) => self.on_incoming(conn, purpose, peer),
             // Nothing here opens a connection.
@@ -180,7 +200,12 @@ impl Machine for Apps {
             Input::Reply { app, id, outcome } => self.on_reply(app, id, outcome),
             Input::Event { app, id, number, event } => self.on_event(app, &NodeMessage::Event { id, number, event }),
             Input::Report(change) => self.changes.add(change),
-            Input::Snapshot { session, report, events } => self.on_snapshot(session, report, events),
+            Input::Snapshot { session, report, events } => self.on_snapshot(now, session, report, events),
+            Input::Tick => {
+                while let Some(session) = self.bursts.pop_due(now) {
+                    self.burst(now, session);
+                }
+            }
         }
     }
 
@@ -192,7 +217,7 @@ impl Machine for Apps {
     }
 
     fn poll_timeout(&self) -> Option<Alarm> {
-        None
+        self.bursts.next().map(|at| Alarm { at, why: "apps: the next part of a report" })
     }
 }
 
@@ -229,7 +254,8 @@ impl Apps {
         self.next_session += 1;
         app.sessions.insert(session);
         let permissions = app.permissions;
-        self.sessions.insert(session, Session { app: peer, conn, next_report: 0 });
+        self.sessions
+            .insert(session, Session { app: peer, conn, next_report: 0, backlog: VecDeque::new(), backlog_bytes: 0 });
         self.by_conn.insert(conn, session);
         self.net(NetCommand::Admit { conn });
         self.send(session, &NodeMessage::Hello { permissions, version: Text::new(VERSION).unwrap_or_default() });
@@ -315,17 +341,41 @@ impl Apps {
         }
     }
 
-    fn on_snapshot(&mut self, session: SessionId, report: Vec<ReportChange>, events: Vec<KeptEvent>) {
+    fn on_snapshot(&mut self, now: Instant, session: SessionId, report: Vec<ReportChange>, events: Vec<KeptEvent>) {
         if !self.sessions.contains_key(&session) || self.live.contains(&session) {
             return;
         }
         // What changed before the snapshot is in it: the others hear of it now, this one never.
         self.tell_changes();
+        self.bursts.set(session, now);
         self.tell_report(session, report);
         for KeptEvent { id, number, event } in events {
             self.send(session, &NodeMessage::Event { id, number: Some(number), event });
         }
-        self.live.insert(session);
+        if self.sessions.contains_key(&session) {
+            self.live.insert(session);
+            self.burst(now, session);
+        }
+    }
+
+    /// Sends the next part of what waits for a session.
+    fn burst(&mut self, now: Instant, session: SessionId) {
+        let Some(state) = self.sessions.get_mut(&session) else { return };
+        let (conn, mut bytes, mut messages) = (state.conn, 0, 0);
+        while bytes < BURST_BYTES
+            && messages < BURST_MESSAGES
+            && let Some(message) = state.backlog.pop_front()
+        {
+            bytes += message.len();
+            messages += 1;
+            self.outputs.push_back(Output::Net(NetCommand::Send { conn, bytes: message }));
+        }
+        state.backlog_bytes -= bytes;
+        if state.backlog.is_empty() {
+            self.bursts.clear(session);
+        } else {
+            self.bursts.set(session, now + BURST_GAP);
+        }
     }
 
     /// Tells all live sessions what changed, then what was held back for that.
@@ -380,16 +430,24 @@ impl Apps {
         let Session { app, conn, .. } = self.sessions.remove(&session)?;
         self.by_conn.remove(&conn);
         self.live.remove(&session);
+        self.bursts.clear(session);
         if let Some(app) = self.apps.get_mut(&app) {
             app.sessions.remove(&session);
         }
         Some(conn)
     }
 
+    /// Sends a message; behind the report, if that is still being told.
     fn send(&mut self, session: SessionId, message: &NodeMessage) {
-        if let Some(session) = self.sessions.get(&session) {
-            let conn = session.conn;
-            self.net(NetCommand::Send { conn, bytes: encode(message) });
+        let Some(state) = self.sessions.get_mut(&session) else { return };
+        let (conn, bytes) = (state.conn, encode(message));
+        if !self.bursts.has(session) {
+            return self.net(NetCommand::Send { conn, bytes });
+        }
+        state.backlog_bytes += bytes.len();
+        state.backlog.push_back(bytes);
+        if state.backlog_bytes > MAX_BACKLOG {
+            self.close(session);
         }
     }
 

@@ -28,6 +28,18 @@ fn outputs(apps: &mut Apps, inputs: impl IntoIterator<Item = Input>) -> Vec<Outp
     outputs
 }
 
+/// A turn, and those of all alarms after it.
+fn outputs_in_time(apps: &mut Apps, inputs: impl IntoIterator<Item = Input>) -> Vec<Output> {
+    let mut all = outputs(apps, inputs);
+    while let Some(Alarm { at, .. }) = apps.poll_timeout() {
+        let mut burst = Vec::new();
+        turn(apps, at, [Input::Tick], |output| burst.push(output));
+        assert!(!burst.is_empty() && apps.poll_timeout().is_none_or(|alarm| alarm.at > at));
+        all.extend(burst);
+    }
+    all
+}
+
 /// Alice may do everything, Bob nothing but look.
 fn apps() -> Apps {
     let mut apps = Apps::new();
@@ -350,7 +362,7 @@ fn the_longest_report_is_cut_into_messages_that_fit() {
         })
     };
     let mut apps = apps();
-    let out = outputs(&mut apps, [incoming(1, BOB), snapshot(0, (0..300).map(friend).collect())]);
+    let out = outputs_in_time(&mut apps, [incoming(1, BOB), snapshot(0, (0..300).map(friend).collect())]);
     let mut got = Vec::new();
     let messages = told(&out, 1);
     for (n, message) in messages[1..].iter().enumerate() {
@@ -359,6 +371,44 @@ fn the_longest_report_is_cut_into_messages_that_fit() {
         got.extend(changes.iter().cloned());
     }
     assert_eq!(got, (0..300).map(friend).collect::<Vec<_>>());
+}
+
+#[test]
+fn thousands_of_kept_events_leave_in_bursts_and_nothing_overtakes_them() {
+    let mut apps = apps();
+    let event = |n: u64| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&n.to_le_bytes());
+        let event = Event::PaymentReady { payment_id: offset_protocol::bytes::PaymentId(id), fees: 0 };
+        KeptEvent { id: CommandId(id), number: n, event }
+    };
+    let events = (0..4_096).map(event).collect();
+    let mut out = outputs(&mut apps, [incoming(1, ALICE)]);
+    out.extend(outputs(&mut apps, [Input::Snapshot { session: SessionId(0), report: Vec::new(), events }]));
+    assert!(out.len() < 1_000, "{} at once", out.len());
+    let KeptEvent { id, number, event } = event(9_999);
+    let later = [Input::Report(relay(1, true)), Input::Event { app: ALICE, id, number: Some(number), event }];
+    out.extend(outputs_in_time(&mut apps, later));
+    let told = told(&out, 1);
+    assert_eq!(told.len(), 1 + 1 + 4_096 + 1 + 1);
+    let numbers = told.iter().filter_map(|message| match message {
+        NodeMessage::Event { number, .. } => *number,
+        _ => None,
+    });
+    assert!(numbers.eq((0..4_096).chain([9_999])));
+    assert!(matches!(told[told.len() - 2], NodeMessage::Report { number: 1, .. }));
+    assert_eq!(apps.poll_timeout(), None);
+    assert_eq!(outputs(&mut apps, [Input::Report(relay(2, true))]).len(), 1, "told at once from now on");
+}
+
+#[test]
+fn a_session_that_closes_in_the_middle_of_its_report_leaves_nothing_behind() {
+    let mut apps = apps();
+    let report = (0..=255).flat_map(|n| std::iter::repeat_n(relay(n, true), 300)).collect();
+    outputs(&mut apps, [incoming(1, ALICE), snapshot(0, report)]);
+    assert!(apps.poll_timeout().is_some());
+    assert_eq!(outputs(&mut apps, [Input::Net(NetEvent::Closed { conn: conn(1) })]), []);
+    assert_eq!(apps.poll_timeout(), None);
 }
 
 /// One step of a history: changes of the report, sessions that come, snapshots that are answered later.

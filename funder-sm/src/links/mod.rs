@@ -29,7 +29,6 @@
 //! Not checked here: what friends say to each other.
 
 mod calls;
-mod deadlines;
 mod io;
 mod session;
 #[cfg(test)]
@@ -48,8 +47,8 @@ use offset_protocol::net::{ConnId, Purpose};
 use offset_protocol::relay::{RejectReason, RelayAddress};
 use offset_relay_sm::client::{self as relay, Direction, RelayClient};
 
+use crate::deadlines::Deadlines;
 use calls::RecentCalls;
-use deadlines::Deadlines;
 pub use io::{Config, Input, Output};
 use session::{Session, Shun, Slot, Stage};
 
@@ -140,7 +139,7 @@ impl Links {
             relays: BTreeMap::new(),
             friends: BTreeMap::new(),
             sessions: BTreeMap::new(),
-            deadlines: Deadlines::new(),
+            deadlines: Deadlines::default(),
             outputs: VecDeque::new(),
         }
     }

@@ -75,6 +75,7 @@ impl Machine for Node {
             NodeInput::NetworkReturned => self.links(links::Input::NetworkReturned),
             NodeInput::Tick => {
                 self.funder(FunderInput::Tick);
+                self.apps(apps::Input::Tick);
                 self.links(links::Input::Tick);
                 self.index(ClientInput::Tick);
             }
@@ -98,7 +99,8 @@ impl Machine for Node {
 
     fn poll_timeout(&self) -> Option<Alarm> {
         let own = Alarm::earliest(self.funder.poll_timeout(), self.links.poll_timeout());
-        Alarm::earliest(own, self.index.poll_timeout())
+        let others = Alarm::earliest(self.apps.poll_timeout(), self.index.poll_timeout());
+        Alarm::earliest(own, others)
     }
 }
 
