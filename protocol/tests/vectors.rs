@@ -95,3 +95,60 @@ fn no_two_vectors_of_a_page_have_one_name() {
         assert_eq!(names.len(), count, "{}", page.name);
     }
 }
+
+/// The specification, for the names and numbers that it must state.
+const SPECIFICATION: &str = include_str!("../SPEC.md");
+
+#[test]
+fn the_specification_names_every_context() {
+    for context in offset_protocol::context::ALL {
+        assert!(SPECIFICATION.contains(&format!("`{}`", context.text())), "{}", context.text());
+    }
+}
+
+#[test]
+fn the_specification_lists_every_command_and_refusal_under_its_tag() {
+    for (tag, name) in vectors::app::tagged_names() {
+        assert!(SPECIFICATION.contains(&format!("\n| {tag} | `{name}`")), "{tag} {name}");
+    }
+}
+
+#[test]
+fn the_specification_states_every_limit() {
+    use offset_protocol::limits::*;
+    let counts = [
+        ("MAX_ROUTE_LEN", MAX_ROUTE_LEN),
+        ("MAX_CURRENCY_LEN", MAX_CURRENCY_LEN),
+        ("MAX_RELAYS", MAX_RELAYS),
+        ("MAX_INDEX_SERVERS", MAX_INDEX_SERVERS),
+        ("MAX_FRIENDS", MAX_FRIENDS),
+        ("MAX_CURRENCIES", MAX_CURRENCIES),
+        ("MAX_BATCH_OPS", MAX_BATCH_OPS),
+        ("MAX_BATCH_BYTES", MAX_BATCH_BYTES),
+        ("MAX_FRAME", MAX_FRAME),
+        ("MAX_PENDING", MAX_PENDING),
+        ("WINDOW", WINDOW),
+        ("MAX_SPLIT", MAX_SPLIT),
+        ("MAX_NAME_LEN", MAX_NAME_LEN),
+        ("MAX_DESCRIPTION_LEN", MAX_DESCRIPTION_LEN),
+        ("MAX_ADDRESS_LEN", MAX_ADDRESS_LEN),
+        ("MAX_INDEX_ENTRIES", MAX_INDEX_ENTRIES),
+        ("MAX_DELTA_ENTRIES", MAX_DELTA_ENTRIES),
+        ("MAX_PROOF_LINKS", MAX_PROOF_LINKS),
+        ("MAX_INDEX_NEIGHBOURS", MAX_INDEX_NEIGHBOURS),
+        ("MAX_ROUTE_OPTIONS", MAX_ROUTE_OPTIONS),
+        ("MAX_EXCLUDED_EDGES", MAX_EXCLUDED_EDGES),
+        ("MAX_HANDSHAKE", MAX_HANDSHAKE),
+        ("MAX_RELAY_MESSAGE", offset_protocol::relay::MAX_RELAY_MESSAGE),
+        ("MAX_HEADER_BYTES", offset_protocol::friend::MAX_HEADER_BYTES),
+        ("MAX_FILE_BYTES", offset_protocol::files::MAX_FILE_BYTES),
+        ("MAX_REPORT_CHANGES", offset_protocol::app::MAX_REPORT_CHANGES),
+        ("MAX_LISTED", offset_protocol::app::MAX_LISTED),
+    ];
+    for (name, value) in counts {
+        let line = SPECIFICATION.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let line = line.unwrap_or_else(|| panic!("{name} is missing"));
+        let stated: String = line.split('|').nth(2).unwrap().chars().filter(char::is_ascii_digit).collect();
+        assert_eq!(stated, value.to_string(), "{name}");
+    }
+}

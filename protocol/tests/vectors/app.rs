@@ -270,6 +270,14 @@ fn failures() -> Vec<PaymentFailure> {
     ]
 }
 
+/// Every command and refusal: its tag, and its name.
+pub(crate) fn tagged_names() -> Vec<(usize, String)> {
+    let name = |debug: String| debug.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned();
+    let commands = commands().into_iter().map(|command| format!("{command:?}")).enumerate();
+    let refusals = refusals().into_iter().map(|refusal| format!("{refusal:?}")).enumerate();
+    commands.chain(refusals).map(|(number, debug)| (number + 1, name(debug))).collect()
+}
+
 /// The tags of a page's names are those of the bytes.
 #[test]
 fn names_end_in_tags() {

@@ -133,9 +133,9 @@ fn operations(operations: impl IntoIterator<Item = Operation>) -> Body {
 fn story(friendship: &mut Friendship) -> Vec<Vector> {
     let listed = Some(list([usd()]));
     let opening = Body { operations: list([]), relays: Some(list([relay()])), currencies: listed.clone() };
-    let answering = Body { operations: list([]), relays: None, currencies: listed };
+    let answering = Body { operations: list([]), relays: Some(list([])), currencies: listed };
     let (first, _) = friendship.batch("Alice 1: her relays, and USD is listed", ALICE, &opening);
-    let (second, _) = friendship.batch("Bob 1: USD is listed", BOB, &answering);
+    let (second, _) = friendship.batch("Bob 1: he listens nowhere, and USD is listed", BOB, &answering);
     let frozen = request().dest_payment + request().left_fees;
     friendship.totals.out_frozen = frozen;
     let (third, _) =
