@@ -169,8 +169,8 @@ fn app_ticket(args: &AppTicketArgs) -> Result<Shown, Failure> {
     let mut shown = made(Kind::AppTicket, public_key, &args.output);
     let all = [Permission::Routes, Permission::Buyer, Permission::Seller, Permission::Config];
     let names: Vec<&str> = all.into_iter().filter(|one| permissions.allow(*one)).map(Permission::name).collect();
-    let may = if names.is_empty() { "may only look".to_owned() } else { format!("may {}", names.join(", ")) };
-    shown.text = format!("{}, {may}", shown.text);
+    let may = if names.is_empty() { "none, it may only look".to_owned() } else { names.join(", ") };
+    shown.text = format!("{}; permissions: {may}", shown.text);
     shown.fields.insert("permissions".to_owned(), json!(names));
     Ok(shown)
 }

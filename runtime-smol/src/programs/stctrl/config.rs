@@ -9,6 +9,7 @@ use offset_protocol::money::{Currency, Rate};
 use offset_protocol::relay::RelayAddress;
 use serde_json::json;
 
+use super::info;
 use super::session::{Session, refused};
 use crate::app_client::Report;
 use crate::programs::exit::Failure;
@@ -178,7 +179,7 @@ pub(super) async fn run(command: &Command, session: &mut Session) -> Result<Show
         ),
         Command::SetCurrencyRate(SetRate { name, currency, mul, add }) => set(
             app::Command::SetRate { name: name.clone(), currency: *currency, rate: Rate { mul: *mul, add: *add } },
-            format!("'{name}' pays x * {mul} / 2^32 + {add} {currency} for forwarding x"),
+            format!("forwarding x {currency} for '{name}' costs {}", info::rate(Rate { mul: *mul, add: *add })),
         ),
     };
     carry_out(plan, session).await
@@ -237,7 +238,7 @@ async fn set_friend_relays(args: &FriendFile, session: &mut Session) -> Result<P
         let why = format!("{} is a ticket of {public_key}, and not of '{name}'", args.friend.display());
         return Err(Failure::failed(why));
     }
-    let text = format!("'{name}' is looked for at {} relays", relays.len());
+    let text = format!("'{name}' is looked for at the relays of its ticket: {}", relays.len());
     Ok(set(app::Command::SetFriendRelays { name, relays }, text))
 }
 

@@ -129,7 +129,7 @@ fn requests(report: &CurrencyReport) -> &'static str {
 }
 
 /// As a formula, exactly: `x*5/2^32+1`.
-fn rate(rate: Rate) -> String {
+pub(super) fn rate(rate: Rate) -> String {
     match rate {
         Rate { mul: 0, add } => add.to_string(),
         Rate { mul, add: 0 } => format!("x*{mul}/2^32"),
@@ -359,7 +359,7 @@ async fn export_ticket(args: &ExportTicket, session: &mut Session) -> Result<Sho
     let relays = List::truncated(report.relays.values().map(|one| one.relay.clone()));
     let ticket = FriendTicket { public_key: session.node(), relays };
     file.write(&ticket)?;
-    let text = format!("{}: the node {}, at {} relays", args.ticket.display(), ticket.public_key, ticket.relays.len());
+    let text = format!("{}: the node {}, relays: {}", args.ticket.display(), ticket.public_key, ticket.relays.len());
     let fields = json!({
         "ticket": args.ticket.display().to_string(),
         "public_key": ticket.public_key.to_string(),
