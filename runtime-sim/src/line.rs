@@ -89,7 +89,9 @@ pub struct Outcome {
 /// After healing everything that is open ends within this time.
 const SETTLE_LIMIT: Duration = Duration::from_secs(240);
 /// A probe is paid within this time.
-const PROBE_LIMIT: Duration = Duration::from_secs(120);
+const PROBE_LIMIT: Duration = Duration::from_secs(150);
+/// A probe is tried so often: connections that fell silent are found out by keepalives, and dialled again after a while.
+const PROBE_TRIES: u32 = 30;
 /// How often it is looked whether all is at rest.
 const LOOK: Duration = Duration::from_secs(1);
 /// What every friend may owe.
@@ -97,7 +99,7 @@ const MAX_DEBT: u128 = 1_000_000;
 /// Before this no deal is ordered: cards need some seconds to be set up.
 const FIRST_DEAL: Duration = Duration::from_secs(5);
 /// Quiet time at the end, and how many turns a host may take in it: heartbeats, keepalives, acknowledgements.
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_secs(75);
 const REST_TURNS: u64 = 120;
 
 impl LineSpec {
@@ -149,6 +151,7 @@ pub fn run(number: u64, spec: &LineSpec) -> Result<Outcome, Violation> {
     line.probe()?;
     line.check_books()?;
     line.rest()?;
+    line.check_reports()?;
     let stages: Vec<bool> = line.deals.iter().map(|(deal, ordered)| line.is_paid(*deal, ordered)).collect();
     let paid = stages.iter().filter(|paid| **paid).count();
     Ok(Outcome {
@@ -417,7 +420,7 @@ impl Line {
         let probes = [(0, last, CommitMode::ByHand), (last, 0, CommitMode::InBand)];
         for (number, (buyer, seller, mode)) in probes.into_iter().enumerate() {
             let deal = DealId(1_000_000 + number as u64);
-            let order = self.order(deal, (buyer, seller), 7, mode, (8, Duration::from_secs(20)));
+            let order = self.order(deal, (buyer, seller), 7, mode, (PROBE_TRIES, Duration::from_secs(20)));
             let host = self.person_hosts[buyer];
             self.world.tell(host, Note::Order(order));
             let limit = self.world.now() + PROBE_LIMIT;
@@ -445,13 +448,14 @@ impl Line {
     }
 
     fn check_books(&mut self) -> Result<(), Violation> {
-        // What is at rest may still be on its way to the apps.
+        // What is at rest at the nodes may still be on its way to the people.
         self.run_until(self.world.now() + Duration::from_secs(3))?;
-        shadow::check(&self.world, &self.nodes, &self.people, &self.deals)?;
-        for (&node, person) in self.nodes.iter().zip(&self.people) {
-            report::check(&self.world, node, person)?;
-        }
-        Ok(())
+        shadow::check(&self.world, &self.nodes, &self.people, &self.deals)
+    }
+
+    /// What apps show is what nodes know. Only after a rest: an app whose connection fell silent has to find that out.
+    fn check_reports(&self) -> Result<(), Violation> {
+        self.nodes.iter().zip(&self.people).try_for_each(|(&node, person)| report::check(&self.world, node, person))
     }
 
     /// Almost nothing happens when nobody wants anything.

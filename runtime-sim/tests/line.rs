@@ -17,25 +17,35 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
-fn run_small(number: u64, change: impl Fn(&mut LineSpec)) -> Outcome {
+fn try_small(number: u64, change: impl Fn(&mut LineSpec)) -> Result<Outcome, String> {
     let mut spec = LineSpec::small(&Seed::from_number(number));
     change(&mut spec);
-    match run(number, &spec) {
-        Ok(outcome) => outcome,
-        Err(violation) => panic!("seed {number}: {violation}\n{spec:?}"),
-    }
+    run(number, &spec).map_err(|violation| format!("seed {number}: {violation}\n{spec:?}"))
+}
+
+fn run_small(number: u64, change: impl Fn(&mut LineSpec)) -> Outcome {
+    try_small(number, change).unwrap_or_else(|violation| panic!("{violation}"))
+}
+
+/// The first ten.
+fn join(failures: &[&String]) -> String {
+    failures.iter().take(10).map(|failure| failure.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn payments_survive_every_fault() {
     let seeds = seeds();
-    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
-        let share = |thread| scope.spawn({ let seeds = seeds.clone(); move || {
-            seeds.filter(|seed| seed % THREADS == thread).map(|seed| run_small(seed, |_| {})).collect::<Vec<_>>()
-        }});
+    let results: Vec<Result<Outcome, String>> = std::thread::scope(|scope| {
+        let share = |thread| {
+            let mine = seeds.clone().filter(move |seed| seed % THREADS == thread);
+            scope.spawn(move || mine.map(|seed| try_small(seed, |_| {})).collect::<Vec<_>>())
+        };
         let threads: Vec<_> = (0..THREADS).map(share).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
+    let failures: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    assert!(failures.is_empty(), "{} of {} seeds failed:\n{}", failures.len(), results.len(), join(&failures));
+    let outcomes: Vec<Outcome> = results.into_iter().flatten().collect();
     let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
     println!(
         "{} seeds: {} events, {} turns, {} flushes, {} crashes, {} faults; {} deals paid, {} not; \

