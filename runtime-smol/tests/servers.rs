@@ -199,9 +199,11 @@ impl Session {
                 return event;
             }
             let (mut buffer, mut wire) = ([0; 4_096], Vec::new());
-            match self.stream.read(&mut buffer).unwrap() {
-                0 => self.channel.lost(self.clock.now()),
-                read => self.channel.receive(self.clock.now(), &buffer[..read], &mut wire),
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.channel.lost(self.clock.now()),
+                Ok(read) => self.channel.receive(self.clock.now(), &buffer[..read], &mut wire),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("cannot hear the node: {error}"),
             }
             // The node may be gone already.
             let _ = self.stream.write_all(&wire);
