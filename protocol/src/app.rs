@@ -474,7 +474,7 @@ wire_enum! {
         },
     }
 
-    /// Why a payment failed. Nothing moved.
+    /// Why a payment failed. Nothing moved, unless `PartLost` says otherwise.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub enum PaymentFailure {
         /// No index server is configured.
@@ -487,7 +487,8 @@ wire_enum! {
         4 = Cancelled(FailedPart),
         /// The buyer withdrew it.
         5 = Withdrawn,
-        /// A part was lost with its channel.
+        /// A part of a committed payment was lost with its channel, or was cancelled: other parts may have been collected, and
+        /// there is no receipt.
         6 = PartLost,
         /// The seller answered with something that is no answer to the request.
         7 = BadAnswer,
@@ -639,7 +640,8 @@ wire_enum! {
     /// What became of a command after its reply.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub enum Event {
-        /// A payment by hand has all its answers; the commit can be fetched.
+        /// A payment by hand has all its answers; the commit can be fetched. Told once to connected apps, never kept:
+        /// `PaymentStatus` tells it again.
         1 = PaymentReady {
             /// The payment.
             payment_id: PaymentId,

@@ -42,7 +42,7 @@ contexts! {
     FRIEND_TOTALS = "offset v1 friend-channel totals";
     /// What a friend signs: sender, receiver, header bytes.
     FRIEND_BATCH = "offset v1 friend-channel batch";
-    /// What signs a reset: sender, receiver, epoch, reset token, terms.
+    /// What signs a reset: sender, receiver, epoch, reset token.
     FRIEND_RESET = "offset v1 friend-channel reset";
     /// A tick of an index server: random, neighbours' ticks.
     INDEX_TICK = "offset v1 index tick";

@@ -1,2 +1,4 @@
-//! Whole-system tests of Offset with the real programs; see `tests/`.
+//! Whole-system tests of Offset with the real programs (see `tests/`), and benches across crates (`stbench`).
 #![forbid(unsafe_code)]
+
+pub mod memory;

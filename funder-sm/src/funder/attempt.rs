@@ -16,6 +16,7 @@ use super::buyer::{Part, Payment, Phase};
 use super::io::{FoundRoutes, RouteFailure, RouteQuery};
 use super::records::{Source, Target, Transit};
 use super::routes::Asker;
+use crate::friend_channel::Standing;
 
 /// Searches that a payment makes before it gives up. Chosen freely: each one excludes at least one more edge.
 pub const MAX_ATTEMPTS: u32 = 12;
@@ -82,6 +83,12 @@ impl Funder {
         let first = *part.route.get(1)?;
         let can_send = self.friends.get(&first).is_some_and(|friend| friend.can_send(&invoice.currency));
         (!can_send).then_some(Edge { from: self.us, to: first })
+    }
+
+    /// Whether a part would leave over a channel that carries nothing until a user resets it.
+    pub(super) fn leaves_over_inconsistent(&self, part: &RoutePart) -> bool {
+        let first = part.route.get(1).and_then(|first| self.friends.get(first));
+        first.is_some_and(|friend| matches!(friend.channel.standing(), Standing::Inconsistent { .. }))
     }
 
     /// Whether an option leads from this node to the seller, adds up to `amount` and costs no more than `budget`.

@@ -243,6 +243,9 @@ impl Funder {
         match &order.routes {
             None if self.index_servers.is_empty() => Err(Refusal::NoIndexServer),
             None => Ok(()),
+            Some(routes) if routes.parts.iter().any(|part| self.leaves_over_inconsistent(part)) => {
+                Err(Refusal::Inconsistent)
+            }
             Some(routes) => {
                 let fits = self.check_option(invoice, invoice.amount, order.max_fee, MAX_SPLIT, routes);
                 fits.then_some(()).ok_or(Refusal::BadRoutes)

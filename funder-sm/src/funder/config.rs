@@ -114,11 +114,8 @@ impl Funder {
 
     /// `RenameFriend`.
     pub(super) fn rename_friend(&mut self, name: &Name, new_name: Name) -> Result<(), Refusal> {
-        let key = match self.friend_named(name) {
-            Ok(key) => key,
-            // The same command again, after a lost reply, cannot be told from a wrong name.
-            Err(refusal) => return Err(refusal),
-        };
+        // The same command again, after a lost reply, cannot be told from a wrong name.
+        let key = self.friend_named(name)?;
         if self.friend_names.get(&new_name).is_some_and(|taken| *taken != key) {
             return Err(Refusal::NameTaken);
         }

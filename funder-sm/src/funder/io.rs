@@ -31,8 +31,10 @@ pub enum CheckedMessage {
     Inconsistent(ResetTerms),
     /// The friend accepts our terms.
     Reset(Verified<Reset>),
-    /// A batch or reset that the friend did not sign, or bytes that are no message.
+    /// A batch or reset that the friend did not sign: the channel becomes inconsistent.
     Forged,
+    /// Bytes that are no message: the link is dropped, the channel is as it was.
+    Unreadable,
 }
 
 /// What can happen to the funder.

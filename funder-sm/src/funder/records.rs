@@ -7,8 +7,8 @@
 //! | `r` | relay's key | [`RelayRecord`] |
 //! | `i` | index server's key | [`IndexRecord`] |
 //! | `q` | request id | [`Transit`] |
-//! | `p` | payment id | [`Payment`](super::buyer::Payment) |
-//! | `n` | invoice id | [`InvoiceRecord`](super::seller::InvoiceRecord) |
+//! | `p` | payment id | a payment |
+//! | `n` | invoice id | an invoice with its offers |
 //! | `e` | app's key, number (big endian) | [`EventRecord`] |
 //! | `x` | | the parent's side records; never read here |
 //!

@@ -85,6 +85,10 @@ impl Funder {
 
     fn on_friend_message(&mut self, friend: PublicKey, message: CheckedMessage) {
         let Some(state) = self.friends.get_mut(&friend).filter(|state| state.online) else { return };
+        if matches!(message, CheckedMessage::Unreadable) {
+            self.drop_link(friend);
+            return;
+        }
         let mut events = Vec::new();
         let mut env = Env { now: self.now, verifier: &*self.signer, rng: &mut self.rng };
         let channel = &mut state.channel;
@@ -94,6 +98,7 @@ impl Funder {
             CheckedMessage::Inconsistent(terms) => channel.on_inconsistent(&mut env, terms, &mut events),
             CheckedMessage::Reset(reset) => channel.on_reset(&mut env, reset, &mut events),
             CheckedMessage::Forged => channel.on_forged(&mut env, &mut events),
+            CheckedMessage::Unreadable => {}
         }
         self.on_channel_events(friend, events);
     }

@@ -160,6 +160,9 @@ impl Funder {
                 Outcome::Refused(Refusal::InvoiceIdTaken)
             };
         }
+        if expires_at.is_some_and(|expires_at| self.wall > expires_at) {
+            return Outcome::Refused(Refusal::Expired);
+        }
         if self.invoices.len() >= MAX_INVOICES {
             return Outcome::Refused(Refusal::LimitReached(MAX_INVOICES as u32));
         }

@@ -10,8 +10,8 @@
 //! Invariants:
 //! 1. The funder sees all inputs of a turn before it makes a round: it is asked for outputs only when the node's own queue
 //!    is empty, in [`Machine::poll_output`].
-//! 2. A friend's batch or reset enters the funder only as [`Verified`]; what is not signed by that friend, or is no message,
-//!    enters as [`CheckedMessage::Forged`].
+//! 2. A friend's batch or reset enters the funder only as [`Verified`]; what is not signed by that friend enters as
+//!    [`CheckedMessage::Forged`], what is no message as [`CheckedMessage::Unreadable`].
 //! 3. Records of the node itself (their keys begin with `x`) travel through the funder, so that there is one stream of
 //!    revisions. One exists: the versions of reports that are reserved for the index client.
 //!
@@ -223,7 +223,7 @@ impl Node {
             Ok(FriendMessage::Reset(reset)) => {
                 Verified::check(reset, friend, &self.us, signer).map_or(CheckedMessage::Forged, CheckedMessage::Reset)
             }
-            Err(_) => CheckedMessage::Forged,
+            Err(_) => CheckedMessage::Unreadable,
         }
     }
 

@@ -262,7 +262,7 @@ fn what_a_friend_did_not_sign_enters_as_forged() {
     for message in [FriendMessage::Batch(batch), FriendMessage::Reset(reset)] {
         assert!(matches!(node.check(friend, &encode(&message)), CheckedMessage::Forged));
     }
-    assert!(matches!(node.check(friend, b"noise"), CheckedMessage::Forged));
+    assert!(matches!(node.check(friend, b"noise"), CheckedMessage::Unreadable));
     let resume = Resume { epoch: 0, in_seq: 0, in_head: Hash([0; 32]), out_seq: 0 };
     assert!(matches!(node.check(friend, &encode(&FriendMessage::Resume(resume))), CheckedMessage::Resume(_)));
 }

@@ -177,8 +177,8 @@ impl Schedule {
                     let amount = invoice.amount as i128;
                     expected[buyer] -= amount + fees as i128;
                     expected[seller] += amount;
-                    for mediator in buyer.min(seller) + 1..buyer.max(seller) {
-                        expected[mediator] += FEE.fee(invoice.amount).unwrap() as i128;
+                    for mediator in &mut expected[buyer.min(seller) + 1..buyer.max(seller)] {
+                        *mediator += FEE.fee(invoice.amount).unwrap() as i128;
                     }
                 }
                 PaymentState::Failed(_) => {}
