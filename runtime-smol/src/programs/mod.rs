@@ -7,6 +7,7 @@ pub mod new_file;
 pub mod output;
 mod server;
 pub mod stctrl;
+pub mod stdemo;
 pub mod stindex;
 pub mod stmgr;
 pub mod stnode;
