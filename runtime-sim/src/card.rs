@@ -5,7 +5,7 @@ use offset_protocol::app::Permissions;
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::net::Purpose;
 
-use crate::host::{Boot, Effect, Hosted, HostInput, Process, Program, Resident};
+use crate::host::{Boot, Effect, HostInput, Hosted, Process, Program, Resident};
 
 /// Where nodes wait for apps.
 pub const NODE_PORT: u16 = 4_004;

@@ -168,8 +168,7 @@ pub struct Victims {
 }
 
 /// A quiet disk, to which every slow one returns.
-pub const QUIET_FLUSH: Latency =
-    Latency::Uniform { low: Duration::from_micros(200), high: Duration::from_millis(8) };
+pub const QUIET_FLUSH: Latency = Latency::Uniform { low: Duration::from_micros(200), high: Duration::from_millis(8) };
 
 impl Plan {
     /// Draws a plan for the time between `from` and `to`; by `to` everything that a plan can mend is mended.

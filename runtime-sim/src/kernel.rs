@@ -66,12 +66,7 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     pub(crate) fn new(seed: &Seed, keep: Keep) -> Self {
-        Kernel {
-            now: Instant::ZERO,
-            dice: Dice::new(seed, "world"),
-            trace: Trace::new(keep),
-            queue: EventQueue::new(),
-        }
+        Kernel { now: Instant::ZERO, dice: Dice::new(seed, "world"), trace: Trace::new(keep), queue: EventQueue::new() }
     }
 
     /// Lets `event` happen at `at`, or now if that has passed.

@@ -55,7 +55,11 @@ impl Latency {
                 scale(median, exp(dice.normal() * f64::from(sigma_milli) / 1_000.0))
             }
             Latency::Tail { low, high, slow_per_mille, slow } => {
-                if dice.chance(slow_per_mille) { slow } else { dice.duration(low, high) }
+                if dice.chance(slow_per_mille) {
+                    slow
+                } else {
+                    dice.duration(low, high)
+                }
             }
         };
         delay.min(LONGEST)

@@ -191,12 +191,8 @@ impl Line {
     fn build(seed: &Seed, spec: &LineSpec) -> Line {
         let mut dice = Dice::new(seed, "build");
         let note = Latency::Uniform { low: Duration::from_millis(100), high: Duration::from_secs(2) };
-        let config = WorldConfig {
-            signatures: spec.signatures,
-            conditions: draw_conditions(&mut dice),
-            note,
-            keep: spec.keep,
-        };
+        let config =
+            WorldConfig { signatures: spec.signatures, conditions: draw_conditions(&mut dice), note, keep: spec.keep };
         let registry = Registry::new(spec.signatures, seed);
         let mut world = World::new(seed, config);
         let hosts = |from: u32, count: u32| (from..from + count).map(HostId).collect::<Vec<_>>();
@@ -264,13 +260,13 @@ impl Line {
             public_key: world.key_of(host),
             address: World::address_of(host, RELAY_PORT),
         };
-        let homes: Vec<Vec<HostId>> =
-            self.nodes.iter().map(|_| subset(dice, relays)).collect();
+        let homes: Vec<Vec<HostId>> = self.nodes.iter().map(|_| subset(dice, relays)).collect();
         for n in 0..self.nodes.len() {
             self.rates.push([draw_rate(dice), draw_rate(dice)]);
             let mut chores = Vec::new();
             for &relay in &homes[n] {
-                let command = Command::AddRelay { relay: relay_address(&self.world, relay), name: name(&relay.to_string()) };
+                let command =
+                    Command::AddRelay { relay: relay_address(&self.world, relay), name: name(&relay.to_string()) };
                 chores.push(Chore { command, done_if: Some(Refusal::KeyTaken(Name::default())) });
             }
             for index in subset(dice, indexes) {
@@ -429,7 +425,12 @@ impl Line {
                 if stuck {
                     let person = self.people[buyer].0.borrow();
                     let what = format!("the probe {:?} was not paid", person.deals().purchases().last());
-                    return Err(Violation { invariant: Invariant::Resolution, at: self.world.now(), host: Some(host), what });
+                    return Err(Violation {
+                        invariant: Invariant::Resolution,
+                        at: self.world.now(),
+                        host: Some(host),
+                        what,
+                    });
                 }
                 self.run_until(self.world.now() + LOOK)?;
             }

@@ -5,7 +5,7 @@ use offset_protocol::bytes::PublicKey;
 use offset_protocol::net::{Address, ConnIds, Purpose};
 use offset_relay_sm::server::{Input as RelayInput, Limits as RelayLimits, Output as RelayOutput, RelayServer};
 
-use crate::host::{Boot, Effect, Hosted, HostInput, Process, Program, Resident};
+use crate::host::{Boot, Effect, HostInput, Hosted, Process, Program, Resident};
 
 /// Where relays wait for nodes.
 pub const RELAY_PORT: u16 = 4_001;

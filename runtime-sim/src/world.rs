@@ -12,6 +12,8 @@
 //!
 //! Panics of machines are not caught: they are bugs, and the test that runs the world shows its seed.
 
+mod steer;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use offset_protocol::bytes::{Hash, PublicKey};
@@ -20,12 +22,10 @@ use offset_protocol::net::{Address, NetCommand};
 
 use crate::clock::Clock;
 use crate::disk::{Disk, Records};
-use crate::host::{
-    CrashPoint, Effect, Host, HostId, HostInput, LawBroken, Life, LinkNews, Pace, Program, Trap, Wish, io,
-};
+use crate::host::{CrashPoint, Effect, Host, HostId, HostInput, LawBroken, Life, LinkNews, Pace, Program, Wish, io};
 use crate::kernel::{Event, Kernel};
 use crate::latency::Latency;
-use crate::net::{Asked, Conditions, Cut, CutId, LinkId, NetCounts, Network};
+use crate::net::{Asked, Conditions, LinkId, NetCounts, Network};
 use crate::people::Note;
 use crate::signatures::{Registry, Signatures};
 use crate::trace::{Keep, Trace};
@@ -262,142 +262,6 @@ impl World {
 
     fn life(&self, host: HostId) -> Option<&Life> {
         self.hosts.get(host.0 as usize)?.life.as_ref()
-    }
-
-    // -- what the owner does
-
-    /// Starts a host after `delay`, if it is off then.
-    pub fn boot_after(&mut self, host: HostId, delay: Duration) {
-        self.kernel.after(delay, host, Event::Boot);
-    }
-
-    /// Lets [`StepKind::Plan`] happen at `at`.
-    pub fn plan_at(&mut self, at: Instant, step: u32) {
-        self.kernel.at(at, HostId(u32::MAX), Event::Plan { step });
-    }
-
-    /// Crashes a host. Nothing if it is off.
-    pub fn crash(&mut self, host: HostId, crash: Crash) {
-        let Some(body) = self.hosts.get_mut(host.0 as usize) else { return };
-        if body.life.take().is_none() {
-            return;
-        }
-        self.crashes += 1;
-        body.trap = None;
-        // The power may have failed before, between or after the writes that were under way.
-        let kept = self.kernel.dice.below(body.disk.waiting() as u64 + 1) as usize;
-        body.disk.crash(kept);
-        match crash {
-            Crash::Process => {
-                for link in self.network.links_of(host) {
-                    self.network.abandon(&mut self.kernel, link, host);
-                }
-            }
-            Crash::Power => self.network.darken(host),
-        }
-    }
-
-    /// Crashes a host when it has passed a point, and starts it again a little later.
-    pub fn set_trap(&mut self, host: HostId, trap: Trap) {
-        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
-            host.trap = Some(trap);
-        }
-    }
-
-    /// Removes all traps.
-    pub fn clear_traps(&mut self) {
-        for host in &mut self.hosts {
-            host.trap = None;
-        }
-    }
-
-    /// Stops a host for a while, as a virtual machine that is moved: everything waits.
-    pub fn pause(&mut self, host: HostId, time: Duration) {
-        let until = self.kernel.now + time;
-        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
-            host.paused_until = host.paused_until.max(until);
-        }
-    }
-
-    /// Changes how fast a host is.
-    pub fn set_pace(&mut self, host: HostId, pace: Pace) {
-        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
-            host.pace = pace;
-        }
-    }
-
-    /// How fast a host is.
-    pub fn pace(&self, host: HostId) -> Pace {
-        self.hosts[host.0 as usize].pace
-    }
-
-    /// Moves a host's wall clock.
-    pub fn jump_wall(&mut self, host: HostId, by_ms: i64) {
-        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
-            host.clock.jump_wall(by_ms);
-            if let Some(life) = &mut host.life {
-                life.push(HostInput::Wall(host.clock.wall(self.kernel.now)));
-                life.settle(&mut self.kernel, host.id, &host.clock, host.pace.turn);
-            }
-        }
-    }
-
-    /// Gives a process an input from outside the network.
-    pub fn give(&mut self, host: HostId, input: HostInput) {
-        let Some(host) = self.hosts.get_mut(host.0 as usize) else { return };
-        if let Some(life) = &mut host.life {
-            life.push(input);
-            life.settle(&mut self.kernel, host.id, &host.clock, host.pace.turn);
-        }
-    }
-
-    /// Tells a person something, past the network.
-    pub fn tell(&mut self, to: HostId, note: Note) {
-        let delay = self.note.draw(&mut self.kernel.dice);
-        self.notes_sent += 1;
-        self.notes.insert(self.notes_sent, note);
-        self.kernel.after(delay, to, Event::Note { number: self.notes_sent });
-    }
-
-    /// Cuts ways between hosts.
-    pub fn cut(&mut self, cut: Cut) -> CutId {
-        self.network.cuts.make(cut)
-    }
-
-    /// Ends a cut.
-    pub fn heal_cut(&mut self, cut: CutId) {
-        self.network.heal_cut(&mut self.kernel, cut);
-    }
-
-    /// Ends everything that is wrong with the network.
-    pub fn heal_network(&mut self) {
-        self.network.heal(&mut self.kernel);
-    }
-
-    /// Slows all packets of a host; zero: no more.
-    pub fn clog(&mut self, host: HostId, extra: Duration) {
-        self.network.clog(host, extra);
-    }
-
-    /// Lets some connection attempts be refused, or hang, for no reason.
-    pub fn spoil_connects(&mut self, refused_per_mille: u32, hanging_per_mille: u32) {
-        self.network.refused_per_mille = refused_per_mille;
-        self.network.hanging_per_mille = hanging_per_mille;
-    }
-
-    /// All connections.
-    pub fn links(&self) -> Vec<LinkId> {
-        self.network.all_links()
-    }
-
-    /// Breaks a connection so that both ends hear of it.
-    pub fn reset_link(&mut self, link: LinkId) {
-        self.network.reset(&mut self.kernel, link);
-    }
-
-    /// Breaks a connection so that nobody hears of it.
-    pub fn swallow_link(&mut self, link: LinkId) {
-        self.network.swallow(link);
     }
 
     // -- the loop

@@ -1,5 +1,7 @@
 //! Lines of friends under every fault, many seeds. `OFFSET_SIM_SEEDS=A..B` (or a number) runs others than the usual ones.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, and figures for whoever runs them")]
+
 use offset_protocol::machine::Seed;
 use offset_runtime_sim::line::{LineSpec, Outcome, Weather, run};
 use offset_runtime_sim::trace::Keep;

@@ -1,5 +1,7 @@
 //! The ground of the simulator by itself: tiny machines over real secure channels, every fault of the network.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::cell::RefCell;
 use std::rc::Rc;
 

@@ -52,7 +52,10 @@ pub fn check_at_rest(world: &World, nodes: &[HostId], people: &[SharedPerson]) -
             let unanswered: Vec<_> = person.unanswered().collect();
             let set_up = person.is_set_up();
             let sales = person.deals().sales().filter(|(_, sale)| sale.stage == Stage::Open).count();
-            return stuck(None, format!("person {n}: set up {set_up}, sales {sales}, {open:?}, unanswered {unanswered:?}"));
+            return stuck(
+                None,
+                format!("person {n}: set up {set_up}, sales {sales}, {open:?}, unanswered {unanswered:?}"),
+            );
         }
     }
     for &host in nodes {
@@ -98,10 +101,8 @@ pub fn check(
         let of_host = expected.iter().filter(|((owner, _), _)| *owner == host).map(|((_, currency), _)| *currency);
         let currencies: Vec<_> = found.keys().copied().chain(of_host).collect();
         for currency in currencies {
-            let (has, should) = (
-                found.get(&currency).copied().unwrap_or(0),
-                expected.get(&(host, currency)).copied().unwrap_or(0),
-            );
+            let (has, should) =
+                (found.get(&currency).copied().unwrap_or(0), expected.get(&(host, currency)).copied().unwrap_or(0));
             if has != should {
                 let what = format!("has {has} {currency}, and by the paid deals {should}");
                 return Err(Violation { invariant: Invariant::Shadow, at: world.now(), host: Some(host), what });
@@ -134,7 +135,8 @@ fn book(
     at: Instant,
 ) -> Result<(), Violation> {
     let signed = |amount: u128| i128::try_from(amount).unwrap_or(i128::MAX);
-    let charged: Vec<u128> = ordered.way.rates.iter().map(|rate| rate.fee(ordered.amount).unwrap_or(u128::MAX)).collect();
+    let charged: Vec<u128> =
+        ordered.way.rates.iter().map(|rate| rate.fee(ordered.amount).unwrap_or(u128::MAX)).collect();
     let sum: u128 = charged.iter().sum();
     if sum != fees {
         let what = format!("{deal:?}: the buyer was told {fees} in fees, the rates come to {sum}");

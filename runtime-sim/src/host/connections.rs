@@ -208,7 +208,8 @@ impl Connections {
                     self.send(io, task, message);
                 }
             }
-            (ChannelEvent::Identified { .. }, Opening::Ours { .. }) | (ChannelEvent::Opened { .. }, Opening::Theirs { .. }) => {}
+            (ChannelEvent::Identified { .. }, Opening::Ours { .. })
+            | (ChannelEvent::Opened { .. }, Opening::Theirs { .. }) => {}
             (ChannelEvent::Message(bytes), _) if task.joined.is_some() => self.forward(io, task, bytes),
             (ChannelEvent::Message(bytes), _) => {
                 self.inbox.push(HostInput::Net(NetEvent::Message { conn, bytes }));

@@ -57,12 +57,18 @@ pub(super) enum Reading {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// No answer to our request for a connection yet.
-    Connecting { until: Instant },
+    Connecting {
+        until: Instant,
+    },
     Running,
     /// The channel is closed; its last bytes are on their way.
-    Flushing { until: Instant },
+    Flushing {
+        until: Instant,
+    },
     /// All is written; the peer's end is awaited.
-    Lingering { until: Instant },
+    Lingering {
+        until: Instant,
+    },
     Done,
 }
 

@@ -193,7 +193,8 @@ impl Network {
         let id = LinkId { slot, generation };
         let ends = [End { host: from, held: true }, End { host: to, held: false }];
         let black_hole = kernel.dice.chance(self.hanging_per_mille);
-        self.slots[slot as usize].link = Some(Link { ends, flows: [Flow::default(), Flow::default()], port, black_hole });
+        self.slots[slot as usize].link =
+            Some(Link { ends, flows: [Flow::default(), Flow::default()], port, black_hole });
         self.by_host.entry(from).or_default().insert(id);
         self.by_host.entry(to).or_default().insert(id);
         self.counts.asked += 1;
@@ -389,9 +390,8 @@ impl Network {
 
     /// All links, oldest slot first.
     pub(crate) fn all_links(&self) -> Vec<LinkId> {
-        let open = |(slot, s): (usize, &Slot)| {
-            s.link.as_ref().map(|_| LinkId { slot: slot as u32, generation: s.generation })
-        };
+        let open =
+            |(slot, s): (usize, &Slot)| s.link.as_ref().map(|_| LinkId { slot: slot as u32, generation: s.generation });
         self.slots.iter().enumerate().filter_map(open).collect()
     }
 
@@ -483,7 +483,8 @@ impl Network {
 
     fn delay(&self, kernel: &mut Kernel, from: HostId, to: HostId) -> Duration {
         let base = self.conditions.latency.draw(&mut kernel.dice);
-        let extra = [from, to].iter().filter_map(|host| self.clogged.get(host)).map(|extra| extra.as_micros()).sum::<u64>();
+        let extra =
+            [from, to].iter().filter_map(|host| self.clogged.get(host)).map(|extra| extra.as_micros()).sum::<u64>();
         Duration::from_micros(base.as_micros() + extra)
     }
 

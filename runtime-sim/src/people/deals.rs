@@ -13,7 +13,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use offset_protocol::app::{Answer, Command, CommitMode, Event, InvoiceState, Outcome, PaymentFailure, PaymentState, Refusal};
+use offset_protocol::app::{
+    Answer, Command, CommitMode, Event, InvoiceState, Outcome, PaymentFailure, PaymentState, Refusal,
+};
 use offset_protocol::bytes::{InvoiceId, PaymentId};
 use offset_protocol::identity::Verifier;
 use offset_protocol::machine::{Duration, Instant, Rng};
@@ -357,7 +359,9 @@ impl Deals {
             (Wish::Pay, Outcome::Done(_)) => purchase.begun = true,
             (
                 Wish::Pay,
-                Outcome::Refused(Refusal::NoIndexServer | Refusal::IndexUnreachable | Refusal::IndexBusy | Refusal::NoRoute),
+                Outcome::Refused(
+                    Refusal::NoIndexServer | Refusal::IndexUnreachable | Refusal::IndexBusy | Refusal::NoRoute,
+                ),
             ) => self.on_failed(now, deal, "refused: no route".to_owned(), rng),
             (Wish::Release, Outcome::Done(Answer::Commit(commit))) => {
                 purchase.committed = true;

@@ -28,7 +28,7 @@ pub use book::ReportBook;
 pub use deals::{DealId, Note, Order, Purchase, Sale, Stage};
 use deals::{Deals, Wish};
 
-use crate::host::{Boot, Effect, Hosted, HostId, HostInput, Process, Program, Resident};
+use crate::host::{Boot, Effect, HostId, HostInput, Hosted, Process, Program, Resident};
 
 /// A lost session is tried again after this long.
 const REDIAL: Duration = Duration::from_millis(700);
