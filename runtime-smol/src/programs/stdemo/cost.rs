@@ -31,7 +31,7 @@ impl Cost {
     /// What a log tells last.
     pub(super) fn last(log: &str) -> Option<Cost> {
         let line = log.lines().rev().find_map(is_cost)?;
-        let field = |name: &str| line.pointer(&format!("/fields/{name}")).and_then(Value::as_u64);
+        let field = |name: &str| line.get(name).and_then(Value::as_u64);
         Some(Cost {
             bytes_in: field("bytes_in")?,
             flushes: field("flushes")?,
@@ -61,11 +61,11 @@ mod tests {
     fn the_last_cost_of_a_log_is_read_and_the_rest_passed_over() {
         let log = concat!(
             "not json\n",
-            r#"{"target":"other","fields":{"bytes_in":9}}"#,
+            r#"{"target":"other","bytes_in":9}"#,
             "\n",
-            r#"{"target":"offset::cost","fields":{"bytes_in":1,"flushes":2,"record_bytes":3,"database_bytes":4}}"#,
+            r#"{"target":"offset::cost","bytes_in":1,"flushes":2,"record_bytes":3,"database_bytes":4}"#,
             "\n",
-            r#"{"target":"offset::cost","fields":{"bytes_in":11,"flushes":12,"record_bytes":13,"database_bytes":14}}"#,
+            r#"{"target":"offset::cost","bytes_in":11,"flushes":12,"record_bytes":13,"database_bytes":14}"#,
             "\n",
         );
         assert_eq!(Cost::lines(log), 2);
