@@ -25,7 +25,7 @@ use crate::card::{Card, NODE_PORT};
 use crate::check::friends::Friendships;
 use crate::check::restore::Restores;
 use crate::check::shadow::{Ordered, Way};
-use crate::check::{Invariant, Violation, report, shadow};
+use crate::check::{Invariant, Violation, report, servers, shadow};
 use crate::dice::Dice;
 use crate::faults::{Family, Injector, Plan, QUIET_FLUSH, Victims};
 use crate::host::{HostId, Pace};
@@ -121,7 +121,11 @@ impl LineSpec {
 
 struct Line {
     world: World,
+    relays: Vec<HostId>,
+    indexes: Vec<HostId>,
     nodes: Vec<HostId>,
+    /// The relays on which each node listens.
+    homes: Vec<Vec<HostId>>,
     people: Vec<SharedPerson>,
     person_hosts: Vec<HostId>,
     /// `rates[i]`: what node `i` charges for what comes from node `i - 1`, and from node `i + 1`.
@@ -151,7 +155,7 @@ pub fn run(number: u64, spec: &LineSpec) -> Result<Outcome, Violation> {
     line.probe()?;
     line.check_books()?;
     line.rest()?;
-    line.check_reports()?;
+    line.check_after_rest()?;
     let stages: Vec<bool> = line.deals.iter().map(|(deal, ordered)| line.is_paid(*deal, ordered)).collect();
     let paid = stages.iter().filter(|paid| **paid).count();
     Ok(Outcome {
@@ -230,6 +234,9 @@ impl Line {
         let friendships = Friendships::new(&world, &nodes);
         let mut line = Line {
             world,
+            homes: nodes.iter().map(|_| subset(&mut dice, &relays)).collect(),
+            relays,
+            indexes,
             nodes,
             people,
             person_hosts,
@@ -243,7 +250,7 @@ impl Line {
             restores: Restores::new(16),
             currency: "CRED".parse().unwrap_or_else(|_| unreachable!("the name of a currency")),
         };
-        line.set_up_cards(&mut dice, &relays, &indexes);
+        line.set_up_cards(&mut dice);
         line.draw_deals(&mut dice, spec);
         if spec.weather == Weather::Foul {
             // In half of the runs the cards are set up in peace.
@@ -255,21 +262,20 @@ impl Line {
     }
 
     /// Every person's list of things to set up.
-    fn set_up_cards(&mut self, dice: &mut Dice, relays: &[HostId], indexes: &[HostId]) {
+    fn set_up_cards(&mut self, dice: &mut Dice) {
         let relay_address = |world: &World, host: HostId| RelayAddress {
             public_key: world.key_of(host),
             address: World::address_of(host, RELAY_PORT),
         };
-        let homes: Vec<Vec<HostId>> = self.nodes.iter().map(|_| subset(dice, relays)).collect();
         for n in 0..self.nodes.len() {
             self.rates.push([draw_rate(dice), draw_rate(dice)]);
             let mut chores = Vec::new();
-            for &relay in &homes[n] {
+            for &relay in &self.homes[n] {
                 let command =
                     Command::AddRelay { relay: relay_address(&self.world, relay), name: name(&relay.to_string()) };
                 chores.push(Chore { command, done_if: Some(Refusal::KeyTaken(Name::default())) });
             }
-            for index in subset(dice, indexes) {
+            for index in subset(dice, &self.indexes) {
                 let server = IndexAddress {
                     public_key: self.world.key_of(index),
                     address: World::address_of(index, INDEX_CLIENT_PORT),
@@ -279,7 +285,7 @@ impl Line {
             }
             for (neighbour, rate) in [(n.checked_sub(1), self.rates[n][0]), (Some(n + 1), self.rates[n][1])] {
                 let Some(host) = neighbour.and_then(|m| self.nodes.get(m)).copied() else { continue };
-                let homes = neighbour.map(|m| homes[m].as_slice()).unwrap_or_default();
+                let homes = neighbour.map(|m| self.homes[m].as_slice()).unwrap_or_default();
                 let addresses = homes.iter().map(|&relay| relay_address(&self.world, relay)).collect::<Vec<_>>();
                 chores.extend(self.befriend(self.world.key_of(host), &name(&host.to_string()), addresses, rate));
             }
@@ -454,9 +460,16 @@ impl Line {
         shadow::check(&self.world, &self.nodes, &self.people, &self.deals)
     }
 
-    /// What apps show is what nodes know. Only after a rest: an app whose connection fell silent has to find that out.
-    fn check_reports(&self) -> Result<(), Violation> {
-        self.nodes.iter().zip(&self.people).try_for_each(|(&node, person)| report::check(&self.world, node, person))
+    /// What apps show, what index servers hold and what relays carry is what it should be. Only after a rest: a connection
+    /// that fell silent has to be found out, and small changes are told to index servers with the next heartbeat.
+    fn check_after_rest(&self) -> Result<(), Violation> {
+        for (&node, person) in self.nodes.iter().zip(&self.people) {
+            report::check(&self.world, node, person)?;
+        }
+        servers::check_indexes(&self.world, &self.indexes, &self.nodes)?;
+        let listeners: Vec<usize> =
+            self.relays.iter().map(|relay| self.homes.iter().filter(|homes| homes.contains(relay)).count()).collect();
+        servers::check_relays(&self.world, &self.relays, &listeners, self.nodes.len() - 1)
     }
 
     /// Almost nothing happens when nobody wants anything.

@@ -11,15 +11,18 @@
 //! | I9 | seller and buyer agree on what was paid; receipts prove it | [`shadow`], people | when nothing is open |
 //! | I10 | nothing is open a bounded time after healing | [`shadow`] | at the end |
 //! | I11 | a restart from the written records finds what the node is | [`restore`] | turns that wrote; and by every crash |
+//! | I13 | every index server holds of every node what that node would say | [`servers`] | after a rest |
+//! | I14 | one listener a node and relay, one tunnel a friendship, nothing half-done | [`servers`] | after a rest |
 //! | I16 | the report that an app rebuilt from changes is what the node knows | [`report`] | at the end |
 //! | I17 | the laws of alarms | [`crate::host::Hosted`] | each turn |
 //!
 //! Not checked yet: hop by hop while requests are open (I6, I7 as they happen), losses under cheaters (I8), resets (I12),
-//! index graphs against each other (I13), tunnels (I14), bounds of queues (I17).
+//! routes as they are offered (I13), bounds of queues (I17).
 
 pub mod friends;
 pub mod report;
 pub mod restore;
+pub mod servers;
 pub mod shadow;
 
 use offset_protocol::machine::Instant;
@@ -47,6 +50,10 @@ pub enum Invariant {
     Resolution,
     /// I11.
     Durability,
+    /// I13.
+    Index,
+    /// I14.
+    Relay,
     /// I16.
     Report,
     /// I17 and I18: laws of machines, and programs that do not start.

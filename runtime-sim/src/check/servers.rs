@@ -1,0 +1,72 @@
+//! What servers hold when the network is at rest: index graphs (I13) and relays (I14).
+//!
+//! Looked at after a rest that is longer than a heartbeat and than the patience of any half-open thing. Not looked at:
+//! whether an offered route was feasible at the time, and the order of frames inside tunnels, which the friends' own
+//! channel would refuse.
+
+use offset_funder_sm::node::Node;
+use offset_index_sm::server::IndexServer;
+use offset_protocol::index::Entry;
+use offset_relay_sm::server::RelayServer;
+
+use super::{Invariant, Violation};
+use crate::host::HostId;
+use crate::world::World;
+
+/// Every index server holds for every node exactly what that node would answer now.
+///
+/// # Errors
+/// [`Invariant::Index`] with the first difference.
+pub fn check_indexes(world: &World, indexes: &[HostId], nodes: &[HostId]) -> Result<(), Violation> {
+    for &host in indexes {
+        let Some(server) = world.machine::<IndexServer>(host) else { continue };
+        for &owner in nodes {
+            let Some(node) = world.machine::<Node>(owner) else { continue };
+            let mut truth: Vec<Entry> = node
+                .money()
+                .channels()
+                .flat_map(|channel| {
+                    channel.currencies().filter(|report| report.listed && report.friend_listed).map(|report| Entry {
+                        friend: channel.friend(),
+                        currency: report.currency,
+                        recv_capacity: channel.recv_capacity(&report.currency),
+                        rate: report.rate,
+                    })
+                })
+                .collect();
+            truth.sort();
+            let mut held = server.graph().report(&world.key_of(owner));
+            held.sort();
+            if held != truth {
+                let what = format!("of {owner} it holds {held:?}, the node would say {truth:?}");
+                return Err(Violation { invariant: Invariant::Index, at: world.now(), host: Some(host), what });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing half-done is left at any relay, nobody listens twice, and every friendship has its one tunnel.
+///
+/// # Errors
+/// [`Invariant::Relay`] with what is too much or too little.
+pub fn check_relays(
+    world: &World,
+    relays: &[HostId],
+    listeners: &[usize],
+    friendships: usize,
+) -> Result<(), Violation> {
+    let fail = |host, what| Err(Violation { invariant: Invariant::Relay, at: world.now(), host, what });
+    let mut tunnels = 0;
+    for (&host, &expected) in relays.iter().zip(listeners) {
+        let Some(counts) = world.machine::<RelayServer>(host).map(RelayServer::counts) else { continue };
+        tunnels += counts.tunnels;
+        if (counts.setups, counts.halves, counts.listeners) != (0, 0, expected) {
+            return fail(Some(host), format!("{counts:?}, and {expected} nodes call it theirs"));
+        }
+    }
+    if tunnels == friendships {
+        return Ok(());
+    }
+    fail(None, format!("{tunnels} tunnels at all relays together, for {friendships} friendships"))
+}
