@@ -85,6 +85,10 @@ impl Channel {
             self.undo(trial);
             return Err(why);
         }
+        // The friend's list first: a currency that our acknowledged removal would let us forget may stand on it.
+        if let Some(currencies) = currencies {
+            self.commit_currencies(&currencies, events);
+        }
         self.commit_acknowledged(header.ack, events);
         self.core.applied = Mark { seq: header.seq, head: header.head };
         self.core.evidence = Some(SignedHeader { header: batch.header, signature: batch.signature });
@@ -101,9 +105,6 @@ impl Channel {
         }
         for (currency, step) in trial.steps {
             self.commit_step(currency, step, events);
-        }
-        if let Some(currencies) = currencies {
-            self.commit_currencies(&currencies, events);
         }
         Ok(())
     }

@@ -407,6 +407,17 @@ impl Pair {
         self.now += Duration::from_millis(ms);
     }
 
+    /// Everything was said: each knows the other's lists.
+    pub(super) fn assert_lists_known(&self) {
+        let [a, b] = [&self.parties[0].channel, &self.parties[1].channel];
+        for (x, y) in [(a, b), (b, a)] {
+            let known: Vec<_> = x.currencies().filter(|report| report.friend_listed).map(|c| c.currency).collect();
+            let listed: Vec<_> = y.currencies().filter(|report| report.listed).map(|c| c.currency).collect();
+            assert_eq!(known, listed);
+            assert_eq!(x.friend_relays(), y.our_relays());
+        }
+    }
+
     /// Both logs are delivered: what the two sides hold is each other's mirror.
     pub(super) fn assert_mirrored(&self) {
         let [a, b] = [&self.parties[0].channel, &self.parties[1].channel];

@@ -220,6 +220,7 @@ impl World {
 
     fn check_end(&mut self) {
         self.pair.assert_mirrored();
+        self.pair.assert_lists_known();
         for who in 0..2 {
             let party = &self.pair.parties[who];
             let channel = &party.channel;

@@ -177,6 +177,38 @@ fn an_acceptance_of_terms_that_the_friend_has_forgotten_is_void() {
 }
 
 #[test]
+fn terms_made_after_a_void_acceptance_name_an_epoch_that_was_never_begun() {
+    let mut pair = disputed();
+    let mut other = theirs(pair.channel(0));
+    accept(&mut pair, 0);
+    other.reset_token = ResetToken([9; 32]);
+    pair.hand(0, FriendMessage::Inconsistent(other.clone()));
+    let Standing::Inconsistent { ours, theirs, .. } = pair.channel(0).standing() else { panic!() };
+    // Those of the epoch that we began ourselves cannot be accepted again.
+    assert_eq!((ours.epoch, theirs), (2, None));
+    pair.hand(0, FriendMessage::Inconsistent(ResetTerms { epoch: 2, ..other }));
+    accept(&mut pair, 0);
+    assert_eq!(pair.channel(0).standing(), Standing::Consistent { epoch: 2 });
+}
+
+#[test]
+fn lists_that_were_lost_with_the_old_epoch_are_said_in_the_new_one() {
+    let mut pair = Pair::open();
+    let eur: Currency = "EUR".parse().unwrap();
+    let address = RelayAddress { public_key: SELLER, address: "relay:1".parse().unwrap() };
+    pair.channel(0).open_currency(eur).unwrap();
+    pair.channel(0).set_relays(List::try_from(vec![address]).unwrap());
+    pair.round(0, End::Speaks);
+    pair.wire[1].clear();
+    pair.forge(1);
+    pair.settle();
+    accept(&mut pair, 0);
+    pair.settle();
+    assert!(pair.channel(1).currency(&eur).unwrap().friend_listed);
+    pair.assert_lists_known();
+}
+
+#[test]
 fn only_the_friends_last_terms_can_be_accepted() {
     let mut pair = disputed();
     let mut terms = theirs(pair.channel(0));
@@ -232,6 +264,7 @@ fn a_currency_that_the_terms_bring_is_listed_but_closed() {
     pair.link();
     pair.settle();
     accept(&mut pair, 1);
+    assert!(pair.channel(1).currency(&usd()).unwrap().friend_listed, "before the friend has said so");
     pair.settle();
     let report = pair.channel(1).currency(&usd()).unwrap();
     assert_eq!((report.balance, report.listed, report.is_open, report.friend_listed), (-37, true, false, true));

@@ -373,6 +373,78 @@ fn a_request_that_comes_while_a_currency_leaves_delays_it() {
 }
 
 #[test]
+fn a_currency_stays_listed_until_the_last_crossing_request_is_cancelled() {
+    let mut pair = Pair::open();
+    // More than the cancels of one batch.
+    for number in 0..MAX_BATCH_OPS as u64 + 88 {
+        pair.enqueue(0, Operation::Request(request(number, 1))).unwrap();
+    }
+    pair.round(0, End::Speaks);
+    pair.channel(1).remove_currency(usd()).unwrap();
+    while pair.deliver(1) {}
+    pair.round(1, End::Speaks);
+    let bodies = bodies(&pair, 0);
+    let says: Vec<_> = bodies.iter().map(|body| body.currencies.is_some()).collect();
+    assert_eq!(says, [false, true]);
+    pair.settle();
+    assert!(pair.events(1).contains(&ChannelEvent::CurrencyRemoved(usd())));
+    pair.assert_mirrored();
+    pair.assert_lists_known();
+}
+
+#[test]
+fn a_removal_is_done_when_its_own_batch_is_signed_for_and_not_earlier() {
+    let mut pair = Pair::open();
+    pair.events(0);
+    let eur: Currency = "EUR".parse().unwrap();
+    pair.channel(0).open_currency(eur).unwrap();
+    pair.round(0, End::Speaks);
+    pair.deliver(1);
+    pair.wait(60);
+    pair.round(1, End::Speaks);
+    // The acknowledgement of the first list is on its way when the second leaves.
+    pair.channel(0).remove_currency(eur).unwrap();
+    pair.round(0, End::Speaks);
+    pair.deliver(0);
+    assert!(!pair.events(0).contains(&ChannelEvent::CurrencyRemoved(eur)));
+    pair.settle();
+    assert!(pair.events(0).contains(&ChannelEvent::CurrencyRemoved(eur)));
+}
+
+/// Found by random schedules: the removal let us forget the currency just before we read the friend's list.
+#[test]
+fn a_list_that_comes_with_the_acknowledgement_of_a_removal_is_kept() {
+    let mut pair = Pair::new();
+    for who in [0, 1] {
+        pair.channel(who).open_currency(usd()).unwrap();
+    }
+    pair.channel(0).remove_currency(usd()).unwrap();
+    pair.link();
+    pair.round(0, End::Speaks);
+    pair.round(1, End::Speaks);
+    while pair.deliver(0) || pair.deliver(1) {}
+    pair.round(0, End::Speaks);
+    pair.deliver(1);
+    pair.round(1, End::Speaks);
+    pair.deliver(0);
+    assert!(pair.events(0).contains(&ChannelEvent::CurrencyRemoved(usd())));
+    pair.assert_lists_known();
+}
+
+#[test]
+fn a_currency_that_only_the_friend_lists_can_be_opened_again() {
+    let mut pair = Pair::open();
+    pair.channel(0).remove_currency(usd()).unwrap();
+    pair.settle();
+    pair.channel(0).open_currency(usd()).unwrap();
+    pair.channel(0).set_max_debt(usd(), 100).unwrap();
+    pair.settle();
+    pair.assert_lists_known();
+    ask(&mut pair, 1, 1, 5);
+    assert!(pair.channel(0).incoming(&usd(), &id(1)).is_some());
+}
+
+#[test]
 fn queued_requests_come_back_when_the_friend_removes_the_currency() {
     let mut pair = Pair::open();
     pair.channel(1).remove_currency(usd()).unwrap();
