@@ -31,7 +31,7 @@ use offset_protocol::limits::{INDEX_NODE_TTL, MAX_AMOUNT, MAX_FRAME, MAX_INDEX_S
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent, Purpose};
 
-use crate::backoff::{Backoff, SESSION_PROVES_ITSELF};
+use crate::backoff::{Backoff, Bucket, SESSION_PROVES_ITSELF};
 use report::Reporter;
 use requests::{FoundRoutes, Requests, RouteFailure, RouteQuery};
 
@@ -44,8 +44,11 @@ pub const CALL_PATIENCE: Duration = Duration::from_secs(15);
 pub const TICK_PATIENCE: Duration = INDEX_NODE_TTL;
 /// Deltas are at least this far apart.
 pub const DELTA_GAP: Duration = Duration::from_secs(1);
-/// Heartbeats are at least this far apart, however often the server ticks: two thirds of its regular interval.
+/// One heartbeat each so long, sustained, however often the server ticks: two thirds of its regular interval.
 pub const HEARTBEAT_GAP: Duration = Duration::from_secs(20);
+/// Heartbeats at once. A tick out of turn tells that a server has come, perhaps back from a crash: what answers it can be
+/// proven there, and nobody has to wait for routes until the next regular one.
+pub const HEARTBEAT_BURST: u64 = 4;
 
 /// What happens to an index client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,8 +180,7 @@ struct Session {
     wants_state: bool,
     /// The next delta is not before this.
     delta_at: Instant,
-    /// The next heartbeat is not before this.
-    heartbeat_at: Instant,
+    heartbeats: Bucket,
 }
 
 impl IndexClient {
@@ -237,7 +239,7 @@ impl IndexClient {
             silent_at: now + TICK_PATIENCE,
             wants_state: true,
             delta_at: now,
-            heartbeat_at: now,
+            heartbeats: Bucket::default(),
         });
         self.outputs.push_back(ClientOutput::Using { server: Some(server) });
         self.ask();
@@ -392,7 +394,8 @@ impl IndexClient {
     fn report_if_due(&mut self, now: Instant, occasion: Occasion) {
         let Link::Up(session) = &mut self.link else { return };
         let Some(tick) = session.tick else { return };
-        let heartbeat = occasion == Occasion::Tick && now >= session.heartbeat_at;
+        let mut heartbeats = session.heartbeats;
+        let heartbeat = occasion == Occasion::Tick && heartbeats.take(now, HEARTBEAT_GAP, HEARTBEAT_BURST);
         let due = heartbeat || now >= session.delta_at && (session.wants_state || self.reporter.is_urgent());
         if !due {
             return;
@@ -402,9 +405,7 @@ impl IndexClient {
         let message = if session.wants_state { self.reporter.state(sign) } else { self.reporter.update(sign) };
         // Without a version news waits for `Reserved`; that what was told is still alive does not.
         let Some(message) = message.or_else(|| self.reporter.stand(sign).filter(|_| heartbeat)) else { return };
-        if heartbeat || session.wants_state {
-            session.heartbeat_at = now + HEARTBEAT_GAP;
-        }
+        session.heartbeats = heartbeats;
         session.wants_state = false;
         session.delta_at = now + DELTA_GAP;
         let conn = session.conn;

@@ -129,10 +129,24 @@ fn without_change_a_heartbeat_is_one_attestation_of_the_same_version() {
     let said = alone.tick(conn, 2);
     let [NodeToIndex::Attestation(first)] = said[..] else { panic!("{said:?}") };
     assert_eq!(first.time_hash, TickHash([2; 32]));
-    assert_eq!(alone.tick(conn, 3), [], "extra ticks are heard, not answered");
     alone.now += HEARTBEAT_GAP;
-    let said = alone.tick(conn, 4);
+    let said = alone.tick(conn, 3);
     assert!(matches!(said[..], [NodeToIndex::Attestation(next)] if next.version == first.version));
+}
+
+#[test]
+fn a_few_extra_ticks_are_answered_at_once_and_many_are_only_heard() {
+    let (mut alone, conn) = Alone::online();
+    alone.tick(conn, 1);
+    let answers = |alone: &mut Alone| (2..50).map(|n| alone.tick(conn, n).len() as u64).sum::<u64>();
+    assert_eq!(answers(&mut alone), HEARTBEAT_BURST - 1, "the whole report was the first");
+    alone.now += HEARTBEAT_GAP;
+    assert_eq!(answers(&mut alone), 1);
+    assert!(matches!(alone.tick(conn, 50)[..], []));
+    alone.now += HEARTBEAT_GAP;
+    assert!(
+        matches!(alone.tick(conn, 51)[..], [NodeToIndex::Attestation(next)] if next.time_hash == TickHash([51; 32]))
+    );
 }
 
 #[test]

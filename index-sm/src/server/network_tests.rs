@@ -121,6 +121,19 @@ fn a_server_that_restarts_knows_everything_again_within_a_heartbeat_of_its_sessi
 }
 
 #[test]
+fn a_server_that_restarts_knows_everything_again_in_seconds_if_nothing_else_happened_lately() {
+    let servers = [100, 101];
+    let mut world = line(&servers);
+    world.start_client(1, &[100], &[entry(2, 50)]);
+    world.start_client(2, &[101], &[entry(1, 60)]);
+    world.run(INDEX_TICK.times(2));
+    world.start_server(101, &[100]);
+    world.run(SECOND.times(4));
+    assert!(converged(&world, &servers, 1, &[entry(2, 50)]));
+    assert!(converged(&world, &servers, 2, &[entry(1, 60)]));
+}
+
+#[test]
 fn a_dead_session_between_servers_does_not_keep_a_living_one_out() {
     let mut world = line(&[100, 101]);
     world.start_client(1, &[100], &[entry(2, 50)]);
