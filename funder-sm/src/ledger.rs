@@ -19,45 +19,30 @@
 //! It does not know what is in flight: whether an operation is allowed in its batch is the channel's business. Nor does it
 //! know the limit that the friend set for us: only a `Cancel` tells.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod rules;
+mod totals;
+
+use std::collections::BTreeMap;
 
 use offset_protocol::bytes::{PublicKey, RequestId};
-use offset_protocol::friend::{CurrencyTotals, Operation};
+use offset_protocol::friend::Operation;
 use offset_protocol::identity::Verifier;
 use offset_protocol::limits::{MAX_AMOUNT, MAX_PENDING};
 use offset_protocol::money::{Currency, add_amounts};
 use offset_protocol::payment::{
     Cancel, CancelReason, Collect, CommitRequest, Request, Response, ResponseTerms, Route, Withdraw,
 };
-use offset_protocol::{wire_enum, wire_struct};
+use offset_protocol::wire_struct;
+
+pub use rules::{BadRequest, BrokenRule, Unsendable, check_request};
+use totals::signed;
+pub use totals::{Delta, Totals};
 
 /// Incoming requests that may be open, refused ones included. An honest friend keeps to [`MAX_PENDING`] by itself; twice
 /// as many, so that one that does not learns it from a `Cancel` first.
 pub const MAX_INCOMING: usize = 2 * MAX_PENDING;
 
 wire_struct! {
-    /// What stands in one currency, as seen from one side.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Totals {
-        /// Positive: the friend owes us.
-        pub balance: i128,
-        /// Frozen by requests that we sent.
-        pub out_frozen: u128,
-        /// Frozen by requests that we received.
-        pub in_frozen: u128,
-    }
-
-    /// A difference of two [`Totals`].
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Delta {
-        /// Of the balance.
-        pub balance: i128,
-        /// Of what our requests freeze.
-        pub out_frozen: i128,
-        /// Of what the friend's requests freeze.
-        pub in_frozen: i128,
-    }
-
     /// A request that has not ended, at one of its hops.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct OpenRequest {
@@ -74,80 +59,6 @@ wire_struct! {
         /// Incoming only: we grant less than it asks, and its `Cancel` waits to be signed.
         pub refused: bool,
     }
-}
-
-wire_enum! {
-    /// What is wrong with a request by itself, whoever looks at it.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-    pub enum BadRequest {
-        /// It must hold that `0 < dest_payment <= total_dest_payment`, and no amount may be larger than [`MAX_AMOUNT`].
-        #[error("the amounts of the request are not valid")]
-        1 = Amounts,
-        /// No hop may stand twice, the receiver not at all, the sender only at the end (a payment in a circle).
-        #[error("the route of the request meets a node twice")]
-        2 = Route,
-    }
-
-    /// The rule that an operation of the friend broke.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-    pub enum BrokenRule {
-        /// A request that is invalid by itself.
-        #[error("{0}")]
-        1 = Request(BadRequest),
-        /// The id belongs to a request that is open.
-        #[error("the request id is in use")]
-        2 = RepeatedRequest,
-        /// More than [`MAX_INCOMING`].
-        #[error("more requests are open than a friend may ever open")]
-        3 = TooManyOpen,
-        /// A request in a currency that the friend does not list.
-        #[error("the friend does not list the currency of its request")]
-        4 = NotListed,
-        /// No such request is open.
-        #[error("no such request is open")]
-        5 = UnknownRequest,
-        /// An answer to what the friend says it has not received.
-        #[error("the friend answered what it had not acknowledged")]
-        6 = Unseen,
-        /// A second response, commit or withdrawal.
-        #[error("the request was answered, committed or withdrawn before")]
-        7 = Twice,
-        /// Collected or committed without a response, or withdrawn after a commit.
-        #[error("the request is not at the stage for this")]
-        8 = WrongStage,
-        /// A plain lock that opens nothing.
-        #[error("a lock does not open")]
-        9 = WrongLock,
-        /// The seller did not sign the response.
-        #[error("the seller's signature of the response does not match")]
-        10 = BadSignature,
-        /// A total would leave its range.
-        #[error("a total would overflow")]
-        11 = Overflow,
-    }
-}
-
-/// Why we do not send an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unsendable {
-    /// The request is invalid by itself, or all that is open would be more than [`MAX_AMOUNT`].
-    #[error("{0}")]
-    Request(BadRequest),
-    /// The id belongs to a request that is open, or this was said before.
-    #[error("it was sent before")]
-    Repeated,
-    /// [`MAX_PENDING`] requests are open.
-    #[error("too many requests are open")]
-    Busy,
-    /// No such request is open.
-    #[error("no such request is open")]
-    UnknownRequest,
-    /// The request is not at the stage for this.
-    #[error("the request is not at the stage for this")]
-    WrongStage,
-    /// A plain lock opens nothing.
-    #[error("a lock does not open")]
-    WrongLock,
 }
 
 /// What we grant the friend, at the moment of its request.
@@ -199,76 +110,6 @@ pub enum Step {
     Crossed,
 }
 
-impl Totals {
-    /// The totals after `delta`, unless one leaves its range.
-    pub fn after(&self, delta: &Delta) -> Option<Totals> {
-        Some(Totals {
-            balance: self.balance.checked_add(delta.balance)?,
-            out_frozen: self.out_frozen.checked_add_signed(delta.out_frozen)?,
-            in_frozen: self.in_frozen.checked_add_signed(delta.in_frozen)?,
-        })
-    }
-
-    /// Whether nothing stands here.
-    pub fn is_zero(&self) -> bool {
-        *self == Totals::default()
-    }
-
-    /// The same from the friend's side; `None` only for a balance that no ledger reaches.
-    pub fn mirrored(&self, currency: Currency) -> Option<CurrencyTotals> {
-        self.named(currency).mirrored()
-    }
-
-    /// The same with its currency.
-    pub fn named(&self, currency: Currency) -> CurrencyTotals {
-        CurrencyTotals { currency, balance: self.balance, out_frozen: self.out_frozen, in_frozen: self.in_frozen }
-    }
-}
-
-impl Delta {
-    /// Nothing.
-    pub const ZERO: Delta = Delta { balance: 0, out_frozen: 0, in_frozen: 0 };
-
-    /// Both differences, one after the other. Saturates; amounts of one batch stay 2^18 times below that.
-    pub fn and(&self, later: &Delta) -> Delta {
-        Delta {
-            balance: self.balance.saturating_add(later.balance),
-            out_frozen: self.out_frozen.saturating_add(later.out_frozen),
-            in_frozen: self.in_frozen.saturating_add(later.in_frozen),
-        }
-    }
-
-    /// The way back.
-    pub fn reversed(&self) -> Delta {
-        Delta {
-            balance: self.balance.saturating_neg(),
-            out_frozen: self.out_frozen.saturating_neg(),
-            in_frozen: self.in_frozen.saturating_neg(),
-        }
-    }
-
-    fn freezes_out(frozen: u128) -> Delta {
-        Delta { out_frozen: signed(frozen), ..Delta::ZERO }
-    }
-
-    fn freezes_in(frozen: u128) -> Delta {
-        Delta { in_frozen: signed(frozen), ..Delta::ZERO }
-    }
-
-    fn pays_out(frozen: u128) -> Delta {
-        Delta { balance: -signed(frozen), out_frozen: -signed(frozen), in_frozen: 0 }
-    }
-
-    fn pays_in(frozen: u128) -> Delta {
-        Delta { balance: signed(frozen), out_frozen: 0, in_frozen: -signed(frozen) }
-    }
-}
-
-/// A valid amount as a signed number: amounts are at most 2^100.
-fn signed(amount: u128) -> i128 {
-    i128::try_from(amount).unwrap_or(i128::MAX)
-}
-
 impl OpenRequest {
     fn new(request: Request, told: u64) -> Self {
         OpenRequest { request, response: None, told, committed: false, withdrawn: false, refused: false }
@@ -278,41 +119,6 @@ impl OpenRequest {
     pub fn frozen(&self) -> u128 {
         self.request.dest_payment.saturating_add(self.request.left_fees)
     }
-}
-
-impl From<BadRequest> for BrokenRule {
-    fn from(bad: BadRequest) -> Self {
-        BrokenRule::Request(bad)
-    }
-}
-
-impl From<BadRequest> for Unsendable {
-    fn from(bad: BadRequest) -> Self {
-        Unsendable::Request(bad)
-    }
-}
-
-/// Checks a request by itself, on its way from `sender` to `receiver`; gives what it freezes.
-///
-/// # Errors
-/// [`BadRequest`] says what is wrong.
-pub fn check_request(request: &Request, sender: &PublicKey, receiver: &PublicKey) -> Result<u128, BadRequest> {
-    let total = request.total_dest_payment;
-    if request.dest_payment == 0 || request.dest_payment > total || total > MAX_AMOUNT {
-        return Err(BadRequest::Amounts);
-    }
-    let frozen = add_amounts(request.dest_payment, request.left_fees).map_err(|_| BadRequest::Amounts)?;
-    check_route(&request.route, sender, receiver)?;
-    Ok(frozen)
-}
-
-fn check_route(route: &Route, sender: &PublicKey, receiver: &PublicKey) -> Result<(), BadRequest> {
-    let Some((_, before_last)) = route.split_last() else {
-        return Ok(());
-    };
-    let mut met = BTreeSet::from([receiver]);
-    let repeats = route.iter().any(|hop| !met.insert(hop));
-    if repeats || before_last.contains(sender) { Err(BadRequest::Route) } else { Ok(()) }
 }
 
 /// The totals and open requests of one currency with one friend.

@@ -178,6 +178,13 @@ pub(super) struct Party {
     said: BTreeMap<(u64, u64), Batch>,
 }
 
+/// What a user copied from a node's disk.
+pub(super) struct Backup {
+    disk: BTreeMap<Vec<u8>, Vec<u8>>,
+    app: App,
+    made: (u64, u64),
+}
+
 pub(super) struct Pair {
     pub(super) now: Instant,
     pub(super) parties: [Party; 2],
@@ -215,6 +222,18 @@ impl Party {
     pub(super) fn restored(&self) -> Channel {
         let records = self.disk.iter().map(|(key, value)| (key[PREFIX.len()..].to_vec(), value.clone()));
         Channel::restore(self.channel.us(), self.channel.friend(), records).unwrap()
+    }
+
+    pub(super) fn backup(&self) -> Backup {
+        let core = self.restored().core;
+        Backup { disk: self.disk.clone(), app: self.durable_app.clone(), made: (core.epoch, core.made.seq) }
+    }
+
+    /// An old database takes the place of the present one. What it forgot that it said, it may say otherwise.
+    pub(super) fn restore_backup(&mut self, backup: &Backup) {
+        self.disk = backup.disk.clone();
+        self.durable_app = backup.app.clone();
+        self.said.retain(|number, _| *number <= backup.made);
     }
 
     fn note(&mut self, events: Vec<ChannelEvent>) {

@@ -17,6 +17,8 @@ enum Action {
     Relays { who: usize, number: u8 },
     Wait { ms: u64 },
     Forge { who: usize },
+    Backup { who: usize },
+    Restore { who: usize },
     Accept { who: usize },
 }
 
@@ -56,6 +58,11 @@ fn actions(disputes: Disputes, crashes: u32) -> impl Strategy<Value = Vec<Action
             Disputes::Sometimes => Action::Forge { who },
             Disputes::Never => Action::Link,
         }),
+        2 => (who.clone(), any::<bool>()).prop_map(move |(who, restores)| match (disputes, restores) {
+            (Disputes::Sometimes, true) => Action::Restore { who },
+            (Disputes::Sometimes, false) => Action::Backup { who },
+            (Disputes::Never, _) => Action::Link,
+        }),
         6 => who.prop_map(|who| Action::Accept { who }),
     ];
     prop::collection::vec(action, 1..160)
@@ -74,6 +81,7 @@ struct World {
     pair: Pair,
     asked: u64,
     had_dispute: bool,
+    backups: [Option<Box<Backup>>; 2],
 }
 
 impl World {
@@ -86,7 +94,7 @@ impl World {
             }
             party.persist();
         }
-        World { pair, asked: 0, had_dispute: false }
+        World { pair, asked: 0, had_dispute: false, backups: [None, None] }
     }
 
     fn act(&mut self, action: Action) {
@@ -113,6 +121,14 @@ impl World {
             Action::Forge { who } => {
                 self.had_dispute = true;
                 self.pair.forge(who);
+            }
+            Action::Backup { who } => self.backups[who] = Some(Box::new(self.pair.parties[who].backup())),
+            Action::Restore { who } => {
+                if let Some(backup) = &self.backups[who] {
+                    self.had_dispute = true;
+                    self.pair.parties[who].restore_backup(backup);
+                    self.pair.round(who, End::CrashesBeforePersist);
+                }
             }
             Action::Accept { who } => self.accept(who),
         }
