@@ -185,6 +185,11 @@ fn cancel(shell: &Shell) {
     shell.fails(1, &pay, "not paid");
     assert!(!shell.has("cake.commit"));
     shell.fails(1, &card("bob", "seller cancel-invoice --invoice tea.invoice"), "");
+    // Nor is an invoice paid that the seller did not write.
+    shell.ok(&card("bob", "seller create-invoice --currency USD --amount 70 --invoice pie.invoice"));
+    tamper(shell, "pie.invoice", "cheap.invoice", "amount", "7".into());
+    shell.fails(1, &card("alice", "buyer pay --invoice cheap.invoice"), "not paid");
+    shell.ok(&card("bob", "seller cancel-invoice --invoice pie.invoice"));
     wait_for_row(shell, "alice", &["E+", "bob", "USD", "-15", "0", "0", "1000", "0", "open"]);
 }
 
