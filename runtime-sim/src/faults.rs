@@ -251,7 +251,13 @@ impl Drawing {
                 self.add(at, Fault::Crash { host, crash, off });
             }
             (Family::Trap, _) => {
-                let points = [CrashPoint::Written, CrashPoint::Flushed, CrashPoint::Said, CrashPoint::Sent];
+                let points = [
+                    CrashPoint::Written,
+                    CrashPoint::Flushed,
+                    CrashPoint::Said,
+                    CrashPoint::Sent,
+                    CrashPoint::SentAhead,
+                ];
                 let (Some(host), Some(point)) = (with_disk, dice.pick(&points).copied()) else { return };
                 self.add(at, Fault::Trap { host, trap: Trap { point, after: dice.below(12) as u32 } });
             }

@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use offset_funder_sm::node::Node;
 use offset_index_sm::server::ServerLimits;
 use offset_protocol::app::{Command, CommitMode, IndexAddress, Name, Permissions, Refusal};
 use offset_protocol::bytes::{Hash, PublicKey};
@@ -48,6 +49,8 @@ pub struct LineSpec {
     pub indexes: u32,
     /// Deals that are ordered while faults happen.
     pub deals: u32,
+    /// What every friend may owe: little in some runs, so that limits are felt.
+    pub max_debt: u128,
     /// How long faults happen.
     pub safety: Duration,
     /// Whether there are faults.
@@ -94,8 +97,11 @@ const PROBE_LIMIT: Duration = Duration::from_secs(150);
 const PROBE_TRIES: u32 = 30;
 /// How often it is looked whether all is at rest.
 const LOOK: Duration = Duration::from_secs(1);
-/// What every friend may owe.
-const MAX_DEBT: u128 = 1_000_000;
+/// What a buyer lets mediators have: more than they ever ask.
+const MAX_FEE: u128 = 1_000_000;
+/// What a probe pays, and what its way must carry: the same with all fees.
+const PROBE: u128 = 7;
+const PROBE_ROOM: u128 = 100;
 /// Before this no deal is ordered: cards need some seconds to be set up.
 const FIRST_DEAL: Duration = Duration::from_secs(5);
 /// Quiet time at the end, and how many turns a host may take in it: heartbeats, keepalives, acknowledgements.
@@ -111,6 +117,7 @@ impl LineSpec {
             relays: dice.between(1, 2) as u32,
             indexes: dice.between(1, 2) as u32,
             deals: dice.between(4, 14) as u32,
+            max_debt: if dice.chance(400) { dice.between(1_000, 9_000).into() } else { 1_000_000 },
             safety: Duration::from_secs(dice.between(30, 60)),
             weather: Weather::Foul,
             signatures: if dice.chance(50) { Signatures::Real } else { Signatures::Cheap },
@@ -138,6 +145,7 @@ struct Line {
     friendships: Friendships,
     restores: Restores,
     currency: Currency,
+    max_debt: u128,
 }
 
 /// Runs the world that grows from `number`.
@@ -249,6 +257,7 @@ impl Line {
             friendships,
             restores: Restores::new(16),
             currency: "CRED".parse().unwrap_or_else(|_| unreachable!("the name of a currency")),
+            max_debt: spec.max_debt,
         };
         line.set_up_cards(&mut dice);
         line.draw_deals(&mut dice, spec);
@@ -305,7 +314,7 @@ impl Line {
             },
             chore(Command::EnableFriend { name: name.clone() }),
             chore(Command::OpenCurrency { name: name.clone(), currency }),
-            chore(Command::SetMaxDebt { name: name.clone(), currency, max_debt: MAX_DEBT }),
+            chore(Command::SetMaxDebt { name: name.clone(), currency, max_debt: self.max_debt }),
             chore(Command::SetRate { name, currency, rate }),
         ]
     }
@@ -340,7 +349,7 @@ impl Line {
             seller: self.person_hosts[seller],
             currency: self.currency,
             amount,
-            max_fee: MAX_DEBT,
+            max_fee: MAX_FEE,
             mode,
             tries,
             patience,
@@ -422,7 +431,11 @@ impl Line {
         let probes = [(0, last, CommitMode::ByHand), (last, 0, CommitMode::InBand)];
         for (number, (buyer, seller, mode)) in probes.into_iter().enumerate() {
             let deal = DealId(1_000_000 + number as u64);
-            let order = self.order(deal, (buyer, seller), 7, mode, (PROBE_TRIES, Duration::from_secs(20)));
+            if self.room(&self.way(buyer, seller)) < PROBE_ROOM {
+                // Whoever could pay has done so: an honest network refuses.
+                continue;
+            }
+            let order = self.order(deal, (buyer, seller), PROBE, mode, (PROBE_TRIES, Duration::from_secs(20)));
             let host = self.person_hosts[buyer];
             self.world.tell(host, Note::Order(order));
             let limit = self.world.now() + PROBE_LIMIT;
@@ -442,6 +455,17 @@ impl Line {
             }
         }
         self.settle(PROBE_LIMIT).map(|_| ())
+    }
+
+    /// What a way can carry, as its nodes know it: on a line that is the maximum flow.
+    fn room(&self, way: &Way) -> u128 {
+        let hop = |pair: &[HostId]| {
+            let from = self.world.key_of(pair[0]);
+            let node = self.world.machine::<Node>(pair[1])?;
+            let channel = node.money().channels().find(|channel| channel.friend() == from)?;
+            Some(channel.recv_capacity(&self.currency))
+        };
+        way.nodes.windows(2).map(|pair| hop(pair).unwrap_or(0)).min().unwrap_or(0)
     }
 
     fn is_paid(&self, deal: DealId, ordered: &Ordered) -> bool {

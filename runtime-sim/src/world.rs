@@ -421,9 +421,9 @@ impl World {
         let mut wrote = false;
         for effect in effects {
             wrote |= matches!(effect, Effect::Persist { .. });
-            if let Some(point) = self.carry_out(host, effect)
-                && self.spring(host, point)
-            {
+            let Some(point) = self.carry_out(host, effect) else { continue };
+            let ahead = point == CrashPoint::Sent && !self.is_flushed(host);
+            if self.spring(host, point) || (ahead && self.spring(host, CrashPoint::SentAhead)) {
                 return Ok(StepKind::Crashed);
             }
         }
@@ -489,6 +489,9 @@ impl World {
         let springs = self.hosts[host.0 as usize].passes(point);
         if springs {
             let crash = if self.kernel.dice.chance(500) { Crash::Process } else { Crash::Power };
+            if point == CrashPoint::SentAhead {
+                self.hosts[host.0 as usize].disk.crash(0);
+            }
             self.crash(host, crash);
             self.boot_after(host, RESTART_AFTER);
         }

@@ -67,14 +67,14 @@ fn payments_survive_every_fault() {
     );
     if outcomes.len() as u64 >= SEEDS {
         assert!(sum(|o| o.deals.0 as u64) > sum(|o| o.deals.1 as u64), "most deals are paid even in foul weather");
-        assert!(sum(|o| o.counts.crashes) > 500 && sum(|o| o.restores) > 500, "the checkers had something to look at");
+        assert!(sum(|o| o.counts.crashes) > 300 && sum(|o| o.restores) > 300, "the checkers had something to look at");
     }
 }
 
 #[test]
 fn in_fair_weather_every_deal_is_paid_at_once() {
     for seed in 1_000..1_010 {
-        let outcome = run_small(seed, |spec| spec.weather = Weather::Fair);
+        let outcome = run_small(seed, |spec| (spec.weather, spec.max_debt) = (Weather::Fair, 1_000_000));
         assert_eq!(outcome.deals.1, 0, "seed {seed}: {outcome:?}");
     }
 }

@@ -228,6 +228,9 @@ pub enum CrashPoint {
     Said,
     /// Right after it sent a message.
     Sent,
+    /// Right after it sent a message while a write was under way, which is lost: if the message spoke for the write, somebody
+    /// now knows more than the disk.
+    SentAhead,
 }
 
 /// A crash that waits for its point.
