@@ -25,7 +25,10 @@ use crate::{wire_enum, wire_struct};
 /// A local name that the user gave to a friend, relay or index server.
 pub type Name = Text<MAX_NAME_LEN>;
 
-/// Report changes in one message: a friend with all its currencies has at most about 6 KiB.
+/// Currencies in the report of one friend: those of our list and of the friend's, so that what a friend lists never hides
+/// what is ours.
+pub const MAX_REPORTED_CURRENCIES: usize = 2 * MAX_CURRENCIES;
+/// Report changes in one message: a friend with all its currencies has at most about 16 KiB.
 pub const MAX_REPORT_CHANGES: usize = 128;
 /// Invoices or payments in one answer; ask again from the last one for more.
 pub const MAX_LISTED: usize = 256;
@@ -111,8 +114,8 @@ wire_struct! {
         pub online: bool,
         /// Where the friend listens, as far as we know.
         pub relays: List<RelayAddress, MAX_RELAYS>,
-        /// By currency.
-        pub currencies: List<CurrencyReport, MAX_CURRENCIES>,
+        /// By currency: what either side lists.
+        pub currencies: List<CurrencyReport, MAX_REPORTED_CURRENCIES>,
         /// Whether the two logs agree.
         pub channel: ChannelReport,
     }

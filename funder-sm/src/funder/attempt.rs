@@ -1,11 +1,12 @@
 //! Finding routes for a payment and sending its parts: the half of a payment that may be tried again.
 //!
 //! A part that comes back is replaced: its amount is searched again without the edge that failed, under the same lock, so
-//! that the seller can complete the payment. After [`MAX_ATTEMPTS`] searches, or a reason that another route cannot mend,
+//! that the seller can complete the payment; if no other part is left, under a new one, so that whatever the seller still holds
+//! of the old does not stand in the way. After [`MAX_ATTEMPTS`] searches, or a reason that another route cannot mend,
 //! the payment gives up.
 
 use offset_protocol::app::{Event, FailedPart, PaymentFailure};
-use offset_protocol::bytes::{PaymentId, RequestId};
+use offset_protocol::bytes::{PaymentId, PlainLock, RequestId};
 use offset_protocol::codec::List;
 use offset_protocol::index::{Edge, MultiRoute, RoutePart};
 use offset_protocol::limits::{MAX_EXCLUDED_EDGES, MAX_SPLIT};
@@ -198,6 +199,9 @@ impl Funder {
             self.give_up(payment_id, PaymentFailure::NoRoute);
         } else {
             payment.attempts += 1;
+            if payment.parts.is_empty() {
+                payment.src_plain_lock = PlainLock(self.rng.bytes());
+            }
             self.search_routes(payment_id);
         }
     }

@@ -94,22 +94,23 @@ impl Funder {
         self.hold(FunderOutput::StopLink { friend: key });
         self.hold(FunderOutput::Report(ReportChange::FriendRemoved(key)));
         self.stop_awaiting(&key);
-        self.lose_requests_of(&friend.channel);
+        self.lose_requests_of(key, &friend.channel);
         Ok(())
     }
 
-    fn lose_requests_of(&mut self, channel: &Channel) {
-        let incoming = channel.all_incoming().map(|(_, open)| open.request.request_id).collect();
-        let mut outgoing: Vec<_> = channel.all_outgoing().map(|(_, open)| open.request.request_id).collect();
-        outgoing.extend(channel.all_queued().filter_map(|(_, operation)| match operation {
-            Operation::Request(request) => Some(request.request_id),
+    fn lose_requests_of(&mut self, friend: PublicKey, channel: &Channel) {
+        let incoming = channel.all_incoming().map(|(currency, open)| (currency, open.request.request_id)).collect();
+        let mut outgoing: Vec<_> =
+            channel.all_outgoing().map(|(currency, open)| (currency, open.request.request_id)).collect();
+        outgoing.extend(channel.all_queued().filter_map(|(currency, operation)| match operation {
+            Operation::Request(request) => Some((currency, request.request_id)),
             Operation::Response(_)
             | Operation::Cancel(_)
             | Operation::Commit(_)
             | Operation::Withdraw(_)
             | Operation::Collect(_) => None,
         }));
-        self.on_channel_lost(incoming, outgoing);
+        self.on_channel_lost(friend, incoming, outgoing);
     }
 
     /// `RenameFriend`.

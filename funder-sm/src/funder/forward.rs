@@ -12,7 +12,9 @@
 //! 1. Where a request came from and went to is one look-up, whatever the number of friends and requests.
 //! 2. No answer panics or is sent to nowhere because the friend at the other end is inconsistent, removed or unknown:
 //!    [`Source::Gone`] says so in the request's own record.
-//! 3. A request whose friend upstream is gone is withdrawn downstream, so that it does not stay frozen for ever. A seller that
+//! 3. A friend speaks about the requests that it brought and about no others: an id that it repeats from another friend's
+//!    request is refused, and whatever it says or loses about it touches only its own channel.
+//! 4. A request whose friend upstream is gone is withdrawn downstream, so that it does not stay frozen for ever. A seller that
 //!    holds a commit collects all the same; then this node is paid downstream's price by nobody: the reset terms of the channel
 //!    upstream count what it had frozen as this node's.
 
@@ -35,14 +37,13 @@ impl Funder {
             ChannelEvent::Response { currency, response } => self.on_response(currency, response),
             ChannelEvent::Cancelled { cancel, .. } => self.on_cancelled(&cancel),
             ChannelEvent::Collected { currency, collect, .. } => self.on_collected(currency, collect),
-            ChannelEvent::Commit { commit, .. } => self.on_commit(commit),
-            ChannelEvent::Withdraw { withdraw, .. } => self.on_withdraw(&withdraw),
+            ChannelEvent::Commit { currency, commit } => self.on_commit(friend, currency, commit),
+            ChannelEvent::Withdraw { currency, withdraw } => self.on_withdraw(friend, currency, &withdraw),
             ChannelEvent::Dropped { request, why, .. } => self.on_never_sent(&request.request_id, &why),
             ChannelEvent::FriendRelays(relays) => self.on_friend_relays(friend, relays),
             ChannelEvent::RelaysAcknowledged => self.on_relays_acknowledged(friend),
             ChannelEvent::BecameInconsistent { incoming_dropped, outgoing_lost, .. } => {
-                let ids = |list: Vec<(Currency, RequestId)>| list.into_iter().map(|(_, id)| id).collect::<Vec<_>>();
-                self.on_channel_lost(ids(incoming_dropped), ids(outgoing_lost));
+                self.on_channel_lost(friend, incoming_dropped, outgoing_lost);
             }
             ChannelEvent::DropLink(_) => self.drop_link(friend),
             // Only the report changes, and it does with every event.
@@ -139,21 +140,32 @@ impl Funder {
         }
     }
 
-    fn on_commit(&mut self, commit: CommitRequest) {
+    /// Whether `friend` brought this request. One that repeats an id has the same id open until our cancel is signed.
+    pub(super) fn was_brought_by(&self, friend: PublicKey, currency: Currency, request_id: &RequestId) -> bool {
+        let transit = self.transits.get(request_id);
+        transit.is_some_and(|transit| transit.from == Source::Friend(friend) && transit.currency == currency)
+    }
+
+    fn on_commit(&mut self, friend: PublicKey, currency: Currency, commit: CommitRequest) {
+        if !self.was_brought_by(friend, currency, &commit.request_id) {
+            return;
+        }
         let Some(transit) = self.transits.get_mut(&commit.request_id) else { return };
         match transit.to {
             Target::Invoice(invoice_id) => self.on_commit_for_us(invoice_id, &commit.src_plain_lock),
             Target::Friend(_) if transit.committed => {}
             Target::Friend(next) => {
                 transit.committed = true;
-                let currency = transit.currency;
                 self.save_transit(&commit.request_id);
                 self.follow(next, currency, Operation::Commit(commit));
             }
         }
     }
 
-    fn on_withdraw(&mut self, withdraw: &Withdraw) {
+    fn on_withdraw(&mut self, friend: PublicKey, currency: Currency, withdraw: &Withdraw) {
+        if !self.was_brought_by(friend, currency, &withdraw.request_id) {
+            return;
+        }
         let Some(transit) = self.transits.get(&withdraw.request_id) else { return };
         match transit.to {
             Target::Invoice(invoice_id) => self.on_withdraw_for_us(invoice_id, &withdraw.request_id),
@@ -173,11 +185,18 @@ impl Funder {
     }
 
     /// A channel is inconsistent or its friend removed: nothing travels over it any more.
-    pub(super) fn on_channel_lost(&mut self, incoming: Vec<RequestId>, outgoing: Vec<RequestId>) {
-        for request_id in incoming {
-            self.on_upstream_gone(&request_id);
+    pub(super) fn on_channel_lost(
+        &mut self,
+        friend: PublicKey,
+        incoming: Vec<(Currency, RequestId)>,
+        outgoing: Vec<(Currency, RequestId)>,
+    ) {
+        for (currency, request_id) in incoming {
+            if self.was_brought_by(friend, currency, &request_id) {
+                self.on_upstream_gone(&request_id);
+            }
         }
-        for request_id in outgoing {
+        for (_, request_id) in outgoing {
             self.pass_cancel(&request_id, CancelReason::Removed, None);
         }
     }

@@ -145,7 +145,8 @@ pub struct Funder {
     held: Vec<Held>,
     /// Said in the round whose revision is in flight.
     in_flight: Option<Vec<Held>>,
-    ready: VecDeque<FunderOutput>,
+    /// What may leave.
+    ready: VecDeque<Held>,
     revision: Revision,
     round_due: bool,
 }
@@ -161,10 +162,15 @@ impl Machine for Funder {
     }
 
     fn poll_output(&mut self) -> Option<FunderOutput> {
-        if self.ready.is_empty() && self.round_due {
+        loop {
+            if let Some(output) = self.next_ready() {
+                return Some(output);
+            }
+            if !self.round_due {
+                return None;
+            }
             self.round();
         }
-        self.ready.pop_front()
     }
 
     fn poll_timeout(&self) -> Option<Alarm> {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use offset_protocol::bytes::{PaymentId, PublicKey};
+use offset_protocol::bytes::{PaymentId, PublicKey, RequestId};
 use offset_protocol::friend::FriendMessage;
+use offset_protocol::money::Currency;
 use offset_protocol::persist::Revision;
 
 use super::buyer::PartEnd;
@@ -142,20 +143,21 @@ impl Funder {
         self.release(held);
     }
 
-    /// Lets outputs leave. A message that was made for a link which is gone is left out: the resume of the next one makes it
-    /// again.
+    /// Lets outputs leave.
     fn release(&mut self, held: Vec<Held>) {
-        for Held { output, link } in held {
-            let is_stale = match &output {
-                FunderOutput::Friend { friend, .. } => {
-                    self.friends.get(friend).is_none_or(|state| state.link != link || !state.online)
-                }
-                _ => false,
-            };
-            if !is_stale {
-                self.ready.push_back(output);
+        self.ready.extend(held);
+    }
+
+    /// The next output that may leave. A message that was made for a link which is gone by now is left out: the resume of
+    /// the next one makes it again.
+    pub(super) fn next_ready(&mut self) -> Option<FunderOutput> {
+        while let Some(Held { output, link }) = self.ready.pop_front() {
+            let FunderOutput::Friend { friend, .. } = &output else { return Some(output) };
+            if self.friends.get(friend).is_some_and(|state| state.link == link && state.online) {
+                return Some(output);
             }
         }
+        None
     }
 
     /// Makes one round, unless a revision is in flight: then the next one waits for it.
@@ -176,7 +178,8 @@ impl Funder {
             return;
         }
         self.revision.0 += 1;
-        self.ready.push_back(FunderOutput::Persist { revision: self.revision, changes: self.changes.take() });
+        let output = FunderOutput::Persist { revision: self.revision, changes: self.changes.take() };
+        self.ready.push_back(Held { output, link: 0 });
         self.in_flight = Some(held);
     }
 
@@ -211,7 +214,10 @@ impl Funder {
             self.changes.add(change);
         }
         self.set_alarm(friend);
-        for request_id in collected {
+        for (currency, request_id) in collected {
+            if !self.was_brought_by(friend, currency, &request_id) {
+                continue;
+            }
             if let Some(Target::Invoice(invoice_id)) = self.transits.get(&request_id).map(|transit| transit.to) {
                 self.on_part_collected(invoice_id, &request_id);
             }
@@ -234,13 +240,13 @@ impl Funder {
 }
 
 /// Collects that stand in our log now: their requests are open no more. They were queued in this order.
-fn collected(state: &mut Friend) -> Vec<offset_protocol::bytes::RequestId> {
+fn collected(state: &mut Friend) -> Vec<(Currency, RequestId)> {
     let mut collected = Vec::new();
     while let Some((currency, request_id)) = state.collecting.front() {
         if state.channel.incoming(currency, request_id).is_some() {
             break;
         }
-        collected.push(*request_id);
+        collected.push((*currency, *request_id));
         state.collecting.pop_front();
     }
     collected

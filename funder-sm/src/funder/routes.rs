@@ -25,6 +25,8 @@ pub(super) enum Asker {
 #[derive(Debug, Default)]
 pub(super) struct Queries {
     open: BTreeMap<QueryId, Asker>,
+    /// The last question of each payment that waits for an answer: it asks for all that is missing now.
+    of_payments: BTreeMap<PaymentId, QueryId>,
     last: u64,
 }
 
@@ -49,13 +51,21 @@ impl Funder {
         self.queries.last += 1;
         let query = QueryId(self.queries.last);
         self.queries.open.insert(query, asker);
+        if let Asker::Payment(payment_id) = asker
+            && let Some(superseded) = self.queries.of_payments.insert(payment_id, query)
+        {
+            self.queries.open.remove(&superseded);
+        }
         self.hold(FunderOutput::FindRoutes { query, request });
     }
 
     /// The index servers' answer, or why there is none.
     pub(super) fn on_routes(&mut self, query: QueryId, result: Result<FoundRoutes, RouteFailure>) {
         match self.queries.open.remove(&query) {
-            Some(Asker::Payment(payment_id)) => self.on_payment_routes(payment_id, result),
+            Some(Asker::Payment(payment_id)) => {
+                self.queries.of_payments.remove(&payment_id);
+                self.on_payment_routes(payment_id, result);
+            }
             Some(Asker::App { app, id }) => {
                 let outcome = match result {
                     Ok(found) if found.options.is_empty() => Outcome::Refused(Refusal::NoRoute),

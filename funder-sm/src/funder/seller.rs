@@ -13,7 +13,8 @@
 //! 2. Nothing is collected unless the parts that are open here add up to the invoice's amount.
 //! 3. Of one offer at most one response is complete: once it was given, no part can join, and if a part leaves then, all do.
 //!    So one invoice gives at most one receipt.
-//! 4. An invoice is `Paid` only when every part's collect stands in a log.
+//! 4. A commit is `Done` only for the buyer whose offer was collected: two buyers of one invoice never both hear it.
+//! 5. An invoice is `Paid` only when every part's collect stands in a log.
 
 use offset_protocol::app::{Answer, Event, InvoiceReport, InvoiceState, MAX_LISTED, Outcome, Refusal};
 use offset_protocol::bytes::{CommandId, HashedLock, InvoiceId, Nonce, PlainLock, PublicKey, RequestId, Signature};
@@ -50,6 +51,8 @@ wire_struct! {
         pub phase: InvoicePhase,
         /// By the buyer's lock.
         pub offers: List<Offer, MAX_OFFERS>,
+        /// The buyer's lock whose commit ended the wait.
+        pub committed: Option<HashedLock>,
     }
 
     /// Requests under one lock of a buyer.
@@ -135,6 +138,23 @@ impl InvoiceRecord {
         }
     }
 
+    /// Lets the smallest offer go for one under a new lock that brings more, if there is no place left; gives its parts. So
+    /// whoever wants to keep a buyer out must freeze more than the buyer. A complete offer stays: its buyer may have
+    /// committed.
+    fn make_place(&mut self, lock: &HashedLock, brings: u128) -> Vec<OfferPart> {
+        if self.offers.len() < MAX_OFFERS || self.offer_mut(lock).is_some() {
+            return Vec::new();
+        }
+        let smaller = self.offers.iter().filter(|offer| !offer.is_complete() && offer.sum() < brings);
+        let Some(least) = smaller.min_by_key(|offer| offer.sum()).map(|offer| offer.src_hashed_lock) else {
+            return Vec::new();
+        };
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.offers).into_iter().partition(|offer| offer.src_hashed_lock == least);
+        self.offers = List::truncated(kept);
+        gone.into_iter().flat_map(|offer| offer.parts).collect()
+    }
+
     fn offer_mut(&mut self, lock: &HashedLock) -> Option<&mut Offer> {
         self.offers.iter_mut().find(|offer| offer.src_hashed_lock == *lock)
     }
@@ -174,6 +194,7 @@ impl Funder {
             command,
             phase: InvoicePhase::Open,
             offers: List::new(),
+            committed: None,
         };
         self.invoices.insert(id, record);
         self.save_invoice(&id);
@@ -228,6 +249,10 @@ impl Funder {
             return Err(CancelReason::Amount);
         }
         let lock = request.src_hashed_lock;
+        for part in record.make_place(&lock, request.dest_payment) {
+            self.end_part(currency, &part, CancelReason::Busy);
+        }
+        let record = self.invoices.get_mut(&request.invoice_id).ok_or(CancelReason::UnknownInvoice)?;
         if record.offer_mut(&lock).is_none() {
             let offer = Offer { src_hashed_lock: lock, parts: List::new() };
             record.offers.push(offer).map_err(|_| CancelReason::Busy)?;
@@ -278,18 +303,19 @@ impl Funder {
         }
         let lock = commit.src_plain_lock.hashed();
         let offer = record.offers.iter().find(|offer| offer.src_hashed_lock == lock);
+        if record.phase != InvoicePhase::Open && record.committed != Some(lock) {
+            // Another buyer's commit: that one has not paid, whoever else has.
+            return Outcome::Refused(Refusal::InvoiceEnded);
+        }
         match record.phase {
             InvoicePhase::Open => {}
             // The same commit again, after a lost reply.
-            InvoicePhase::Collecting { .. } if offer.is_some() => return Outcome::Done(Answer::Done),
-            InvoicePhase::Paid => return Outcome::Done(Answer::Done),
+            InvoicePhase::Collecting { .. } | InvoicePhase::Paid => return Outcome::Done(Answer::Done),
             InvoicePhase::PaidInPart { collected } => {
                 let amount = record.invoice.amount;
                 return Outcome::Refused(Refusal::PartMissing { offered: collected, amount });
             }
-            InvoicePhase::Collecting { .. } | InvoicePhase::Cancelled => {
-                return Outcome::Refused(Refusal::InvoiceEnded);
-            }
+            InvoicePhase::Cancelled => return Outcome::Refused(Refusal::InvoiceEnded),
         }
         let amount = record.invoice.amount;
         let offered = offer.map_or(0, Offer::sum);
@@ -320,6 +346,7 @@ impl Funder {
         let Some(record) = self.invoices.get_mut(&invoice_id) else { return };
         let currency = record.invoice.currency;
         record.phase = InvoicePhase::Collecting { collected: 0, lost: false };
+        record.committed = Some(lock);
         let (kept, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut record.offers).into_iter().partition(|offer| offer.src_hashed_lock == lock);
         let parts: Vec<OfferPart> = kept.iter().flat_map(|offer| offer.parts.iter().cloned()).collect();

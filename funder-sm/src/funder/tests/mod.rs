@@ -1,5 +1,6 @@
 //! Whole payments between funders in memory.
 
+mod attacks;
 mod faults;
 mod net;
 mod schedule;

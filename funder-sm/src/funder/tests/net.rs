@@ -267,7 +267,13 @@ impl Net {
             }
             FunderOutput::Event { id, number, event, .. } => state.events.push((id, number, event)),
             FunderOutput::FindRoutes { query, request } => {
-                let found = |options: &Vec<MultiRoute>| FoundRoutes { options: options.clone(), capped: false };
+                // A server answers for the amount that it was asked for.
+                let fits =
+                    |option: &&MultiRoute| option.parts.iter().map(|part| part.amount).sum::<u128>() == request.amount;
+                let found = |options: &Vec<MultiRoute>| FoundRoutes {
+                    options: options.iter().filter(fits).cloned().collect(),
+                    capped: false,
+                };
                 let result = self.routes.as_ref().map(found).map_err(|failure| *failure);
                 self.queries.push(request);
                 self.feed(host, FunderInput::Routes { query, result });
