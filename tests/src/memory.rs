@@ -12,7 +12,7 @@ use offset_protocol::app::{Answer, Command, CommitMode, Event, Name, Outcome, Pa
 use offset_protocol::bytes::{CommandId, InvoiceId, PaymentId, PublicKey};
 use offset_protocol::codec::List;
 use offset_protocol::friend::FriendMessage;
-use offset_protocol::identity::{Identity, SharedSigner, Signer, Verified};
+use offset_protocol::identity::{Identity, SharedSigner, Verified};
 use offset_protocol::index::{MultiRoute, RoutePart};
 use offset_protocol::machine::{Duration, Instant, Machine, Seed};
 use offset_protocol::money::Currency;

@@ -101,9 +101,8 @@ impl Funder {
         places: usize,
         option: &MultiRoute,
     ) -> bool {
-        let total = |of: fn(&RoutePart) -> u128| {
-            option.parts.iter().map(of).try_fold(0u128, |sum, part| sum.checked_add(part))
-        };
+        let total =
+            |of: fn(&RoutePart) -> u128| option.parts.iter().map(of).try_fold(0u128, |sum, part| sum.checked_add(part));
         let sound = option.parts.iter().all(|part| {
             let distinct = part.route.iter().collect::<std::collections::BTreeSet<_>>().len() == part.route.len();
             let ends = part.route.first() == Some(&self.us) && part.route.last() == Some(&invoice.seller);
@@ -155,13 +154,8 @@ impl Funder {
             invoice_id: payment.invoice.invoice_id,
             left_fees: part.fees,
         };
-        let record = Part {
-            request_id,
-            route: part.route.clone(),
-            amount: part.amount,
-            fees: part.fees,
-            response: None,
-        };
+        let record =
+            Part { request_id, route: part.route.clone(), amount: part.amount, fees: part.fees, response: None };
         // There is a place: the option was checked against the places left.
         let _ = payment.parts.push(record);
         let to = Target::Friend(first);
@@ -234,4 +228,3 @@ const fn another_route_may_help(reason: CancelReason) -> bool {
         | CancelReason::Seller => false,
     }
 }
-

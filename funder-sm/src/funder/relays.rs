@@ -29,11 +29,7 @@ impl Relay {
     }
 
     fn report(&self) -> RelayReport {
-        RelayReport {
-            relay: self.record.relay.clone(),
-            name: self.record.name.clone(),
-            connected: self.connected,
-        }
+        RelayReport { relay: self.record.relay.clone(), name: self.record.name.clone(), connected: self.connected }
     }
 }
 

@@ -64,7 +64,8 @@ impl Funder {
         let Some(state) = self.friends.get_mut(&friend) else { return };
         let mut outputs = Vec::new();
         let listed: BTreeSet<Currency> = report.currencies.iter().map(|currency| currency.currency).collect();
-        let gone: Vec<Currency> = state.published.keys().filter(|currency| !listed.contains(currency)).copied().collect();
+        let gone: Vec<Currency> =
+            state.published.keys().filter(|currency| !listed.contains(currency)).copied().collect();
         for currency in gone {
             state.published.remove(&currency);
             outputs.push(FunderOutput::RemoveEntry { friend, currency });
@@ -114,10 +115,6 @@ impl Funder {
 
 impl IndexServer {
     pub(super) fn report(&self) -> IndexReport {
-        IndexReport {
-            server: self.record.server.clone(),
-            name: self.record.name.clone(),
-            connected: self.connected,
-        }
+        IndexReport { server: self.record.server.clone(), name: self.record.name.clone(), connected: self.connected }
     }
 }

@@ -23,9 +23,7 @@ use offset_protocol::friend::Operation;
 use offset_protocol::limits::{MAX_AMOUNT, MAX_SPLIT};
 use offset_protocol::machine::WallTime;
 use offset_protocol::money::Currency;
-use offset_protocol::payment::{
-    CancelReason, Collect, Commit, Description, Invoice, Request, Response, ResponseTerms,
-};
+use offset_protocol::payment::{CancelReason, Collect, Commit, Description, Invoice, Request, Response, ResponseTerms};
 use offset_protocol::{wire_enum, wire_struct};
 
 use super::Funder;
@@ -120,9 +118,7 @@ impl InvoiceRecord {
     /// What the report says.
     pub(super) fn report(&self) -> InvoiceReport {
         let state = match self.phase {
-            InvoicePhase::Open => {
-                InvoiceState::Open { offered: self.offers.iter().map(Offer::sum).max().unwrap_or(0) }
-            }
+            InvoicePhase::Open => InvoiceState::Open { offered: self.offers.iter().map(Offer::sum).max().unwrap_or(0) },
             InvoicePhase::Collecting { collected, .. } => InvoiceState::Collecting { collected },
             InvoicePhase::Paid => InvoiceState::Paid,
             InvoicePhase::Cancelled => InvoiceState::Cancelled,
@@ -465,7 +461,8 @@ impl Funder {
         if record.phase != InvoicePhase::Open {
             return;
         }
-        let part = record.offers.iter().flat_map(|offer| offer.parts.iter()).find(|part| part.request_id == *request_id);
+        let part =
+            record.offers.iter().flat_map(|offer| offer.parts.iter()).find(|part| part.request_id == *request_id);
         let Some(part) = part.cloned() else { return };
         let currency = record.invoice.currency;
         self.shrink_offer(invoice_id, request_id);

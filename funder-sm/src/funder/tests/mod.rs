@@ -5,9 +5,7 @@ mod faults;
 mod net;
 mod schedule;
 
-use offset_protocol::app::{
-    Answer, Command, CommitMode, Event, InvoiceState, PaymentFailure, PaymentState, Refusal,
-};
+use offset_protocol::app::{Answer, Command, CommitMode, Event, InvoiceState, PaymentFailure, PaymentState, Refusal};
 use offset_protocol::identity::Verifier;
 use offset_protocol::money::Rate;
 use offset_protocol::payment::{CancelReason, Commit, Invoice, Receipt};
@@ -130,13 +128,7 @@ fn a_request_beyond_the_limit_comes_back_with_its_reason_and_edge() {
     let mut net = Net::line(3, 100, Rate::ZERO);
     let invoice = net.invoice(2, 1, 101);
     let routes = Some(multi(vec![part(&[0, 1, 2], 101, 0)]));
-    let order = Command::Pay {
-        payment_id: payment_id(1),
-        invoice,
-        max_fee: 0,
-        mode: CommitMode::InBand,
-        routes,
-    };
+    let order = Command::Pay { payment_id: payment_id(1), invoice, max_fee: 0, mode: CommitMode::InBand, routes };
     net.done(0, order);
     match status(&mut net, 0, 1) {
         PaymentState::Failed(PaymentFailure::Cancelled(part)) => {
@@ -243,7 +235,8 @@ fn a_relay_that_is_removed_is_listened_to_until_friends_know() {
 #[test]
 fn names_and_keys_are_taken_once() {
     let mut net = Net::line(3, 10, Rate::ZERO);
-    let add = |host, called| Command::AddFriend { public_key: key(host), relays: Default::default(), name: name(called) };
+    let add =
+        |host, called| Command::AddFriend { public_key: key(host), relays: Default::default(), name: name(called) };
     assert_eq!(net.refused(1, add(1, 7)), Refusal::OwnKey);
     assert_eq!(net.refused(1, add(2, 7)), Refusal::KeyTaken(name(2)));
     assert_eq!(net.refused(1, add(9, 2)), Refusal::NameTaken);

@@ -17,7 +17,9 @@ use offset_protocol::money::{Currency, Rate};
 use offset_protocol::payment::Invoice;
 use offset_protocol::persist::{Change, Revision};
 
-use crate::funder::{CheckedMessage, FoundRoutes, Funder, FunderConfig, FunderInput, FunderOutput, RouteFailure, RouteQuery};
+use crate::funder::{
+    CheckedMessage, FoundRoutes, Funder, FunderConfig, FunderInput, FunderOutput, RouteFailure, RouteQuery,
+};
 
 /// Signs with a hash that everybody can make: for tests of what happens to honest signatures.
 pub(super) struct CheapSigner(pub(super) PublicKey);
