@@ -23,6 +23,11 @@ const ALTERNATIVES: usize = 2;
 
 /// Answers `request` from `graph`, looking at no more than `work` lines of reports.
 pub fn answer(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64) -> Routes {
+    answer_counted(graph, request, workspace, work).0
+}
+
+/// Like [`answer`]; says as well how many lines of reports it looked at.
+pub fn answer_counted(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64) -> (Routes, u64) {
     let mut budget = Budget::new(work);
     let mut options = options(graph, request, workspace, &mut budget).unwrap_or_default();
     options.retain(|parts| request.max_fee.is_none_or(|max_fee| cost(parts).0 <= max_fee));
@@ -32,7 +37,7 @@ pub fn answer(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace,
         None => List::new(),
     };
     debug_assert!(options.len() <= MAX_ROUTE_OPTIONS);
-    Routes { id: request.id, options, capped: budget.exhausted }
+    (Routes { id: request.id, options, capped: budget.exhausted }, work - budget.left())
 }
 
 /// Total fees and total hops.

@@ -47,6 +47,16 @@ impl Bucket {
         self.full_at = full_at + interval;
         true
     }
+
+    /// Takes `tokens` for what was done already; below nothing, if they are not there.
+    pub(crate) fn charge(&mut self, now: Instant, interval: Duration, tokens: u64) {
+        self.full_at = self.full_at.max(now) + interval.times(tokens);
+    }
+
+    /// Whether there is nothing left of a burst.
+    pub(crate) fn is_empty(&self, now: Instant, interval: Duration, burst: u64) -> bool {
+        self.full_at.since(now) >= interval.times(burst)
+    }
 }
 
 #[cfg(test)]

@@ -50,6 +50,11 @@ impl Budget {
         Budget { left: lines, exhausted: false }
     }
 
+    /// Lines that are left.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Takes `lines` away; false, and nothing taken, if they are not there.
     pub(crate) fn take(&mut self, lines: usize) -> bool {
         match self.left.checked_sub(lines as u64) {

@@ -5,7 +5,7 @@
 //! | server → node | `Tick` | on connecting, each heartbeat, and at extra ticks |
 //! | node → server | `State`, `Delta`, `Attestation` | the node's own report ([`reports`]) |
 //! | server → node | `Want` | the server lacks the report that an attestation or delta is about |
-//! | node → server | `RequestRoutes` | `Routes`, or `Busy` above the rate |
+//! | node → server | `RequestRoutes` | `Routes`, or `Busy` above the rate, or while all together cost too much |
 //! | server ↔ server | `Tick` | goes into the next tick ([`federation`]) |
 //! | server ↔ server | `State`, `Delta`, `Attestation`, `Want` | reports, flooded with proofs of freshness ([`reports`]) |
 //!
@@ -40,7 +40,7 @@ use offset_protocol::limits::{INDEX_TICK, MAX_FRAME};
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent, Purpose};
 
-use crate::answer::answer;
+use crate::answer::answer_counted;
 use crate::backoff::Bucket;
 use crate::graph::Graph;
 use crate::search::Workspace;
@@ -52,6 +52,14 @@ use ticks::Ticks;
 pub const QUERY_INTERVAL: Duration = Duration::from_millis(50);
 /// Requests for routes at once.
 pub const QUERY_BURST: u64 = 100;
+/// All requests together look at a thousand lines of reports each so long, sustained: about a quarter of a core. Searching and
+/// reports share one thread; without this a few costly requests a second would leave no time for anything else.
+pub const WORK_INTERVAL: Duration = Duration::from_micros(400);
+/// Thousands of lines at once: two requests of the greatest cost. Far less than the time in which a server must answer a
+/// new connection, or end.
+pub const WORK_BURST: u64 = 4_000;
+/// Lines in a unit of the two above.
+const WORK_UNIT: u64 = 1_000;
 /// One report each so long, sustained: twice what the rules allow a node.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 /// Reports at once: a minute's worth that a slow network delivered together.
@@ -222,6 +230,9 @@ pub struct IndexServer {
     schedule: TickSchedule,
     graph: Graph,
     workspace: Workspace,
+    /// What all requests together may cost; in units, and the lines that make no whole unit yet.
+    work: Bucket,
+    work_lines: u64,
     rng: Rng,
     outputs: VecDeque<ServerOutput>,
     stats: ServerStats,
@@ -275,6 +286,8 @@ impl IndexServer {
             },
             graph: Graph::new(),
             workspace: Workspace::new(),
+            work: Bucket::default(),
+            work_lines: 0,
             rng: seed.fork("index backoff").rng(),
             outputs: VecDeque::new(),
             stats: ServerStats::default(),
@@ -384,12 +397,16 @@ impl IndexServer {
     fn on_request(&mut self, now: Instant, node: PublicKey, request: &RequestRoutes) {
         let Some(client) = self.clients.get_mut(&node) else { return };
         let conn = client.conn;
-        if !client.queries.take(now, QUERY_INTERVAL, QUERY_BURST) {
+        let worn_out = self.work.is_empty(now, WORK_INTERVAL, WORK_BURST);
+        if !client.queries.take(now, QUERY_INTERVAL, QUERY_BURST) || worn_out {
             self.stats.busy += 1;
             return self.send(conn, &IndexToNode::Busy { id: request.id });
         }
         self.stats.answered += 1;
-        let routes = answer(&self.graph, request, &mut self.workspace, self.limits.work);
+        let (routes, lines) = answer_counted(&self.graph, request, &mut self.workspace, self.limits.work);
+        self.work_lines += lines;
+        self.work.charge(now, WORK_INTERVAL, self.work_lines / WORK_UNIT);
+        self.work_lines %= WORK_UNIT;
         self.send(conn, &IndexToNode::Routes(routes));
     }
 
