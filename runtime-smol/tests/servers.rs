@@ -366,3 +366,18 @@ fn a_relay_that_has_no_files_left_serves_again_when_there_are_some() {
     assert!(status.success());
     assert!(stderr.contains("no connection can be accepted for now"), "{stderr}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_takes_as_many_files_as_the_system_allows() {
+    let folder = Folder::new();
+    let relay = folder.relay();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -S -n 64 && exec \"$@\"", "sh"]).arg(relay.get_program()).args(relay.get_args());
+    let mut server = Server::start(limited);
+    server.address("listening on ");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let files: Vec<&str> =
+        limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    assert_eq!(files[3], files[4], "{files:?}");
+}

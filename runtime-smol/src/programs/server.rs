@@ -21,8 +21,9 @@ use std::sync::{Arc, OnceLock};
 use offset_protocol::identity::{Identity, SharedSigner};
 use offset_protocol::machine::Seed;
 use offset_protocol::net::Purpose;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use super::files;
 use crate::clock::Clock;
 use crate::connection::{NetCounters, Reading};
@@ -47,6 +48,8 @@ impl<I: Send + 'static> Server<I> {
     /// Starts logging, reads the identity, draws the seed, starts the threads, listens to signals. No door is open yet.
     pub(super) fn start(idfile: &Path, log_format: LogFormat) -> Result<Self, Failure> {
         logging::start(log_format);
+        end_at_a_panic();
+        raise_file_limit();
         let cannot = |error| Failure::failed(format_args!("cannot start: {error}"));
         let signer: SharedSigner = Arc::new(files::read::<Identity>(idfile)?);
         let seed = entropy::seed().map_err(Failure::failed)?;
@@ -88,6 +91,29 @@ impl<I: Send + 'static> Server<I> {
     }
 }
 
+/// Lets a panic end the program, whichever thread it comes from. A panic is a bug of ours; a task or thread that died of it
+/// alone would leave a server that looks alive and waits for ever, such as a node without its storage thread.
+fn end_at_a_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        // Not an abort: the image of a process that a system may keep then holds its private key.
+        std::process::exit(Exit::Failed.code().into());
+    }));
+}
+
+/// Takes as many open files as the system allows: the usual first limit, 1,024, is far below what a relay or an index server
+/// may hold, and one address could use it up.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, files = ?limit.current, "the limit of open files stays low");
+    }
+}
+
 /// One door of a server.
 pub(super) struct Door<'a> {
     pub(super) address: &'a str,
@@ -124,5 +150,30 @@ impl Cost {
             database_bytes = store.used_bytes.load(Relaxed),
             "cost"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+
+    const PANICKING: &str = "OFFSET_TEST_PANICKING";
+
+    #[test]
+    fn a_panic_in_a_task_ends_the_program() {
+        if std::env::var_os(PANICKING).is_some() {
+            end_at_a_panic();
+            let executor = Executor::start().unwrap();
+            executor.spawn(async { panic!("on purpose") });
+            std::thread::sleep(Duration::from_secs(60));
+            std::process::exit(0);
+        }
+        let mut this = Command::new(std::env::current_exe().unwrap());
+        this.args(["--exact", "programs::server::tests::a_panic_in_a_task_ends_the_program"]).env(PANICKING, "1");
+        let status = this.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(1));
     }
 }
