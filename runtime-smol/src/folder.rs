@@ -167,11 +167,11 @@ where
 
     fn look(&mut self, name: OsString) -> Option<FolderChange<T>> {
         let path = self.path.join(&name);
-        // A file that vanished since it was listed is gone at the next scan.
-        let metadata = std::fs::metadata(&path).ok()?;
-        if metadata.is_dir() {
-            return None;
-        }
+        // A folder, a link that leads nowhere any more, a file that vanished since it was listed: nothing to be read is there.
+        let Some(metadata) = std::fs::metadata(&path).ok().filter(|metadata| !metadata.is_dir()) else {
+            let (_, value) = self.files.remove(&name)?;
+            return value.map(|value| FolderChange::Removed { name, value });
+        };
         let look = Look::from(&metadata);
         if self.files.get(&name).is_some_and(|(before, _)| *before == look) {
             return None;
@@ -250,6 +250,25 @@ mod tests {
         std::fs::write(at("b"), "bad again").unwrap();
         let removed = |name: &str, value: &str| FolderChange::Removed { name: name.into(), value: value.into() };
         assert_eq!(watched.scan().unwrap(), [removed("a", "22"), removed("b", "good")]);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_any_more_and_a_folder_in_a_files_place_say_nothing() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (target, file) = (elsewhere.path().join("target"), folder.path().join("b"));
+        std::fs::write(&target, "1").unwrap();
+        std::os::unix::fs::symlink(&target, folder.path().join("a")).unwrap();
+        std::fs::write(&file, "2").unwrap();
+        let mut watched = Folder::new(folder.path(), parse);
+        assert_eq!(watched.scan().unwrap(), [added("a", "1"), added("b", "2")]);
+        std::fs::remove_file(&target).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let removed = |name: &str, value: &str| FolderChange::Removed { name: name.into(), value: value.into() };
+        assert_eq!(watched.scan().unwrap(), [removed("a", "1"), removed("b", "2")]);
+        assert_eq!(watched.scan().unwrap(), []);
+        std::fs::write(&target, "3").unwrap();
+        assert_eq!(watched.scan().unwrap(), [added("a", "3")]);
     }
 
     #[test]
