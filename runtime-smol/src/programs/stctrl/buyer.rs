@@ -14,11 +14,11 @@ use offset_protocol::identity::Ed25519;
 use offset_protocol::payment::{Commit, Invoice, Receipt};
 use serde_json::{Value, json};
 
-use super::pay::{begin, commit_of, default_max_fee, describe, fields, is_over, status, wait};
+use super::pay::{NotBegun, begin, commit_of, default_max_fee, describe, fields, is_over, status, wait};
 use super::routes::{self, route_fields};
 use super::session::{Session, wrong_answer};
 use crate::app_client::Told;
-use crate::programs::exit::{Exit, Failure};
+use crate::programs::exit::Failure;
 use crate::programs::new_file::{NewFile, refuse_existing, remove};
 use crate::programs::output::{Format, Shown, say};
 use crate::programs::{args, files};
@@ -332,8 +332,8 @@ impl Memory {
     }
 }
 
-/// Begins the payment or goes on with it. A new payment file is on the disk before the node hears of it, and taken back if the
-/// node refuses it.
+/// Begins the payment or goes on with it. A new payment file is on the disk before the node hears of it, and taken back if it
+/// is sure that the node knows nothing of it.
 async fn start(
     memory: Memory,
     invoice: &Invoice,
@@ -352,10 +352,11 @@ async fn start(
     };
     let max_fee = bounds.max_fee.unwrap_or_else(|| default_max_fee(invoice));
     let begun = begin(session, &payment, max_fee, mode).await;
-    if let (Err(Failure { exit: Exit::Failed | Exit::NotPermitted, .. }), Some(path)) = (&begun, &made) {
+    if let (Err(NotBegun::Refused(_)), Some(path)) = (&begun, &made) {
         remove(path);
     }
-    begun.map(|()| payment)
+    begun?;
+    Ok(payment)
 }
 
 fn paid(report: &PaymentReport, receipt: Option<&Path>) -> Shown {

@@ -33,6 +33,23 @@ pub(super) async fn status(session: &mut Session, payment_id: PaymentId) -> Resu
     Ok(Some(report))
 }
 
+/// Why a payment did not begin.
+#[derive(Debug)]
+pub(super) enum NotBegun {
+    /// The node refused it: it has not begun.
+    Refused(Failure),
+    /// A try got lost on its way, there or back: it may have begun.
+    Unknown(Failure),
+}
+
+impl From<NotBegun> for Failure {
+    fn from(why: NotBegun) -> Self {
+        match why {
+            NotBegun::Refused(failure) | NotBegun::Unknown(failure) => failure,
+        }
+    }
+}
+
 /// Begins a payment, goes on with one that is open, or begins anew one that failed. Never pays twice: the node takes
 /// each payment id once, and forgets a payment only when nothing of it is open.
 pub(super) async fn begin(
@@ -40,19 +57,24 @@ pub(super) async fn begin(
     payment: &Payment,
     max_fee: u128,
     mode: CommitMode,
-) -> Result<(), Failure> {
+) -> Result<(), NotBegun> {
     let Payment { payment_id, invoice } = payment.clone();
-    if let Some(report) = status(session, payment_id).await? {
+    if let Some(report) = status(session, payment_id).await.map_err(NotBegun::Refused)? {
         if report.invoice != invoice {
-            return Err(refused(&Refusal::PaymentIdTaken));
+            return Err(NotBegun::Refused(refused(&Refusal::PaymentIdTaken)));
         }
         if !matches!(report.state, PaymentState::Failed(_)) {
             return Ok(());
         }
-        session.order(Command::ForgetPayment { payment_id }).await?;
+        session.order(Command::ForgetPayment { payment_id }).await.map_err(NotBegun::Refused)?;
     }
-    session.order(Command::Pay { payment_id, invoice, max_fee, mode, routes: None }).await?;
-    Ok(())
+    let pay = Command::Pay { payment_id, invoice, max_fee, mode, routes: None };
+    let asked = session.ask(pay).await.map_err(NotBegun::Unknown)?;
+    match asked.outcome {
+        Ok(_) => Ok(()),
+        Err(refusal) if asked.repeated => Err(NotBegun::Unknown(refused(&refusal))),
+        Err(refusal) => Err(NotBegun::Refused(refused(&refusal))),
+    }
 }
 
 /// Waits until the payment stands as `until` says, at most to the deadline; gives how it stands then. `hear` is told what the node

@@ -115,6 +115,23 @@ fn a_payment_without_index_server_is_refused_at_once_and_leaves_nothing() {
 }
 
 #[test]
+fn a_payment_that_may_have_begun_is_not_forgotten_because_its_second_try_is_refused() {
+    let mut tries = 0;
+    let stage = Stage::new(FakeNode::new(move |id, command| match command {
+        app::Command::PaymentStatus { .. } => reply(id, Outcome::Refused(Refusal::UnknownPayment)),
+        _ => {
+            tries += 1;
+            if tries == 1 { Reaction::Cut } else { reply(id, Outcome::Refused(Refusal::Busy)) }
+        }
+    }));
+    files::write(&stage.at("invoice"), &invoice()).unwrap();
+    let failure = stage.stctrl("buyer pay-invoice -i @invoice -p @payment -c @commit").unwrap_err();
+    assert_eq!(failure.exit, Exit::Failed);
+    let payment: Payment = files::read(&stage.at("payment")).unwrap();
+    assert!(ids_paid(&stage).iter().all(|id| *id == payment.payment_id));
+}
+
+#[test]
 fn a_payment_that_failed_says_why_and_can_be_tried_again() {
     let fails = Arc::new(Mutex::new(true));
     let failing = fails.clone();
