@@ -347,7 +347,7 @@ fn costly_requests_of_many_cannot_take_all_of_a_servers_time() {
         exclude: List::new(),
         max_fee: None,
     };
-    let mut ask = |alone: &mut Alone, node: u8| {
+    let ask = |alone: &mut Alone, node: u8| {
         let conn = alone.server.clients[&key(node)].conn;
         let outputs = alone.tell(conn, &NodeToIndex::RequestRoutes(request(1, FRIEND)));
         matches!(to_node(&outputs, conn)[..], [IndexToNode::Routes(_)])
