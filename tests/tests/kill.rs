@@ -3,6 +3,8 @@
 //! wants to pay gives the same command again.
 //!
 //! `OFFSET_KILLS` says how many programs are killed by each test, `OFFSET_SEED` at which moments.
+// A step that fails is a test that fails.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

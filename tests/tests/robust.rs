@@ -1,5 +1,7 @@
 //! Faults that a user would see, each with its test: wrong databases, programs that do not end, clients that say nothing,
 //! clients that come back while their dead session lingers, commands that hang or lie.
+// A step that fails is a test that fails.
+#![allow(clippy::unwrap_used)]
 
 use std::io::Read;
 use std::net::TcpStream;
