@@ -1,6 +1,4 @@
 //! Arrows between crates only ever point down, and pure crates stay pure: read from the manifests and the sources.
-
-#![allow(clippy::unwrap_used)]
 // A step that fails is a test that fails.
 #![allow(clippy::unwrap_used)]
 

@@ -1,6 +1,4 @@
 //! The tutorial as somebody does it by hand: files, command lines, exit codes. Also what goes wrong by hand.
-
-#![allow(clippy::unwrap_used)]
 // A step that fails is a test that fails.
 #![allow(clippy::unwrap_used)]
 
