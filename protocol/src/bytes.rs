@@ -133,7 +133,7 @@ public! {
     Hash[32];
     /// An Ed25519 public key: the identity of a node, relay, index server or app.
     PublicKey[32];
-    /// An Ed25519 signature over a [`Hash`].
+    /// An Ed25519 signature over a [`struct@Hash`].
     Signature[64];
     /// The hash of a [`PlainLock`].
     HashedLock[32];

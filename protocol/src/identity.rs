@@ -1,6 +1,6 @@
 //! Who signs, who checks, and the types that cannot exist unchecked.
 //!
-//! Everything that is signed is a [`Hash`] in a [`crate::context`] of its own. Machines sign through [`Signer`] and check through [`Verifier`],
+//! Everything that is signed is a [`struct@Hash`] in a [`crate::context`] of its own. Machines sign through [`Signer`] and check through [`Verifier`],
 //! so that a simulator can bring a cheap one; programs use [`Identity`], which is Ed25519 with strict verification.
 
 use std::fmt;

@@ -6,7 +6,7 @@
 //!   network's programs; [`people`]: their users.
 //! * [`net`], [`disk`], [`clock`], [`latency`], [`signatures`]: what the hosts stand on.
 //! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
-//! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`line`]: a scenario.
+//! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`mod@line`]: a scenario.
 #![forbid(unsafe_code)]
 
 pub mod card;

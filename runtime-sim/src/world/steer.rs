@@ -14,7 +14,7 @@ impl World {
         self.kernel.after(delay, host, Event::Boot);
     }
 
-    /// Lets [`StepKind::Plan`] happen at `at`.
+    /// Lets a step of the plan happen at `at`.
     pub fn plan_at(&mut self, at: Instant, step: u32) {
         self.kernel.at(at, HostId(u32::MAX), Event::Plan { step });
     }
