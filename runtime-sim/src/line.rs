@@ -487,6 +487,7 @@ impl Line {
     /// What apps show, what index servers hold and what relays carry is what it should be. Only after a rest: a connection
     /// that fell silent has to be found out, and small changes are told to index servers with the next heartbeat.
     fn check_after_rest(&self) -> Result<(), Violation> {
+        self.friendships.check_all_delivered(&self.world)?;
         for (&node, person) in self.nodes.iter().zip(&self.people) {
             report::check(&self.world, node, person)?;
         }

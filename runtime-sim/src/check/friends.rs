@@ -59,6 +59,29 @@ impl Friendships {
         if all_delivered { self.check_sum(world).map_err(|what| fail(Invariant::Conservation, what)) } else { Ok(()) }
     }
 
+    /// Every friendship is at a delivered cut. Only when nothing is under way.
+    ///
+    /// # Errors
+    /// [`Invariant::Resolution`] names the first that is not.
+    pub fn check_all_delivered(&self, world: &World) -> Result<(), Violation> {
+        for &host in self.hosts.values() {
+            let channels = world.machine::<Node>(host).into_iter().flat_map(|node| node.money().channels());
+            for channel in channels {
+                if !self.other_end(world, channel).is_some_and(|other| is_delivered(channel, other)) {
+                    let what =
+                        format!("{:?} with {:?}: not everything was delivered", channel.marks(), channel.friend());
+                    return Err(Violation {
+                        invariant: Invariant::Resolution,
+                        at: world.now(),
+                        host: Some(host),
+                        what,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn other_end<'w>(&self, world: &'w World, channel: &Channel) -> Option<&'w Channel> {
         let host = self.hosts.get(&channel.friend())?;
         let us = channel.us();
