@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_lite::FutureExt;
@@ -19,7 +19,8 @@ use offset_protocol::net::{Address, ConnId, NetCommand, NetEvent, Purpose};
 use smol::{Async, Timer};
 
 use crate::clock::Clock;
-use crate::connection::{self, Connection, Mail, NetCounters, Opening, Outlet, Parts, Reading};
+use crate::connection::rate::{Bucket, RateLimit};
+use crate::connection::{self, Connection, JoinEnd, Mail, NetCounters, Opening, Outlet, Parts, Reading};
 use crate::executor::Executor;
 use crate::gate::{Gate, Ticket};
 use crate::tcp;
@@ -46,11 +47,24 @@ pub struct HubConfig {
 /// All connections of a program.
 pub struct Hub {
     shared: Arc<Shared>,
-    connections: BTreeMap<ConnId, Arc<Mail>>,
+    connections: BTreeMap<ConnId, Known>,
+    /// What identities with tunnels may send. Weak: a bucket is forgotten with the last tunnel, and a new one is full.
+    buckets: BTreeMap<PublicKey, Weak<Bucket>>,
+    tunnel_rate: RateLimit,
     /// Connections with new mail since the last [`Hub::flush`].
     touched: Vec<Arc<Mail>>,
     listeners: Vec<smol::Task<()>>,
 }
+
+/// A connection.
+struct Known {
+    mail: Arc<Mail>,
+    /// Who came, if it came to us.
+    peer: Option<PublicKey>,
+}
+
+/// Identities with a bucket past which those without a tunnel are swept out.
+const SWEEP_BUCKETS: usize = 1_024;
 
 /// What the tasks share.
 struct Shared {
@@ -78,7 +92,14 @@ impl Hub {
             gate: Gate::default(),
             accepted: AtomicU64::new(0),
         };
-        Hub { shared: Arc::new(shared), connections: BTreeMap::new(), touched: Vec::new(), listeners: Vec::new() }
+        Hub {
+            shared: Arc::new(shared),
+            connections: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            tunnel_rate: RateLimit::default(),
+            touched: Vec::new(),
+            listeners: Vec::new(),
+        }
     }
 
     /// Accepts peers that come for `purpose`, until [`Hub::stop_listening`]. The address that `listener` has.
@@ -120,19 +141,37 @@ impl Hub {
     /// Joins two connections. If one is gone already the other closes.
     pub fn join(&mut self, a: ConnId, b: ConnId) {
         let now = self.shared.clock.now();
+        let buckets = [self.bucket_of(a), self.bucket_of(b)];
         match (self.connections.get(&a), self.connections.get(&b)) {
-            (Some(mail_a), Some(mail_b)) => {
-                connection::join((a, mail_a), (b, mail_b), now, self.shared.outlet.clone());
-                self.touched.extend([mail_a.clone(), mail_b.clone()]);
+            (Some(known_a), Some(known_b)) => {
+                let [bucket_a, bucket_b] = buckets;
+                let end_a = JoinEnd { conn: a, mail: &known_a.mail, bucket: bucket_a };
+                let end_b = JoinEnd { conn: b, mail: &known_b.mail, bucket: bucket_b };
+                connection::join(&end_a, &end_b, now, self.shared.outlet.clone());
+                self.touched.extend([known_a.mail.clone(), known_b.mail.clone()]);
             }
             (left, right) => {
-                for mail in left.into_iter().chain(right) {
-                    mail.close();
-                    self.touched.push(mail.clone());
+                for known in left.into_iter().chain(right) {
+                    known.mail.close();
+                    self.touched.push(known.mail.clone());
                 }
                 self.shared.outlet.join_ended(a, b);
             }
         }
+    }
+
+    /// The bucket that all tunnels of a connection's identity share.
+    fn bucket_of(&mut self, conn: ConnId) -> Option<Arc<Bucket>> {
+        let peer = self.connections.get(&conn)?.peer?;
+        if let Some(bucket) = self.buckets.get(&peer).and_then(Weak::upgrade) {
+            return Some(bucket);
+        }
+        if self.buckets.len() >= SWEEP_BUCKETS.max(2 * self.connections.len()) {
+            self.buckets.retain(|_, bucket| bucket.strong_count() > 0);
+        }
+        let bucket = Arc::new(Bucket::new(self.tunnel_rate, self.shared.clock.now()));
+        self.buckets.insert(peer, Arc::downgrade(&bucket));
+        Some(bucket)
     }
 
     /// Wakes the tasks of all connections that were told something since the last time: once each, so that what they were
@@ -144,8 +183,8 @@ impl Hub {
     }
 
     /// Remembers a connection that was accepted.
-    pub fn on_incoming(&mut self, conn: ConnId, mail: Arc<Mail>) {
-        self.connections.insert(conn, mail);
+    pub fn on_incoming(&mut self, conn: ConnId, peer: PublicKey, mail: Arc<Mail>) {
+        self.connections.insert(conn, Known { mail, peer: Some(peer) });
     }
 
     /// Forgets a connection that closed.
@@ -155,9 +194,9 @@ impl Hub {
 
     /// Closes every connection in order.
     pub fn close_all(&mut self) {
-        for mail in self.connections.values() {
-            mail.close();
-            self.touched.push(mail.clone());
+        for known in self.connections.values() {
+            known.mail.close();
+            self.touched.push(known.mail.clone());
         }
         self.flush();
     }
@@ -172,9 +211,14 @@ impl Hub {
         self.connections.is_empty()
     }
 
+    /// What each identity may send through tunnels that are joined from now on.
+    pub fn limit_tunnels(&mut self, rate: RateLimit) {
+        self.tunnel_rate = rate;
+    }
+
     #[cfg(test)]
     pub(crate) fn mail(&self, conn: ConnId) -> Arc<Mail> {
-        self.connections.get(&conn).cloned().unwrap()
+        self.connections.get(&conn).map(|known| known.mail.clone()).unwrap()
     }
 
     /// What connections have cost so far.
@@ -184,7 +228,7 @@ impl Hub {
 
     fn tell(&mut self, conn: ConnId, say: impl FnOnce(&Mail)) {
         // A command to a connection that is gone already: its `Closed` is on the way.
-        let Some(mail) = self.connections.get(&conn) else { return };
+        let Some(Known { mail, .. }) = self.connections.get(&conn) else { return };
         say(mail);
         if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, mail)) {
             self.touched.push(mail.clone());
@@ -193,7 +237,7 @@ impl Hub {
 
     fn connect(&mut self, conn: ConnId, purpose: Purpose, address: Address, peer: PublicKey) {
         let mail = Arc::<Mail>::default();
-        self.connections.insert(conn, mail.clone());
+        self.connections.insert(conn, Known { mail: mail.clone(), peer: None });
         self.shared.executor.spawn(connect(self.shared.clone(), Target { conn, purpose, address, peer }, mail));
     }
 }

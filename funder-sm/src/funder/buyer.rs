@@ -29,6 +29,7 @@ use offset_protocol::{wire_enum, wire_struct};
 
 use super::Funder;
 use super::records::{self, kind};
+use crate::friend_channel::Origin;
 
 /// Payments that have not ended. Bounds memory and the work that one app can start.
 pub const MAX_OPEN_PAYMENTS: usize = 8_192;
@@ -288,7 +289,7 @@ impl Funder {
         for (friend, request_id) in parts {
             let Some(friend) = friend else { continue };
             let commit = CommitRequest { request_id, src_plain_lock: lock.clone() };
-            self.follow(friend, currency, Operation::Commit(commit));
+            self.follow(friend, currency, Origin::Own, Operation::Commit(commit));
         }
     }
 
@@ -334,7 +335,7 @@ impl Funder {
         let parts: Vec<_> = payment.parts.iter().map(|part| (part.first_hop(), part.request_id)).collect();
         for (friend, request_id) in parts {
             let Some(friend) = friend else { continue };
-            self.follow(friend, currency, Operation::Withdraw(Withdraw { request_id }));
+            self.follow(friend, currency, Origin::Own, Operation::Withdraw(Withdraw { request_id }));
         }
     }
 

@@ -85,7 +85,8 @@ impl Funder {
         request.route = Route::truncated(request.route.iter().skip(1).copied());
         let request_id = request.request_id;
         let next_friend = self.friends.get_mut(&next).ok_or(CancelReason::NoRoute)?;
-        if !next_friend.online {
+        // A friend that does not say where it stands is as good as gone: nothing waits for it.
+        if !next_friend.online || !next_friend.channel.is_resumed() {
             return Err(CancelReason::Offline);
         }
         let queued = next_friend.channel.enqueue(currency, Origin::Forwarded, Operation::Request(request));
@@ -157,7 +158,7 @@ impl Funder {
             Target::Friend(next) => {
                 transit.committed = true;
                 self.save_transit(&commit.request_id);
-                self.follow(next, currency, Operation::Commit(commit));
+                self.follow(next, currency, Origin::Forwarded, Operation::Commit(commit));
             }
         }
     }
@@ -181,7 +182,8 @@ impl Funder {
         transit.withdrawn = true;
         let currency = transit.currency;
         self.save_transit(request_id);
-        self.follow(next, currency, Operation::Withdraw(Withdraw { request_id: *request_id }));
+        let withdraw = Withdraw { request_id: *request_id };
+        self.follow(next, currency, Origin::Forwarded, Operation::Withdraw(withdraw));
     }
 
     /// A channel is inconsistent or its friend removed: nothing travels over it any more.
@@ -259,10 +261,10 @@ impl Funder {
         }
     }
 
-    /// Queues a commit or a withdrawal behind its request.
-    pub(super) fn follow(&mut self, friend: PublicKey, currency: Currency, operation: Operation) {
+    /// Queues a commit or a withdrawal behind its request, which is of the same origin.
+    pub(super) fn follow(&mut self, friend: PublicKey, currency: Currency, origin: Origin, operation: Operation) {
         let Some(state) = self.friends.get_mut(&friend) else { return };
-        match state.channel.enqueue(currency, Origin::Own, operation) {
+        match state.channel.enqueue(currency, origin, operation) {
             Ok(Enqueued::Queued) => self.touch(friend),
             Ok(Enqueued::Undone(request)) => {
                 self.touch(friend);

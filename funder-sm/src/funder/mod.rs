@@ -102,7 +102,7 @@ impl Friend {
 
     /// Whether a request in this currency could leave over this friend now, as far as we know.
     fn can_send(&self, currency: &Currency) -> bool {
-        self.online && self.channel.can_push(currency).is_ok()
+        self.online && self.channel.is_resumed() && self.channel.can_push(currency).is_ok()
     }
 }
 

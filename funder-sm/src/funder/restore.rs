@@ -51,7 +51,7 @@ impl Funder {
         for (key, parts) in friends {
             funder.restore_friend(key, parts)?;
         }
-        funder.check_transits()?;
+        funder.orphan_transits();
         Ok(funder)
     }
 
@@ -148,16 +148,15 @@ impl Funder {
         Ok(())
     }
 
-    fn check_transits(&self) -> Result<(), RestoreError> {
-        for (request_id, transit) in &self.transits {
+    /// A request whose payment was lost is answered to nobody; it must not keep the whole node from starting.
+    fn orphan_transits(&mut self) {
+        for transit in self.transits.values_mut() {
             if let records::Source::Payment(payment_id) = transit.from
                 && !self.payments.contains_key(&payment_id)
             {
-                let what = format!("request {request_id} belongs to no payment");
-                return Err(RestoreError::Inconsistent(what));
+                transit.from = records::Source::Gone;
             }
         }
-        Ok(())
     }
 
     /// What a funder says when it is born: all that its surroundings have to keep up, and what waited when it stopped.

@@ -5,7 +5,8 @@
 //! 2. A task that waits for room in one pipe goes on emptying the other: there is no circle of waiting.
 //! 3. When one end goes, what it sent before is still forwarded, then the other end closes in order. The outlet hears
 //!    [`super::Outlet::join_ended`] once.
-//! 4. A tunnel through which nothing moved either way for [`JOIN_IDLE`] ends.
+//! 4. What an identity sends is paid from its bucket ([`super::rate`]); in debt it waits, and so does its peer's reading.
+//! 5. A tunnel through which nothing moved either way for [`JOIN_IDLE`] ends.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -17,6 +18,7 @@ use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::ConnId;
 
 use super::Outlet;
+use super::rate::Bucket;
 
 /// Bytes that wait in one direction of a tunnel. Chosen freely: a quarter of the largest message keeps a fast link busy.
 pub const PIPE_BYTES: usize = 256 * 1024;
@@ -33,6 +35,18 @@ pub(super) struct JoinHalf {
     to_other: Arc<Pipe>,
     from_other: Arc<Pipe>,
     join: Arc<Join>,
+    /// Of the identity at this end; what it sends is paid from it.
+    bucket: Option<Arc<Bucket>>,
+}
+
+/// One end of a join.
+pub struct JoinEnd<'a> {
+    /// The connection.
+    pub conn: ConnId,
+    /// Reaches its task.
+    pub mail: &'a super::Mail,
+    /// What its identity may send; `None`: without limit.
+    pub(crate) bucket: Option<Arc<Bucket>>,
 }
 
 struct Join {
@@ -50,12 +64,13 @@ impl std::fmt::Debug for Join {
 }
 
 /// The two halves of a join of `a` and `b`, in this order.
-pub(super) fn halves(a: ConnId, b: ConnId, now: Instant, outlet: Arc<dyn Outlet>) -> (JoinHalf, JoinHalf) {
+pub(super) fn halves(a: &JoinEnd<'_>, b: &JoinEnd<'_>, now: Instant, outlet: Arc<dyn Outlet>) -> (JoinHalf, JoinHalf) {
     let last_moved_us = AtomicU64::new(now.as_micros());
-    let join = Arc::new(Join { a, b, ended: AtomicBool::new(false), last_moved_us, outlet });
+    let join = Arc::new(Join { a: a.conn, b: b.conn, ended: AtomicBool::new(false), last_moved_us, outlet });
     let (a_to_b, b_to_a) = (Arc::<Pipe>::default(), Arc::<Pipe>::default());
-    let half_a = JoinHalf { to_other: a_to_b.clone(), from_other: b_to_a.clone(), join: join.clone() };
-    (half_a, JoinHalf { to_other: b_to_a, from_other: a_to_b, join })
+    let (to_b, from_b) = (a_to_b.clone(), b_to_a.clone());
+    let half_a = JoinHalf { to_other: to_b, from_other: from_b, join: join.clone(), bucket: a.bucket.clone() };
+    (half_a, JoinHalf { to_other: b_to_a, from_other: a_to_b, join, bucket: b.bucket.clone() })
 }
 
 impl JoinHalf {
@@ -66,8 +81,12 @@ impl JoinHalf {
         now: Instant,
         slot: &mut Option<Vec<u8>>,
     ) -> Poll<Result<(), Gone>> {
+        let bytes = slot.as_ref().map_or(0, Vec::len);
         let poll = self.to_other.poll_push(cx, slot);
         if poll.is_ready() {
+            if let Some(bucket) = &self.bucket {
+                bucket.pay(bytes);
+            }
             self.join.last_moved_us.fetch_max(now.as_micros(), Relaxed);
         }
         poll
@@ -76,6 +95,11 @@ impl JoinHalf {
     /// The next message from the other task; `None` when it is gone and nothing of it is left.
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
         self.from_other.poll_pop(cx)
+    }
+
+    /// When the identity at this end may send on; `None`: now.
+    pub(super) fn blocked_until(&self, now: Instant) -> Option<Instant> {
+        self.bucket.as_ref().and_then(|bucket| bucket.blocked_until(now))
     }
 
     /// When the tunnel has been idle for too long.

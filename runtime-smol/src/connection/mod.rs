@@ -16,6 +16,7 @@
 
 mod join;
 mod mail;
+pub mod rate;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -34,6 +35,7 @@ use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::{Address, ConnId, NetEvent, Purpose};
 use smol::{Async, Timer};
 
+pub use join::JoinEnd;
 use join::JoinHalf;
 pub use join::{JOIN_IDLE, PIPE_BYTES};
 pub use mail::Mail;
@@ -128,10 +130,10 @@ pub(crate) struct Parts {
 }
 
 /// Joins two connections: each one's messages go to the other from now on.
-pub fn join(a: (ConnId, &Mail), b: (ConnId, &Mail), now: Instant, outlet: Arc<dyn Outlet>) {
-    let (half_a, half_b) = join::halves(a.0, b.0, now, outlet);
-    a.1.join(half_a);
-    b.1.join(half_b);
+pub fn join(a: &JoinEnd<'_>, b: &JoinEnd<'_>, now: Instant, outlet: Arc<dyn Outlet>) {
+    let (half_a, half_b) = join::halves(a, b, now, outlet);
+    a.mail.join(half_a);
+    b.mail.join(half_b);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +169,8 @@ pub(crate) struct Connection {
     /// A message that waits for room.
     pending: Option<Vec<u8>>,
     join: Option<JoinHalf>,
+    /// When the peer may send on through its tunnel.
+    blocked_until: Option<Instant>,
     stalled_since: Option<Instant>,
     timer: Timer,
     timer_at: Option<Instant>,
@@ -191,6 +195,7 @@ impl Connection {
             wire,
             pending: None,
             join: None,
+            blocked_until: None,
             stalled_since: None,
             timer: Timer::never(),
             timer_at: None,
@@ -328,6 +333,10 @@ impl Connection {
             return true;
         }
         if let Some(join) = &self.join {
+            self.blocked_until = join.blocked_until(now);
+            if self.blocked_until.is_some() {
+                return false;
+            }
             return match join.poll_forward(cx, now, &mut self.pending) {
                 Poll::Pending => false,
                 Poll::Ready(Ok(())) => true,
@@ -497,7 +506,7 @@ impl Connection {
                 let channel = self.parts.channel.poll_timeout().map(|alarm| alarm.at);
                 let stall = self.stalled_since.map(|since| since + STALL_LIMIT);
                 let idle = self.join.as_ref().map(JoinHalf::idle_at);
-                [channel, stall, idle].into_iter().flatten().min()
+                [channel, stall, idle, self.blocked_until].into_iter().flatten().min()
             }
             Phase::Flushing { until } | Phase::Lingering { until } => Some(until),
             Phase::Done => None,
@@ -518,6 +527,7 @@ impl Connection {
             }
             Phase::Running if self.join.as_ref().is_some_and(|join| join.idle_at() <= now) => self.begin_close(now),
             Phase::Running => {
+                self.blocked_until = self.blocked_until.filter(|until| *until > now);
                 self.wire.release();
                 self.parts.channel.tick(now, self.wire.buffer());
                 true

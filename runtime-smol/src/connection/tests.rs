@@ -12,6 +12,7 @@ use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::machine::Seed;
 use offset_protocol::net::NetCommand;
 
+use super::rate::RateLimit;
 use super::*;
 use crate::executor::Executor;
 use crate::hub::{Hub, HubConfig};
@@ -129,9 +130,9 @@ impl Host {
 
     /// Waits for a peer and admits it.
     fn admit(&mut self) -> ConnId {
-        let NetEvent::Incoming { conn, .. } = self.desk.next() else { panic!("a peer") };
+        let NetEvent::Incoming { conn, peer, .. } = self.desk.next() else { panic!("a peer") };
         let mail = self.desk.lock().incoming.pop().unwrap();
-        self.hub.on_incoming(conn, mail);
+        self.hub.on_incoming(conn, peer, mail);
         self.command(NetCommand::Admit { conn });
         conn
     }
@@ -205,7 +206,7 @@ fn a_peer_that_is_not_the_expected_one_or_not_wanted_is_never_opened() {
     let NetEvent::Incoming { conn: theirs, peer, from, purpose } = server.desk.next() else { panic!("a peer") };
     assert_eq!((peer, from.as_str(), purpose), (client.key, "127.0.0.1", Purpose::AppNode));
     let mail = server.desk.lock().incoming.pop().unwrap();
-    server.hub.on_incoming(theirs, mail);
+    server.hub.on_incoming(theirs, peer, mail);
     server.command(NetCommand::Close { conn: theirs });
     assert_eq!(client.desk.next(), NetEvent::Closed { conn });
     assert_eq!(server.desk.next(), NetEvent::Closed { conn: theirs });
@@ -216,9 +217,9 @@ fn a_peer_that_is_admitted_only_to_be_told_no_hears_it() {
     let (mut client, mut server) = (Host::new(1), Host::new(2));
     let address = server.listen(Purpose::NodeRelay, Reading::OneByOne);
     let conn = client.connect(address, server.key, Purpose::NodeRelay);
-    let NetEvent::Incoming { conn: theirs, .. } = server.desk.next() else { panic!("a peer") };
+    let NetEvent::Incoming { conn: theirs, peer, .. } = server.desk.next() else { panic!("a peer") };
     let mail = server.desk.lock().incoming.pop().unwrap();
-    server.hub.on_incoming(theirs, mail);
+    server.hub.on_incoming(theirs, peer, mail);
     server.hub.command(NetCommand::Admit { conn: theirs });
     server.hub.command(NetCommand::Send { conn: theirs, bytes: b"no".to_vec() });
     server.command(NetCommand::Close { conn: theirs });
@@ -302,7 +303,12 @@ struct Joined {
 }
 
 fn joined() -> Joined {
+    joined_with(RateLimit::default())
+}
+
+fn joined_with(rate: RateLimit) -> Joined {
     let (mut relay, a, b) = (Host::new(9), Host::new(1), Host::new(2));
+    relay.hub.limit_tunnels(rate);
     let address = relay.listen(Purpose::NodeRelay, Reading::OneByOne);
     let mut inner = Vec::new();
     let ends = [a, b].map(|mut host| {
@@ -318,6 +324,21 @@ fn joined() -> Joined {
     relay.hub.join(inner[0], inner[1]);
     relay.hub.flush();
     Joined { relay, ends, inner }
+}
+
+#[test]
+fn an_identity_in_debt_waits_and_loses_nothing() {
+    // Ten messages of 20 kB, of which the burst lets two pass; the others are earned at 200 kB/s.
+    let rate = RateLimit { bytes_per_s: 200_000, burst_bytes: 20_000 };
+    let Joined { relay: _relay, ends: [(mut a, to_a), (b, _)], .. } = joined_with(rate);
+    let start = std::time::Instant::now();
+    for n in 0..10 {
+        a.send(to_a, message(n, 20_000));
+    }
+    for n in 0..10 {
+        assert!(b.desk.next_message() == message(n, 20_000), "message {n}");
+    }
+    assert!(start.elapsed() >= StdDuration::from_millis(700), "{:?}", start.elapsed());
 }
 
 #[test]

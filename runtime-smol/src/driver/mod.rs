@@ -267,7 +267,9 @@ impl<P: Program> Driver<P> {
                 inputs.push(self.program.net(event));
             }
             Arrival::Incoming(mail, event) => {
-                self.hub.on_incoming(event.conn(), mail);
+                if let NetEvent::Incoming { conn, peer, .. } = &event {
+                    self.hub.on_incoming(*conn, *peer, mail);
+                }
                 inputs.push(self.program.net(event));
             }
             Arrival::JoinEnded(a, b) => inputs.extend(self.program.join_ended(a, b)),
