@@ -63,8 +63,15 @@ impl std::fmt::Debug for Join {
     }
 }
 
+/// Joins two connections: each one's messages go to the other from now on.
+pub fn join(a: &JoinEnd<'_>, b: &JoinEnd<'_>, now: Instant, outlet: Arc<dyn Outlet>) {
+    let (half_a, half_b) = halves(a, b, now, outlet);
+    a.mail.join(half_a);
+    b.mail.join(half_b);
+}
+
 /// The two halves of a join of `a` and `b`, in this order.
-pub(super) fn halves(a: &JoinEnd<'_>, b: &JoinEnd<'_>, now: Instant, outlet: Arc<dyn Outlet>) -> (JoinHalf, JoinHalf) {
+fn halves(a: &JoinEnd<'_>, b: &JoinEnd<'_>, now: Instant, outlet: Arc<dyn Outlet>) -> (JoinHalf, JoinHalf) {
     let last_moved_us = AtomicU64::new(now.as_micros());
     let join = Arc::new(Join { a: a.conn, b: b.conn, ended: AtomicBool::new(false), last_moved_us, outlet });
     let (a_to_b, b_to_a) = (Arc::<Pipe>::default(), Arc::<Pipe>::default());

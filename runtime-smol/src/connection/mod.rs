@@ -37,7 +37,7 @@ use smol::{Async, Timer};
 
 pub use join::JoinEnd;
 use join::JoinHalf;
-pub use join::{JOIN_IDLE, PIPE_BYTES};
+pub use join::{JOIN_IDLE, PIPE_BYTES, join};
 pub use mail::Mail;
 use mail::{End, Room};
 use wire::{WIRE_BYTES, WIRE_SLACK, Wire};
@@ -127,13 +127,6 @@ pub(crate) struct Parts {
     pub(crate) outlet: Arc<dyn Outlet>,
     pub(crate) counters: Arc<NetCounters>,
     pub(crate) clock: Clock,
-}
-
-/// Joins two connections: each one's messages go to the other from now on.
-pub fn join(a: &JoinEnd<'_>, b: &JoinEnd<'_>, now: Instant, outlet: Arc<dyn Outlet>) {
-    let (half_a, half_b) = join::halves(a, b, now, outlet);
-    a.mail.join(half_a);
-    b.mail.join(half_b);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
