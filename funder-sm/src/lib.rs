@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod apps;
-mod deadlines;
 pub mod friend_channel;
 pub mod funder;
 pub mod ledger;

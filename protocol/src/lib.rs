@@ -9,6 +9,7 @@ pub mod bytes;
 pub mod channel;
 pub mod codec;
 pub mod context;
+pub mod deadlines;
 pub mod files;
 pub mod friend;
 pub mod identity;

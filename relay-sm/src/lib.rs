@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
-mod deadlines;
 #[cfg(test)]
 mod network_tests;
 pub mod server;

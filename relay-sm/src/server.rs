@@ -40,10 +40,10 @@ use offset_protocol::relay::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::deadlines::Deadlines;
 pub use book::Counts;
 use book::{Book, Call, End, Peer, Role};
 pub use limits::{Limits, Quota};
+use offset_protocol::deadlines::Deadlines;
 
 /// What can happen to a relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,7 +161,7 @@ impl RelayServer {
     pub fn new(limits: Limits) -> Self {
         RelayServer {
             book: Book::new(&limits),
-            deadlines: Deadlines::new(),
+            deadlines: Deadlines::default(),
             drain: Drain::No,
             outputs: VecDeque::new(),
         }

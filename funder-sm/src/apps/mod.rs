@@ -39,8 +39,8 @@ use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine};
 use offset_protocol::net::{ConnId, NetCommand, NetEvent, Purpose};
 
-use crate::deadlines::Deadlines;
 use crate::funder::{KeptEvent, SessionId};
+use offset_protocol::deadlines::Deadlines;
 use report::{PendingChanges, chunks};
 
 /// Sessions of all apps. Chosen freely: a node serves a person or a shop, not the public.

@@ -47,9 +47,9 @@ use offset_protocol::net::{ConnId, Purpose};
 use offset_protocol::relay::{RejectReason, RelayAddress};
 use offset_relay_sm::client::{self as relay, Direction, RelayClient};
 
-use crate::deadlines::Deadlines;
 use calls::RecentCalls;
 pub use io::{Config, Input, Output};
+use offset_protocol::deadlines::Deadlines;
 use session::{Session, Shun, Slot, Stage};
 
 /// Two sessions that open within this time raced; the friend learned too late that ours stands. Chosen freely: longer than

@@ -27,7 +27,7 @@ use offset_protocol::relay::{FromRelay, RelayAddress, ToRelay};
 use super::backoff::{Backoff, STABLE_AFTER};
 use super::effects::{Effects, parse};
 use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Direction, Ending, Tunnel};
-use crate::deadlines::Deadlines;
+use offset_protocol::deadlines::Deadlines;
 
 /// How much later than its predecessor an attempt starts. Chosen freely: longer than most tunnels take to stand, shorter
 /// than anybody notices.

@@ -22,7 +22,7 @@ use offset_protocol::relay::{FailReason, FromRelay, RELAY_HALF_DEADLINE, RejectR
 use super::backoff::Backoff;
 use super::effects::{Effects, parse};
 use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Output};
-use crate::deadlines::Deadlines;
+use offset_protocol::deadlines::Deadlines;
 
 /// Calls that wait for the parent's answer or are being taken, over all relays. Chosen freely: with more friends calling
 /// at once the rest comes back some seconds later.
