@@ -28,7 +28,8 @@ pub(super) struct Find {
     #[arg(short, long, value_parser = args::positive_amount)]
     pub(super) amount: u128,
     /// Whom to pay.
-    #[arg(short = 'k', long = "to", value_name = "KEY")]
+    // One key in 64 begins with a dash.
+    #[arg(short = 'k', long = "to", value_name = "KEY", allow_hyphen_values = true)]
     pub(super) to: PublicKey,
     /// The most that mediators may get, all together.
     #[arg(long, value_name = "AMOUNT", value_parser = args::amount)]

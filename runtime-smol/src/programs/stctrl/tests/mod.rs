@@ -195,6 +195,8 @@ fn every_command_parses_with_long_and_short_flags() {
         "config set-currency-rate -n bob -c USD -m 1 -a 2",
         "config reset-friend --name bob",
         "routes find --currency USD --amount 5 --to AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE --max-fee 1",
+        "routes find --currency USD --amount 5 --to -QEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE --max-fee 1",
+        "routes find -c USD -a 5 -k -QEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
         "buyer pay-invoice --invoice f --payment g --commit h",
         "buyer pay-invoice -i f -p g -c h --max-fee 7 --max-time 5",
         "buyer payment-status --payment f --receipt g",
