@@ -223,7 +223,7 @@ fn add_index(args: &AddIndex) -> Result<Plan, Failure> {
 fn add_friend(args: &FriendFile) -> Result<Plan, Failure> {
     let FriendTicket { public_key, relays } = files::read(&args.friend)?;
     let name = args.name.clone();
-    let text = format!("'{name}' is a friend: {public_key}; enable it and open a currency next");
+    let text = format!("'{name}' is a friend: {public_key}; open a currency with it next");
     let command = app::Command::AddFriend { public_key, relays, name: name.clone() };
     let done = move |report: &Report| report.friend(name.as_str()).is_some_and(|there| there.public_key == public_key);
     Ok(Plan { command, done: Box::new(done), text })
