@@ -78,9 +78,7 @@ impl Funder {
         let key = self.friend_named(name)?;
         let Some(friend) = self.friends.remove(&key) else { return Err(Refusal::UnknownFriend) };
         self.friend_names.remove(name);
-        if let Some(at) = friend.alarm {
-            self.alarms.remove(&(at, key));
-        }
+        self.alarms.clear(key);
         self.touched.remove(&key);
         let mut erased = Vec::new();
         friend.channel.erase(&records::channel_prefix(&key), &mut erased);

@@ -42,6 +42,7 @@ use std::ops::Bound;
 
 use offset_protocol::app::{FriendReport, Name};
 use offset_protocol::bytes::{InvoiceId, PaymentId, PublicKey, RequestId};
+use offset_protocol::deadlines::Deadlines;
 use offset_protocol::identity::SharedSigner;
 use offset_protocol::machine::{Alarm, Instant, Machine, Rng, Seed, WallTime};
 use offset_protocol::money::{Currency, Rate};
@@ -77,7 +78,6 @@ struct Friend {
     online: bool,
     /// Counts links: what was said for an old one never goes over a new one.
     link: u64,
-    alarm: Option<Instant>,
     /// Collects that wait to stand in our log, oldest first.
     collecting: VecDeque<(Currency, RequestId)>,
     /// As apps know it.
@@ -93,7 +93,6 @@ impl Friend {
             channel,
             online: false,
             link: 0,
-            alarm: None,
             collecting: VecDeque::new(),
             reported: None,
             published: BTreeMap::new(),
@@ -137,7 +136,8 @@ pub struct Funder {
     todo: VecDeque<Todo>,
     /// Friends whose channel may have something to say, or whose report may differ.
     touched: BTreeSet<PublicKey>,
-    alarms: BTreeSet<(Instant, PublicKey)>,
+    /// When a friend's channel next has something to say by itself.
+    alarms: Deadlines<PublicKey>,
     snapshots: Vec<(SessionId, PublicKey)>,
     side_keys: Vec<Vec<u8>>,
     changes: Changes,
@@ -174,7 +174,7 @@ impl Machine for Funder {
     }
 
     fn poll_timeout(&self) -> Option<Alarm> {
-        self.alarms.first().map(|(at, _)| Alarm { at: *at, why: "friend channel" })
+        self.alarms.next().map(|at| Alarm { at, why: "friend channel" })
     }
 }
 

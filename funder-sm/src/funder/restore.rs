@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use offset_protocol::bytes::{InvoiceId, PaymentId, PublicKey, RequestId};
+use offset_protocol::deadlines::Deadlines;
 use offset_protocol::machine::{Instant, WallTime};
 use offset_protocol::persist::Revision;
 
@@ -74,7 +75,7 @@ impl Funder {
             events: super::events::Events::default(),
             todo: VecDeque::new(),
             touched: BTreeSet::new(),
-            alarms: BTreeSet::new(),
+            alarms: Deadlines::new(),
             snapshots: Vec::new(),
             side_keys: Vec::new(),
             changes: Changes::default(),

@@ -125,11 +125,7 @@ impl Funder {
     }
 
     fn on_tick(&mut self) {
-        while let Some((at, friend)) = self.alarms.first().copied().filter(|(at, _)| *at <= self.now) {
-            self.alarms.remove(&(at, friend));
-            if let Some(state) = self.friends.get_mut(&friend) {
-                state.alarm = None;
-            }
+        while let Some(friend) = self.alarms.pop_due(self.now) {
             self.touch(friend);
             self.round_due = true;
         }
@@ -225,16 +221,10 @@ impl Funder {
     }
 
     fn set_alarm(&mut self, friend: PublicKey) {
-        let Some(state) = self.friends.get_mut(&friend) else { return };
-        let at = state.channel.poll_timeout().map(|alarm| alarm.at);
-        let before = std::mem::replace(&mut state.alarm, at);
-        if before != at {
-            if let Some(before) = before {
-                self.alarms.remove(&(before, friend));
-            }
-            if let Some(at) = at {
-                self.alarms.insert((at, friend));
-            }
+        let Some(state) = self.friends.get(&friend) else { return };
+        match state.channel.poll_timeout() {
+            Some(alarm) => self.alarms.set(friend, alarm.at),
+            None => self.alarms.clear(friend),
         }
     }
 }
