@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use offset_protocol::machine::{Duration, Instant};
+use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 use crate::host::{CrashPoint, HostId, Pace, Trap};
@@ -17,7 +18,8 @@ use crate::net::{Cut, CutId};
 use crate::world::{Crash, World};
 
 /// Kinds of faults that are switched on and off together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Family {
     /// Connections break.
     Reset,
@@ -56,7 +58,8 @@ pub const FAMILIES: [Family; 10] = [
 ];
 
 /// One thing that goes wrong, or is mended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
     /// The `nth` of the links that there are (counted round) breaks.
     Reset {

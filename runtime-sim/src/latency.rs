@@ -1,6 +1,7 @@
 //! How long things take: the way of a packet, the flush of a disk.
 
 use offset_protocol::machine::Duration;
+use serde::{Deserialize, Serialize};
 
 use crate::dice::{Dice, exp};
 
@@ -8,7 +9,8 @@ use crate::dice::{Dice, exp};
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// A distribution of delays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Latency {
     /// Always the same.
     Constant(Duration),

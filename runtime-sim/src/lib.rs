@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod card;
+pub mod case;
 pub mod check;
 pub mod clock;
 pub mod dice;

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use offset_protocol::bytes::{Hash, PublicKey, Signature};
 use offset_protocol::identity::{BadSignature, Identity, SharedSigner, Signer, Verifier};
 use offset_protocol::machine::Seed;
+use serde::{Deserialize, Serialize};
 
 /// Which signatures a world uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Signatures {
     /// Ed25519, as in production.
     Real,

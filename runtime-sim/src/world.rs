@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use offset_protocol::bytes::{Hash, PublicKey};
 use offset_protocol::machine::{Duration, Instant, Seed};
 use offset_protocol::net::{Address, NetCommand};
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::disk::{Disk, Records};
@@ -77,7 +78,8 @@ pub enum StepKind {
 }
 
 /// How a host crashes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Crash {
     /// The process dies; its system breaks its connections.
     Process,

@@ -20,6 +20,7 @@ use offset_protocol::identity::SharedSigner;
 use offset_protocol::machine::{Alarm, Instant, Seed, WallTime};
 use offset_protocol::net::{Address, ConnId, NetCommand, NetEvent, Purpose};
 use offset_protocol::persist::{Change, Revision};
+use serde::{Deserialize, Serialize};
 
 pub use hosted::{Hosted, Resident};
 pub(crate) use life::{Life, LinkNews, Wish, io};
@@ -31,7 +32,8 @@ use crate::latency::Latency;
 use crate::people::Note;
 
 /// Names a host; counted from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct HostId(pub u32);
 
 impl std::fmt::Display for HostId {
@@ -218,7 +220,8 @@ pub(crate) struct Host {
 }
 
 /// A point at which a host shall crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CrashPoint {
     /// Right after it handed a write to its disk: before anything of it is durable.
     Written,
@@ -234,7 +237,8 @@ pub enum CrashPoint {
 }
 
 /// A crash that waits for its point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Trap {
     /// Where.
     pub point: CrashPoint,

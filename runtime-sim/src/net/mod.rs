@@ -19,6 +19,7 @@ mod partition;
 use std::collections::{BTreeMap, BTreeSet};
 
 use offset_protocol::machine::{Duration, Instant};
+use serde::{Deserialize, Serialize};
 
 pub use partition::{Cut, CutId, Cuts};
 
@@ -68,7 +69,8 @@ impl Side {
 }
 
 /// How the network behaves when nothing is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Conditions {
     /// One way.
     pub latency: Latency,
@@ -83,7 +85,8 @@ pub struct Conditions {
 }
 
 /// How streams are cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum StreamCuts {
     /// As they were written, as far as there is room.
     Whole,

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::host::HostId;
 
 /// Names a cut, to heal it.
@@ -9,7 +11,8 @@ use crate::host::HostId;
 pub struct CutId(pub u64);
 
 /// A set of ways that carry nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Cut {
     /// Nothing between these hosts and all others, either way.
     Around(BTreeSet<HostId>),
