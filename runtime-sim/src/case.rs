@@ -331,20 +331,16 @@ impl Case {
 
     /// What a host is; `None` beyond the last.
     pub fn role(&self, host: HostId) -> Option<Role> {
-        let mut number = host.0;
-        let groups: [(usize, fn(u32) -> Role); 4] = [
-            (self.relays.len(), Role::Relay),
-            (self.indexes.len(), Role::Index),
-            (self.nodes.len(), Role::Node),
-            (self.nodes.len(), Role::Person),
-        ];
-        for (count, role) in groups {
-            match number.checked_sub(count as u32) {
-                None => return Some(role(number)),
-                Some(rest) => number = rest,
-            }
+        let (relays, indexes, nodes) = (self.relays.len() as u32, self.indexes.len() as u32, self.nodes.len() as u32);
+        let number = host.0;
+        let (first_node, first_person) = (relays + indexes, relays + indexes + nodes);
+        match number {
+            _ if number < relays => Some(Role::Relay(number)),
+            _ if number < first_node => Some(Role::Index(number - relays)),
+            _ if number < first_person => Some(Role::Node(number - first_node)),
+            _ if number < first_person + nodes => Some(Role::Person(number - first_person)),
+            _ => None,
         }
-        None
     }
 
     /// How many hosts there are, those that were taken out included.

@@ -47,6 +47,12 @@ impl Disk {
         self.waiting.clear();
     }
 
+    /// Puts other records on the disk; nothing may be waiting.
+    pub fn replace(&mut self, records: Records) {
+        self.waiting.clear();
+        self.durable = records;
+    }
+
     fn flush_one(&mut self) {
         let Some((_, changes)) = self.waiting.pop_front() else { return };
         self.flushes += 1;

@@ -41,10 +41,28 @@ pub enum Family {
     SlowDisk,
     /// Wall clocks jump.
     Wall,
+    /// A way between two hosts comes and goes.
+    Flap,
+    /// A random subset is cut off one by one and comes back in another order.
+    Swizzle,
+    /// Programs are stopped in order and started again.
+    Stop,
+    /// Writes fail for a while: the disk is full, or broken.
+    DiskFail,
+    /// Devices change their network: their connections fall silent, new ones work.
+    Roam,
+    /// Programs are slow for a while.
+    Slow,
+    /// Nodes leave for good.
+    Leave,
+    /// Old copies of databases are put back.
+    Backup,
+    /// Databases are lost.
+    Wipe,
 }
 
 /// All families.
-pub const FAMILIES: [Family; 10] = [
+pub const FAMILIES: [Family; 19] = [
     Family::Reset,
     Family::Swallow,
     Family::Connect,
@@ -55,6 +73,15 @@ pub const FAMILIES: [Family; 10] = [
     Family::Pause,
     Family::SlowDisk,
     Family::Wall,
+    Family::Flap,
+    Family::Swizzle,
+    Family::Stop,
+    Family::DiskFail,
+    Family::Roam,
+    Family::Slow,
+    Family::Leave,
+    Family::Backup,
+    Family::Wipe,
 ];
 
 /// One thing that goes wrong, or is mended.
@@ -134,16 +161,73 @@ pub enum Fault {
         /// By how much.
         by_ms: i64,
     },
+    /// A program stops in order.
+    Stop {
+        /// Where.
+        host: HostId,
+        /// Until it starts again.
+        off: Duration,
+    },
+    /// Every write of a host fails until then: the program ends, starts again, and ends at its next write.
+    DiskFails {
+        /// Which.
+        host: HostId,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A host's connections fall silent, and it learns that it has a network again.
+    Roam {
+        /// Which.
+        host: HostId,
+    },
+    /// From the first input that waits to the turn that takes it, a host needs this long from now on.
+    Pace {
+        /// Which.
+        host: HostId,
+        /// A turn.
+        turn: Latency,
+    },
+    /// A host leaves for good.
+    Leave {
+        /// Which.
+        host: HostId,
+    },
+    /// What is on a host's disk is copied.
+    Copy {
+        /// Which.
+        host: HostId,
+    },
+    /// A host crashes; when it starts again, its last copy is on its disk.
+    PutBack {
+        /// Which.
+        host: HostId,
+        /// Until it starts again.
+        off: Duration,
+    },
+    /// A host crashes; when it starts again, its disk is empty, and its person sets it up again.
+    Wipe {
+        /// Which.
+        host: HostId,
+        /// Until it starts again.
+        off: Duration,
+    },
 }
 
 impl Fault {
-    /// The family that it belongs to.
+    /// The family that it belongs to, as the injector counts; cuts of all kinds are one.
     pub const fn family(&self) -> Family {
         match self {
             Fault::Reset { .. } => Family::Reset,
             Fault::Swallow { .. } => Family::Swallow,
             Fault::Connect { .. } => Family::Connect,
             Fault::Cut { .. } | Fault::Heal { .. } => Family::Cut,
+            Fault::Stop { .. } => Family::Stop,
+            Fault::DiskFails { .. } => Family::DiskFail,
+            Fault::Roam { .. } => Family::Roam,
+            Fault::Pace { .. } => Family::Slow,
+            Fault::Leave { .. } => Family::Leave,
+            Fault::Copy { .. } | Fault::PutBack { .. } => Family::Backup,
+            Fault::Wipe { .. } => Family::Wipe,
             Fault::Clog { .. } => Family::Clog,
             Fault::Crash { .. } => Family::Crash,
             Fault::Trap { .. } => Family::Trap,
@@ -170,25 +254,50 @@ pub struct Victims {
     pub with_disk: Vec<HostId>,
 }
 
+/// How often one family strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rage {
+    /// The family.
+    pub family: Family,
+    /// The average time between two strikes.
+    pub every: Duration,
+}
+
 /// A quiet disk, to which every slow one returns.
 pub const QUIET_FLUSH: Latency = Latency::Uniform { low: Duration::from_micros(200), high: Duration::from_millis(8) };
+
+/// An idle processor, to which every slow one returns.
+pub const QUIET_TURN: Latency = Latency::Uniform { low: Duration::ZERO, high: Duration::from_micros(400) };
 
 impl Plan {
     /// Draws a plan for the time between `from` and `to`; by `to` everything that a plan can mend is mended.
     pub fn draw(dice: &mut Dice, victims: &Victims, from: Instant, to: Instant) -> Plan {
-        let mut drawing = Drawing { faults: Vec::new(), cuts: 0, to };
+        let mut rages = Vec::new();
         for family in FAMILIES {
             if dice.chance(500) {
                 continue;
             }
-            let rate = Duration::from_millis(dice.between(1_500, 25_000));
+            let every = Duration::from_millis(match family {
+                // Each of these may need a user, or is never mended: rare, but not too rare.
+                Family::Leave | Family::Backup | Family::Wipe => dice.between(20_000, 200_000),
+                _ => dice.between(1_500, 25_000),
+            });
+            rages.push(Rage { family, every });
+        }
+        Plan::draw_from(dice, victims, &rages, from, to)
+    }
+
+    /// Draws a plan in which exactly these families strike.
+    pub fn draw_from(dice: &mut Dice, victims: &Victims, rages: &[Rage], from: Instant, to: Instant) -> Plan {
+        let mut drawing = Drawing { faults: Vec::new(), cuts: 0, left: Vec::new(), to };
+        for rage in rages {
             let mut at = from;
             loop {
-                at += Latency::Exponential { mean: rate }.draw(dice);
+                at += Latency::Exponential { mean: rage.every }.draw(dice);
                 if at >= to {
                     break;
                 }
-                drawing.draw_one(dice, victims, family, at);
+                drawing.draw_one(dice, victims, rage.family, at);
             }
         }
         // The sort is stable: what was drawn first for one moment happens first.
@@ -209,6 +318,8 @@ impl Plan {
 struct Drawing {
     faults: Vec<(Instant, Fault)>,
     cuts: u32,
+    /// Who has left for good.
+    left: Vec<HostId>,
     to: Instant,
 }
 
@@ -238,10 +349,8 @@ impl Drawing {
                 self.add_end(at, lasts, Fault::Connect { refused_per_mille: 0, hanging_per_mille: 0 });
             }
             (Family::Cut, Some(host)) => {
-                let name = self.cuts;
-                self.cuts += 1;
-                self.add(at, Fault::Cut { name, cut: draw_cut(dice, &victims.hosts, host) });
-                self.add_end(at, lasts, Fault::Heal { name });
+                let cut = draw_cut(dice, &victims.hosts, host);
+                self.draw_cut_for(cut, at, lasts);
             }
             (Family::Clog, Some(host)) => {
                 let extra = dice.duration(Duration::from_millis(20), Duration::from_secs(3));
@@ -275,8 +384,98 @@ impl Drawing {
                 let by_ms = dice.between(0, 7_200_000) as i64 - 3_600_000;
                 self.add(at, Fault::Wall { host, by_ms });
             }
-            (Family::Cut | Family::Clog | Family::Crash | Family::Pause | Family::Wall, None) => {}
+            (Family::Flap, Some(host)) => self.draw_flapping(dice, victims, host, at),
+            (Family::Swizzle, Some(_)) => self.draw_swizzle(dice, victims, at),
+            (Family::Stop, Some(host)) => {
+                let off = lasts.min(self.to.since(at));
+                self.add(at, Fault::Stop { host, off });
+            }
+            (Family::Roam, Some(host)) => self.add(at, Fault::Roam { host }),
+            (Family::Slow, Some(host)) => {
+                let high = dice.duration(Duration::from_millis(20), Duration::from_secs(2));
+                self.add(at, Fault::Pace { host, turn: Latency::Uniform { low: Duration::ZERO, high } });
+                self.add_end(at, lasts, Fault::Pace { host, turn: QUIET_TURN });
+            }
+            (Family::DiskFail | Family::Leave | Family::Backup | Family::Wipe, _) => {
+                let Some(host) = with_disk else { return };
+                self.draw_loss(dice, victims, family, host, at, lasts);
+            }
+            (
+                Family::Cut
+                | Family::Clog
+                | Family::Crash
+                | Family::Pause
+                | Family::Wall
+                | Family::Flap
+                | Family::Swizzle
+                | Family::Stop
+                | Family::Roam
+                | Family::Slow,
+                None,
+            ) => {}
         }
+    }
+
+    /// What a disk, or a whole node, loses.
+    fn draw_loss(
+        &mut self,
+        dice: &mut Dice,
+        victims: &Victims,
+        family: Family,
+        host: HostId,
+        at: Instant,
+        lasts: Duration,
+    ) {
+        let lasts = lasts.min(self.to.since(at));
+        match family {
+            Family::DiskFail => self.add(at, Fault::DiskFails { host, lasts }),
+            // A network of which a quarter has left is another network.
+            Family::Leave if !self.left.contains(&host) && 4 * self.left.len() < victims.with_disk.len() => {
+                self.left.push(host);
+                self.add(at, Fault::Leave { host });
+            }
+            Family::Backup => {
+                self.add(at, Fault::Copy { host });
+                let back = (at + dice.duration(Duration::from_millis(100), Duration::from_secs(30))).min(self.to);
+                self.add(back, Fault::PutBack { host, off: lasts.min(self.to.since(back)) });
+            }
+            Family::Wipe => self.add(at, Fault::Wipe { host, off: lasts }),
+            _ => {}
+        }
+    }
+
+    /// A way that comes and goes a few times.
+    fn draw_flapping(&mut self, dice: &mut Dice, victims: &Victims, host: HostId, at: Instant) {
+        let cut = draw_cut(dice, &victims.hosts, host);
+        let mut at = at;
+        for _ in 0..dice.between(2, 8) {
+            let down = dice.duration(Duration::from_millis(50), Duration::from_secs(3));
+            self.draw_cut_for(cut.clone(), at, down);
+            at += down;
+            at += dice.duration(Duration::from_millis(50), Duration::from_secs(3));
+            if at >= self.to {
+                return;
+            }
+        }
+    }
+
+    /// Hosts are cut off one by one, and come back in another order.
+    fn draw_swizzle(&mut self, dice: &mut Dice, victims: &Victims, at: Instant) {
+        let mut at = at;
+        for &host in &victims.hosts {
+            if dice.chance(500) {
+                at += dice.duration(Duration::ZERO, Duration::from_secs(2));
+                let down = dice.duration(Duration::from_secs(1), Duration::from_secs(20));
+                self.draw_cut_for(Cut::Around([host].into()), at.min(self.to), down);
+            }
+        }
+    }
+
+    fn draw_cut_for(&mut self, cut: Cut, at: Instant, lasts: Duration) {
+        let name = self.cuts;
+        self.cuts += 1;
+        self.add(at, Fault::Cut { name, cut });
+        self.add_end(at, lasts, Fault::Heal { name });
     }
 }
 
@@ -296,6 +495,7 @@ fn draw_cut(dice: &mut Dice, hosts: &[HostId], host: HostId) -> Cut {
 pub struct Injector {
     cuts: BTreeMap<u32, CutId>,
     counts: BTreeMap<Family, usize>,
+    forgetful: BTreeSet<HostId>,
 }
 
 impl Injector {
@@ -339,6 +539,27 @@ impl Injector {
                 world.set_pace(*host, Pace { flush: *flush, ..pace });
             }
             Fault::Wall { host, by_ms } => world.jump_wall(*host, *by_ms),
+            Fault::Stop { host, off } => {
+                world.stop(*host);
+                world.boot_after(*host, *off);
+            }
+            Fault::DiskFails { host, lasts } => world.fail_disk(*host, *lasts),
+            Fault::Roam { host } => world.roam(*host),
+            Fault::Pace { host, turn } => {
+                let pace = world.pace(*host);
+                world.set_pace(*host, Pace { turn: *turn, ..pace });
+            }
+            Fault::Leave { host } => world.retire(*host),
+            Fault::Copy { host } => world.copy_disk(*host),
+            Fault::PutBack { host, off } => {
+                self.forgetful.extend(world.put_back(*host).then_some(*host));
+                world.boot_after(*host, *off);
+            }
+            Fault::Wipe { host, off } => {
+                world.wipe(*host);
+                self.forgetful.insert(*host);
+                world.boot_after(*host, *off);
+            }
         }
     }
 
@@ -350,10 +571,18 @@ impl Injector {
         for &host in &victims.with_disk {
             let pace = world.pace(host);
             world.set_pace(host, Pace { flush: QUIET_FLUSH, ..pace });
+            world.fail_disk(host, Duration::ZERO);
         }
         for &host in &victims.hosts {
+            let pace = world.pace(host);
+            world.set_pace(host, Pace { turn: QUIET_TURN, ..pace });
             world.boot_after(host, Duration::ZERO);
         }
+    }
+
+    /// Hosts that forgot something that they had said.
+    pub const fn forgetful(&self) -> &BTreeSet<HostId> {
+        &self.forgetful
     }
 
     /// How many faults of each family happened.
@@ -382,7 +611,8 @@ mod tests {
     fn the_same_seed_gives_the_same_plan_and_all_families_occur() {
         assert_eq!(plan(3), plan(3));
         let seen: BTreeSet<_> = (0..50).flat_map(|seed| plan(seed).count().into_keys()).collect();
-        assert_eq!(seen.len(), FAMILIES.len());
+        // Cuts that flap and swizzle are counted as cuts.
+        assert_eq!(seen.len(), FAMILIES.len() - 2);
     }
 
     #[test]

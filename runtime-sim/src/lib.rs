@@ -16,6 +16,7 @@ pub mod clock;
 pub mod dice;
 pub mod disk;
 pub mod faults;
+pub mod full;
 pub mod host;
 mod kernel;
 pub mod latency;

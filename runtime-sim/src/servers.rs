@@ -26,6 +26,10 @@ impl Program for Relay {
         vec![(RELAY_PORT, Purpose::NodeRelay)]
     }
 
+    fn drains(&self) -> bool {
+        true
+    }
+
     fn start(&mut self, _boot: Boot<'_>) -> Result<Box<dyn Process>, String> {
         Ok(Box::new(Hosted::new(RelayServer::new(self.limits), Vec::new())))
     }

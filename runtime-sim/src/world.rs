@@ -174,6 +174,9 @@ impl World {
             lives: 0,
             life: None,
             paused_until: Instant::ZERO,
+            disk_fails_until: Instant::ZERO,
+            copy: None,
+            retired: false,
             trap: None,
         });
         id
@@ -225,6 +228,11 @@ impl World {
     /// Whether a host's process runs.
     pub fn is_up(&self, host: HostId) -> bool {
         self.life(host).is_some()
+    }
+
+    /// Whether a host has left for good.
+    pub fn is_retired(&self, host: HostId) -> bool {
+        self.hosts.get(host.0 as usize).is_some_and(|host| host.retired)
     }
 
     /// The machine that runs on a host, if it is an `M`.
@@ -342,6 +350,10 @@ impl World {
                 if !self.is_life(host, life) {
                     return Ok(StepKind::Stale);
                 }
+                if self.hosts[host.0 as usize].disk_fails_until > self.kernel.now {
+                    self.die_of_disk(host);
+                    return Ok(StepKind::Crashed);
+                }
                 self.hosts[host.0 as usize].disk.flush(revision);
                 if self.spring(host, CrashPoint::Flushed) {
                     return Ok(StepKind::Crashed);
@@ -354,6 +366,13 @@ impl World {
             Event::Plan { .. } => {}
         }
         Ok(StepKind::Network)
+    }
+
+    /// A write failed: the program ends, and somebody starts it again.
+    fn die_of_disk(&mut self, host: HostId) {
+        self.hosts[host.0 as usize].disk.crash(0);
+        self.crash(host, Crash::Process);
+        self.boot_after(host, RESTART_AFTER);
     }
 
     fn is_life(&self, host: HostId, life: u32) -> bool {
@@ -391,7 +410,7 @@ impl World {
 
     fn on_boot(&mut self, host: HostId) -> Result<StepKind, Broken> {
         let body = &mut self.hosts[host.0 as usize];
-        if body.life.is_some() {
+        if body.life.is_some() || body.retired {
             return Ok(StepKind::Stale);
         }
         self.network.lighten(host);
@@ -403,6 +422,10 @@ impl World {
     }
 
     fn on_note(&mut self, host: HostId, number: u64) {
+        if self.is_retired(host) {
+            self.notes.remove(&number);
+            return;
+        }
         if !self.is_up(host) {
             return self.kernel.after(NOTE_RETRY, host, Event::Note { number });
         }
@@ -475,7 +498,9 @@ impl World {
                 return None;
             }
             Effect::Stop => {
+                // In order; whoever looks after the program starts it again.
                 self.crash(host, Crash::Process);
+                self.boot_after(host, RESTART_AFTER);
                 return None;
             }
         };

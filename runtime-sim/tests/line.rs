@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, and figures for whoever runs them")]
 
 use offset_protocol::machine::Seed;
-use offset_runtime_sim::line::{LineSpec, Outcome, Weather, run};
+use offset_runtime_sim::full::Outcome;
+use offset_runtime_sim::line::{LineSpec, Weather, run};
 use offset_runtime_sim::trace::Keep;
 
 /// Seeds of an ordinary test run.

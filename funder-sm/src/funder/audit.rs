@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use offset_protocol::bytes::{PublicKey, RequestId};
+use offset_protocol::index::Entry;
 use offset_protocol::machine::Seed;
 
 use super::{Funder, FunderConfig};
@@ -25,7 +27,25 @@ impl Funder {
         self.friends.values().map(|friend| &friend.channel)
     }
 
-    /// Requests on their way through this node.
+    /// The channel to one friend.
+    pub fn channel(&self, friend: &PublicKey) -> Option<&Channel> {
+        self.friends.get(friend).map(|friend| &friend.channel)
+    }
+
+    /// What the index servers were told last: by friend and currency, what the friend can push to us and what we charge.
+    pub fn published(&self) -> impl Iterator<Item = Entry> {
+        self.friends.iter().flat_map(|(&friend, state)| {
+            let entries = state.published.iter();
+            entries.map(move |(&currency, &(recv_capacity, rate))| Entry { friend, currency, recv_capacity, rate })
+        })
+    }
+
+    /// The requests on their way through this node.
+    pub fn transits(&self) -> impl Iterator<Item = RequestId> {
+        self.transits.keys().copied()
+    }
+
+    /// How many requests are on their way through this node.
     pub fn open_transits(&self) -> usize {
         self.transits.len()
     }

@@ -9,6 +9,7 @@ use super::{Boot, Effect, Host, HostId, HostInput, LawBroken, Process};
 use crate::clock::Clock;
 use crate::kernel::{Event, Kernel};
 use crate::net::{LinkId, Network};
+use crate::people::Note;
 
 pub(crate) struct Life {
     /// Which life of its host.
@@ -51,6 +52,20 @@ impl Life {
     /// Whether the next turn tells the machine that something is durable: then it may say what it kept back.
     pub(crate) fn hears_durable(&self) -> bool {
         self.connections.inbox.iter().any(|input| matches!(input, HostInput::Durable(_)))
+    }
+
+    /// Notes that have arrived and that no turn has taken.
+    pub(crate) fn unread_notes(self) -> impl Iterator<Item = Note> {
+        self.connections.inbox.into_iter().filter_map(|input| match input {
+            HostInput::Note(note) => Some(note),
+            HostInput::Net(_)
+            | HostInput::JoinEnded { .. }
+            | HostInput::Durable(_)
+            | HostInput::Wall(_)
+            | HostInput::NetworkReturned
+            | HostInput::Drain
+            | HostInput::Tick => None,
+        })
     }
 
     /// Keeps an input for the next turn.

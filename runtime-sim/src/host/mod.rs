@@ -184,6 +184,11 @@ pub trait Program {
     /// The ports on which it accepts connections, and what for.
     fn ports(&self) -> Vec<(u16, Purpose)>;
 
+    /// Whether it takes [`HostInput::Drain`] and stops by itself then.
+    fn drains(&self) -> bool {
+        false
+    }
+
     /// Starts it.
     ///
     /// # Errors
@@ -215,6 +220,12 @@ pub(crate) struct Host {
     pub(crate) life: Option<Life>,
     /// Nothing runs before this.
     pub(crate) paused_until: Instant,
+    /// Writes fail before this.
+    pub(crate) disk_fails_until: Instant,
+    /// An old copy of the disk.
+    pub(crate) copy: Option<Records>,
+    /// Has left for good.
+    pub(crate) retired: bool,
     /// Crash when this many of these have happened.
     pub(crate) trap: Option<Trap>,
 }

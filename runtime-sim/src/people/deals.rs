@@ -22,6 +22,7 @@ use offset_protocol::machine::{Duration, Instant, Rng};
 use offset_protocol::money::Currency;
 use offset_protocol::payment::{Commit, Description, Invoice};
 
+use super::Chore;
 use crate::host::HostId;
 
 /// Names a deal; both sides know it by this number.
@@ -84,6 +85,10 @@ pub enum Note {
         /// The deal.
         deal: DealId,
     },
+    /// The scenario → a person: change these settings.
+    Chores(Vec<Chore>),
+    /// The scenario → a person: the node has forgotten everything.
+    SetUpAgain,
 }
 
 /// How a deal stands, on either side.
@@ -251,6 +256,8 @@ impl Deals {
                     self.wishes.push_back((deal, Wish::Collect));
                 }
             }
+            // The person's own, not a deal's.
+            Note::Chores(_) | Note::SetUpAgain => {}
             Note::GiveUp { deal } => {
                 if let Some(sale) = self.sales.get_mut(&deal).filter(|sale| sale.stage == Stage::Open) {
                     sale.cancelling = true;

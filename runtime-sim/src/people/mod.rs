@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use offset_protocol::app::{Answer, AppMessage, Command, Event, NodeMessage, Outcome, Refusal};
+use offset_protocol::app::{Answer, AppMessage, ChannelReport, Command, Event, NodeMessage, Outcome, Refusal};
 use offset_protocol::bytes::{CommandId, PublicKey};
 use offset_protocol::codec::{decode, encode};
 use offset_protocol::identity::SharedSigner;
@@ -40,8 +40,19 @@ const RETRY: Duration = Duration::from_secs(2);
 pub struct Chore {
     /// What to do.
     pub command: Command,
-    /// The refusal that shows that an earlier try, whose answer was lost, did it.
-    pub done_if: Option<Refusal>,
+    /// Which answers are right.
+    pub wanted: Wanted,
+}
+
+/// Which answers to a chore are right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Done, and nothing else.
+    Done,
+    /// Done, or the refusal that shows that an earlier try, whose answer was lost, did it.
+    DoneOr(Refusal),
+    /// Anything.
+    Anything,
 }
 
 /// Why a command was sent.
@@ -95,6 +106,12 @@ pub struct Person {
     conns: ConnIds,
     session: Session,
     chores: VecDeque<Chore>,
+    /// To set the card up from nothing.
+    from_nothing: Vec<Chore>,
+    /// After this long the terms of a friend are accepted.
+    reset_patience: Option<Duration>,
+    /// Since when each friend's terms are known.
+    terms_since: BTreeMap<PublicKey, Instant>,
     errands: BTreeMap<CommandId, Errand>,
     deals: Deals,
     book: ReportBook,
@@ -114,6 +131,9 @@ impl Person {
             conns: ConnIds::lane(0, 1),
             session: Session::Off { redial_at: Instant::ZERO },
             chores: VecDeque::new(),
+            from_nothing: Vec::new(),
+            reset_patience: None,
+            terms_since: BTreeMap::new(),
             errands: BTreeMap::new(),
             deals: Deals::default(),
             book: ReportBook::default(),
@@ -122,9 +142,15 @@ impl Person {
         }
     }
 
-    /// Adds a step to the end of the list.
-    pub fn add_chore(&mut self, chore: Chore) {
-        self.chores.push_back(chore);
+    /// Sets the card up by these steps; again if the node forgets everything.
+    pub fn set_up(&mut self, steps: Vec<Chore>) {
+        self.from_nothing = steps.clone();
+        self.chores.extend(steps);
+    }
+
+    /// After how long the person accepts a friend's terms; `None`: never.
+    pub fn set_reset_patience(&mut self, patience: Option<Duration>) {
+        self.reset_patience = patience;
     }
 
     /// Whether the card is set up as wanted.
@@ -170,6 +196,7 @@ impl Person {
             errand.not_before = now;
         }
         self.deals.on_new_clock(now);
+        self.terms_since.clear();
         self.conns = ConnIds::lane(0, 1);
     }
 
@@ -237,7 +264,8 @@ impl Person {
         let Some(chore) = self.chores.pop_front() else { return };
         match outcome {
             Outcome::Done(Answer::Done) => {}
-            Outcome::Refused(refusal) if sent > 1 && same_kind(chore.done_if.as_ref(), &refusal) => {}
+            Outcome::Refused(refusal) if sent > 1 && same_kind(&chore.wanted, &refusal) => {}
+            _ if chore.wanted == Wanted::Anything => {}
             other => self.complain(format!("{:?} came to {other:?}", chore.command)),
         }
     }
@@ -248,8 +276,18 @@ impl Person {
     }
 
     fn on_note(&mut self, now: Instant, note: Note) {
+        let note = match note {
+            Note::Chores(chores) => return self.chores.extend(chores),
+            Note::SetUpAgain => return self.start_over(),
+            note => note,
+        };
         self.deals.on_note(now, note, &mut self.rng);
         self.carry_out_deals(now);
+    }
+
+    fn start_over(&mut self) {
+        self.errands.retain(|_, errand| errand.why != Why::Chore);
+        self.chores = self.from_nothing.clone().into();
     }
 
     // -- what is to be done
@@ -257,6 +295,7 @@ impl Person {
     /// Does what is due now; safe to call at any time.
     fn proceed(&mut self, now: Instant) {
         self.deals.on_time(now);
+        self.consider_terms(now);
         self.carry_out_deals(now);
         match self.session {
             Session::Off { redial_at } if redial_at <= now => {
@@ -275,6 +314,27 @@ impl Person {
                 self.send_errands(now, conn);
             }
         }
+    }
+
+    /// Accepts the terms of friends that have been known for long enough.
+    fn consider_terms(&mut self, now: Instant) {
+        let Some(patience) = self.reset_patience else { return };
+        let mut accepted = Vec::new();
+        let friends = &self.book.friends;
+        self.terms_since.retain(|key, _| friends.contains_key(key));
+        for (key, friend) in friends {
+            let ChannelReport::Inconsistent { theirs: Some(terms), .. } = &friend.channel else {
+                self.terms_since.remove(key);
+                continue;
+            };
+            let since = self.terms_since.entry(*key).or_insert(now);
+            if *since + patience <= now {
+                *since = now;
+                let command = Command::ResetFriend { name: friend.name.clone(), terms: terms.clone() };
+                accepted.push(Chore { command, wanted: Wanted::Anything });
+            }
+        }
+        self.chores.extend(accepted);
     }
 
     fn run(&mut self, now: Instant, command: Command, why: Why) {
@@ -326,14 +386,18 @@ impl Person {
                 self.errands.values().filter(|errand| !errand.under_way).map(|errand| errand.not_before).min()
             }
         };
-        let at = [redial, self.deals.alarm()].into_iter().flatten().min()?;
+        let terms = self.terms_since.values().min().copied().zip(self.reset_patience).map(|(since, wait)| since + wait);
+        let at = [redial, terms, self.deals.alarm()].into_iter().flatten().min()?;
         Some(Alarm { at, why: "person" })
     }
 }
 
-/// Whether two refusals say the same, whatever name they mention.
-fn same_kind(expected: Option<&Refusal>, refusal: &Refusal) -> bool {
-    expected.is_some_and(|expected| std::mem::discriminant(expected) == std::mem::discriminant(refusal))
+/// Whether a refusal is the one that is as good as done, whatever name it mentions.
+fn same_kind(wanted: &Wanted, refusal: &Refusal) -> bool {
+    match wanted {
+        Wanted::DoneOr(expected) => std::mem::discriminant(expected) == std::mem::discriminant(refusal),
+        Wanted::Done | Wanted::Anything => false,
+    }
 }
 
 /// A person, shared by the app that runs and the world that looks on.

@@ -3,6 +3,7 @@
 use offset_protocol::machine::{Duration, Instant};
 
 use super::{Crash, World};
+use crate::disk::Records;
 use crate::host::{HostId, HostInput, Pace, Trap};
 use crate::kernel::Event;
 use crate::net::{Cut, CutId, LinkId};
@@ -22,9 +23,7 @@ impl World {
     /// Crashes a host. Nothing if it is off.
     pub fn crash(&mut self, host: HostId, crash: Crash) {
         let Some(body) = self.hosts.get_mut(host.0 as usize) else { return };
-        if body.life.take().is_none() {
-            return;
-        }
+        let Some(life) = body.life.take() else { return };
         self.crashes += 1;
         body.trap = None;
         // The power may have failed before, between or after the writes that were under way.
@@ -37,6 +36,70 @@ impl World {
                 }
             }
             Crash::Power => self.network.darken(host),
+        }
+        // What people said past the network is said again: only the device has forgotten it.
+        for note in life.unread_notes() {
+            self.tell(host, note);
+        }
+    }
+
+    /// A host leaves for good: its power fails, and it never starts again.
+    pub fn retire(&mut self, host: HostId) {
+        self.crash(host, Crash::Power);
+        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
+            host.retired = true;
+        }
+    }
+
+    /// Stops a program in order: what it wrote is flushed; a relay tells its clients first.
+    pub fn stop(&mut self, host: HostId) {
+        let Some(body) = self.hosts.get_mut(host.0 as usize) else { return };
+        body.disk.crash(usize::MAX);
+        if body.program.drains() {
+            self.give(host, HostInput::Drain);
+        } else {
+            self.crash(host, Crash::Process);
+        }
+    }
+
+    /// Lets every write of a host fail for a while, beginning now; zero: no longer.
+    pub fn fail_disk(&mut self, host: HostId, lasts: Duration) {
+        let until = self.kernel.now + lasts;
+        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
+            host.disk_fails_until = until;
+        }
+    }
+
+    /// Lets a device change its network: whatever it had is silent, and it learns that there is a network again.
+    pub fn roam(&mut self, host: HostId) {
+        for link in self.network.links_of(host) {
+            self.network.swallow(link);
+        }
+        self.give(host, HostInput::NetworkReturned);
+    }
+
+    /// Keeps a copy of what is on a host's disk.
+    pub fn copy_disk(&mut self, host: HostId) {
+        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
+            host.copy = Some(host.disk.durable().clone());
+        }
+    }
+
+    /// Crashes a host and puts its last copy back on its disk; whether anything is lost by that.
+    pub fn put_back(&mut self, host: HostId) -> bool {
+        self.crash(host, Crash::Process);
+        let Some(host) = self.hosts.get_mut(host.0 as usize) else { return false };
+        let Some(copy) = host.copy.clone() else { return false };
+        let loses = copy != *host.disk.durable();
+        host.disk.replace(copy);
+        loses
+    }
+
+    /// Crashes a host and empties its disk.
+    pub fn wipe(&mut self, host: HostId) {
+        self.crash(host, Crash::Process);
+        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
+            host.disk.replace(Records::new());
         }
     }
 

@@ -1,0 +1,239 @@
+//! A case at full fidelity: complete machines, streams of bytes, real encryption, disks, people with apps.
+//!
+//! | phase | what happens |
+//! |---|---|
+//! | safety | cards are set up, deals are made, settings change, faults happen; every checker looks on |
+//! | liveness | the honest core is healed, every other fault is made permanent; within a bounded time everything ends |
+//! | probes | each live friendship carries a payment; payments below the maximum flow between core nodes succeed |
+//! | rest | the books are compared; servers, reports and records too; then almost nothing happens any more |
+
+mod books;
+mod build;
+mod flow;
+mod healing;
+mod settings;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use offset_protocol::bytes::Hash;
+use offset_protocol::machine::{Duration, Instant};
+
+use crate::case::{Case, Operation, Role};
+use crate::check::friends::Friendships;
+use crate::check::restore::Restores;
+use crate::check::{Invariant, Violation};
+use crate::faults::{Family, Injector};
+use crate::host::HostId;
+use crate::people::{DealId, SharedPerson, Stage};
+use crate::trace::{Keep, Trace};
+use crate::world::{Counts, StepKind, World};
+
+/// How a case is run; changes nothing of what happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What the trace keeps.
+    pub keep: Keep,
+    /// How often a node's records are compared with it: once in so many turns that wrote; 0: never.
+    pub compare_every: u64,
+    /// Whether the checkers look on.
+    pub watch: Watch,
+}
+
+/// Whether the checkers look on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// After every event, on what it touched.
+    Always,
+    /// At the end only: to measure what the looking costs.
+    AtTheEnd,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { keep: Keep::Hash, compare_every: 16, watch: Watch::Always }
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Of everything that happened.
+    pub hash: Hash,
+    /// How long it took in the world.
+    pub simulated: Duration,
+    /// How often things happened.
+    pub counts: Counts,
+    /// Faults, by family.
+    pub faults: BTreeMap<Family, usize>,
+    /// Deals that were paid, and that were not.
+    pub deals: (usize, usize),
+    /// Delivered cuts that were looked at: of friendships, of the whole network.
+    pub cuts: (u64, u64),
+    /// Restarts that were compared.
+    pub restores: u64,
+    /// From healing until nothing was open.
+    pub settled_after: Duration,
+    /// Probes that were paid.
+    pub probes: usize,
+}
+
+/// Runs a case to its end.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn run(case: &Case, options: &Options) -> Result<Outcome, Violation> {
+    run_traced(case, options).0
+}
+
+/// Like [`run`]; gives the trace as well, whatever the run came to.
+pub fn run_traced(case: &Case, options: &Options) -> (Result<Outcome, Violation>, Trace) {
+    let mut run = Run::new(case, options);
+    let result = run.carry_on_to_the_end();
+    (result, run.world.trace().clone())
+}
+
+/// One run of a case.
+pub(crate) struct Run<'c> {
+    case: &'c Case,
+    options: Options,
+    world: World,
+    /// By node.
+    people: Vec<SharedPerson>,
+    injector: Injector,
+    friendships: Friendships,
+    restores: Restores,
+    /// The deals that were made, with buyer and seller.
+    deals: BTreeMap<DealId, (u32, u32)>,
+    /// Nodes that are neither taken out nor gone for good.
+    core: BTreeSet<u32>,
+}
+
+impl<'c> Run<'c> {
+    fn new(case: &'c Case, options: &Options) -> Self {
+        let (world, people) = build::build(case, options.keep);
+        let core: BTreeSet<u32> =
+            (0..case.nodes.len() as u32).filter(|&node| case.is_present(Role::Node(node))).collect();
+        let nodes: Vec<HostId> = core.iter().map(|&node| case.host(Role::Node(node))).collect();
+        let friendships = Friendships::new(&world, &nodes);
+        let mut run = Run {
+            case,
+            options: *options,
+            world,
+            people,
+            injector: Injector::default(),
+            friendships,
+            restores: Restores::new(options.compare_every),
+            deals: BTreeMap::new(),
+            core,
+        };
+        run.schedule();
+        run
+    }
+
+    /// Operations first, then faults, as steps of the world's plan.
+    fn schedule(&mut self) {
+        let operations = self.case.operations.iter().map(|timed| timed.at);
+        let faults = self.case.faults.iter().map(|timed| timed.at);
+        for (step, at) in operations.chain(faults).enumerate() {
+            self.world.plan_at(at, step as u32);
+        }
+    }
+
+    fn carry_on_to_the_end(&mut self) -> Result<Outcome, Violation> {
+        self.run_until(self.case.heal_at)?;
+        self.heal();
+        let settled_after = self.settle()?;
+        let probes = self.probe()?;
+        self.settle()?;
+        self.rest()?;
+        self.check_after_rest()?;
+        let paid = self.deals.keys().filter(|deal| self.is_paid(**deal)).count();
+        Ok(Outcome {
+            hash: self.world.trace_hash(),
+            simulated: self.world.now().since(Instant::ZERO),
+            counts: self.world.counts(),
+            faults: self.injector.counts().clone(),
+            deals: (paid, self.deals.len() - paid),
+            cuts: self.friendships.looked_at(),
+            restores: self.restores.compared(),
+            settled_after,
+            probes,
+        })
+    }
+
+    /// Lets everything until `until` happen, under the eyes of the checkers.
+    fn run_until(&mut self, until: Instant) -> Result<(), Violation> {
+        loop {
+            let step = self.world.step(until).map_err(|broken| Violation {
+                invariant: Invariant::Laws,
+                at: broken.at,
+                host: None,
+                what: broken.to_string(),
+            })?;
+            let Some(step) = step else { break };
+            match step.kind {
+                StepKind::Plan(number) => self.on_plan(number as usize),
+                StepKind::Turn { wrote } if self.options.watch == Watch::Always => {
+                    self.friendships.check(&self.world, step.host)?;
+                    if wrote && self.options.compare_every > 0 {
+                        self.restores.check(&self.world, step.host)?;
+                    }
+                }
+                StepKind::Turn { .. }
+                | StepKind::Network
+                | StepKind::Flushed
+                | StepKind::Booted
+                | StepKind::Crashed
+                | StepKind::Stale => {}
+            }
+        }
+        self.world.wait_until(until);
+        Ok(())
+    }
+
+    fn on_plan(&mut self, step: usize) {
+        let case = self.case;
+        if let Some(timed) = case.operations.get(step) {
+            self.operate(&timed.what);
+        } else if let Some(timed) = case.faults.get(step - case.operations.len()) {
+            self.injector.inject(&mut self.world, &timed.what);
+        }
+    }
+
+    fn operate(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Pay { deal, buyer, seller, .. } => {
+                if !(self.core.contains(buyer) && self.core.contains(seller)) {
+                    return;
+                }
+                self.deals.insert(DealId(*deal), (*buyer, *seller));
+                if let Some(note) = settings::order(self.case, operation) {
+                    self.world.tell(self.case.host(Role::Person(*buyer)), note);
+                }
+            }
+            Operation::Configure { node, setting } => {
+                if let Some(note) = settings::change(self.case, &self.world, *node, setting) {
+                    self.world.tell(self.case.host(Role::Person(*node)), note);
+                }
+            }
+        }
+    }
+
+    fn core_hosts(&self) -> Vec<HostId> {
+        self.core.iter().map(|&node| self.case.host(Role::Node(node))).collect()
+    }
+
+    fn stage(&self, deal: DealId) -> Option<Stage> {
+        let (buyer, _) = self.deals.get(&deal)?;
+        let person = self.people.get(*buyer as usize)?.0.borrow();
+        person.deals().purchases().find(|(id, _)| *id == deal).map(|(_, purchase)| purchase.stage.clone())
+    }
+
+    fn is_paid(&self, deal: DealId) -> bool {
+        matches!(self.stage(deal), Some(Stage::Paid { .. }))
+    }
+
+    fn violation(&self, invariant: Invariant, host: Option<HostId>, what: String) -> Violation {
+        Violation { invariant, at: self.world.now(), host, what }
+    }
+}

@@ -1,0 +1,315 @@
+//! The liveness phase: an honest core is healed, and then it must come to rest and work.
+//!
+//! The core is every node that takes part and has not left for good. What is open with anybody else may stay open for ever:
+//! a request that waits for somebody who is gone is nobody's fault, and nobody can end it honestly but those who hold it.
+
+use std::collections::BTreeSet;
+
+use offset_funder_sm::friend_channel::Channel;
+use offset_funder_sm::node::Node;
+use offset_protocol::bytes::{InvoiceId, RequestId};
+use offset_protocol::friend::Operation as ChannelOperation;
+use offset_protocol::machine::Duration;
+use offset_protocol::money::Currency;
+
+use super::Run;
+use super::flow::{Capacities, max_flow};
+use super::settings;
+use crate::case::{Commit, Operation, Role};
+use crate::check::servers::AtRelays;
+use crate::check::{Invariant, Violation, report, servers};
+use crate::dice::Dice;
+use crate::faults::Victims;
+use crate::host::HostId;
+use crate::people::{DealId, Stage};
+
+/// After healing everything that is open ends within this time.
+const SETTLE_LIMIT: Duration = Duration::from_secs(240);
+/// A probe is paid within this time.
+const PROBE_LIMIT: Duration = Duration::from_secs(150);
+/// A probe is tried so often: connections that fell silent are found out by keepalives, and dialled again after a while.
+const PROBE_TRIES: u32 = 30;
+/// A try of a probe is given up after this long.
+const PROBE_PATIENCE: Duration = Duration::from_secs(20);
+/// A friendship or a flow with less room than this is not probed: fees and rounding would have to be looked at.
+const PROBE_ROOM: u128 = 1_000;
+/// What mediators of a probe may get: more than they ever ask.
+const PROBE_FEE: u128 = 1_000_000_000;
+/// How many pairs of nodes try a part of their maximum flow, and which part: the rest is room for fees and for what one
+/// payment of at most 16 routes cannot gather.
+const FLOW_PROBES: u32 = 3;
+const FLOW_PART: u128 = 4;
+/// Numbers of probes begin here; deals of cases are below.
+const FIRST_PROBE: u64 = 1 << 40;
+/// How often it is looked whether all is at rest.
+const LOOK: Duration = Duration::from_secs(1);
+/// Quiet time at the end, and how many turns a host may take in it: heartbeats, keepalives, acknowledgements. A relay and
+/// an index server hear of each of their nodes.
+const REST: Duration = Duration::from_secs(75);
+const REST_TURNS: u64 = 120;
+
+impl Run<'_> {
+    /// Ends every fault that can end; who is gone stays gone.
+    pub(super) fn heal(&mut self) {
+        let gone = |world: &crate::world::World, host: &HostId| world.is_retired(*host);
+        let all = (0..self.case.hosts()).map(HostId);
+        let hosts: Vec<HostId> = all.filter(|host| !gone(&self.world, host)).collect();
+        let with_disk =
+            hosts.iter().copied().filter(|host| matches!(self.case.role(*host), Some(Role::Node(_)))).collect();
+        self.injector.heal(&mut self.world, &Victims { hosts, with_disk });
+        let (case, world) = (self.case, &self.world);
+        self.core.retain(|&node| !gone(world, &case.host(Role::Node(node))));
+    }
+
+    /// Runs until nothing is open; gives how long that took.
+    pub(super) fn settle(&mut self) -> Result<Duration, Violation> {
+        let began = self.world.now();
+        loop {
+            self.run_until(self.world.now() + LOOK)?;
+            match self.find_open() {
+                None => return Ok(self.world.now().since(began)),
+                Some((host, what)) if self.world.now() > began + SETTLE_LIMIT => {
+                    return Err(self.violation(Invariant::Resolution, host, what));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// What of the core is not at rest.
+    fn find_open(&self) -> Option<(Option<HostId>, String)> {
+        let (excused, excused_invoices) = self.held_by_others();
+        for (&deal, (buyer, seller)) in &self.deals {
+            if self.core.contains(buyer) && self.core.contains(seller) {
+                let open = self.open_deal(deal, (*buyer, *seller), &excused_invoices);
+                if let Some(what) = open {
+                    return Some((Some(self.case.host(Role::Node(*buyer))), what));
+                }
+            }
+        }
+        for &node in &self.core {
+            let person = self.people[node as usize].0.borrow();
+            if !person.is_set_up() {
+                let unanswered: Vec<_> = person.unanswered().collect();
+                return Some((None, format!("person {node} is not done setting up, unanswered {unanswered:?}")));
+            }
+        }
+        self.core_hosts().into_iter().find_map(|host| self.open_at(host, &excused).map(|what| (Some(host), what)))
+    }
+
+    fn open_deal(&self, deal: DealId, (buyer, seller): (u32, u32), excused: &BTreeSet<InvoiceId>) -> Option<String> {
+        let (buyer, seller) = (self.people[buyer as usize].0.borrow(), self.people[seller as usize].0.borrow());
+        let bought = buyer.deals().purchases().find(|(id, _)| *id == deal).map(|(_, purchase)| purchase);
+        let sold = seller.deals().sales().find(|(id, _)| *id == deal).map(|(_, sale)| sale);
+        let open = bought.is_some_and(|purchase| purchase.stage == Stage::Open)
+            || sold.is_some_and(|sale| sale.stage == Stage::Open);
+        let is_excused = sold.is_some_and(|sale| excused.contains(&sale.invoice_id));
+        (open && !is_excused).then(|| format!("{deal:?}: the buyer has {bought:?}, the seller {sold:?}"))
+    }
+
+    /// Requests that somebody outside the core holds, or that wait for such a one; and the invoices that they pay.
+    fn held_by_others(&self) -> (BTreeSet<RequestId>, BTreeSet<InvoiceId>) {
+        let core: BTreeSet<_> = self.core_hosts().into_iter().map(|host| self.world.key_of(host)).collect();
+        let (mut held, mut invoices) = (BTreeSet::new(), BTreeSet::new());
+        for host in self.core_hosts() {
+            let Some(node) = self.world.machine::<Node>(host) else { continue };
+            for channel in node.money().channels().filter(|channel| !core.contains(&channel.friend())) {
+                held.extend(requests(channel));
+                let open = channel.all_outgoing().chain(channel.all_incoming());
+                invoices.extend(open.map(|(_, open)| open.request.invoice_id));
+            }
+        }
+        (held, invoices)
+    }
+
+    fn open_at(&self, host: HostId, excused: &BTreeSet<RequestId>) -> Option<String> {
+        let Some(node) = self.world.machine::<Node>(host) else { return Some("the node is off".to_owned()) };
+        let funder = node.money();
+        if let Some(id) = funder.transits().find(|id| !excused.contains(id)) {
+            return Some(format!("{id:?} is on its way"));
+        }
+        for channel in funder.channels() {
+            if let Some(id) = requests(channel).find(|id| !excused.contains(id)) {
+                return Some(format!("{id:?} with {:?}", channel.friend()));
+            }
+        }
+        None
+    }
+
+    // -- probes
+
+    /// Every live friendship pays a little; a few pairs pay a part of their maximum flow. Gives how many were paid.
+    pub(super) fn probe(&mut self) -> Result<usize, Violation> {
+        let mut next = FIRST_PROBE;
+        let mut probes = Vec::new();
+        for currency in 0..self.case.currencies.len() as u32 {
+            let room = self.capacities(currency);
+            for (&(from, to), _) in room.iter().filter(|(pair, room)| **room >= PROBE_ROOM && pair.0 < pair.1) {
+                probes.push(self.begin_probe(&mut next, (from, to), currency, 1));
+            }
+        }
+        self.await_probes(&probes)?;
+        let mut dice = Dice::new(&offset_protocol::machine::Seed::from_number(self.case.seed), "probes");
+        let mut paid = probes.len();
+        for _ in 0..FLOW_PROBES {
+            let core: Vec<u32> = self.core.iter().copied().collect();
+            let (Some(&from), Some(&to)) = (dice.pick(&core), dice.pick(&core)) else { break };
+            let currency = dice.below(self.case.currencies.len().max(1) as u64) as u32;
+            let flow = max_flow(&self.capacities(currency), from, to);
+            if flow >= PROBE_ROOM {
+                let probe = self.begin_probe(&mut next, (from, to), currency, flow / FLOW_PART);
+                self.await_probes(&[probe])?;
+                paid += 1;
+            }
+        }
+        Ok(paid)
+    }
+
+    /// What each core node can push to each core friend, where both are willing.
+    fn capacities(&self, currency: u32) -> Capacities {
+        let mut all = Capacities::new();
+        let Some(currency) = self.case.currencies.get(currency as usize).map(|name| name.0) else { return all };
+        for friendship in &self.case.friendships {
+            for (from, to) in [(friendship.a, friendship.b), (friendship.b, friendship.a)] {
+                if let Some(room) = self.room(from, to, &currency) {
+                    all.insert((from, to), room);
+                }
+            }
+        }
+        all
+    }
+
+    fn room(&self, from: u32, to: u32, currency: &Currency) -> Option<u128> {
+        if !self.are_linked(from, to) {
+            return None;
+        }
+        let (ours, theirs) = (self.channel(from, to)?, self.channel(to, from)?);
+        let open = |channel: &Channel| channel.currency(currency).is_some_and(|report| report.is_open && report.listed);
+        (open(ours) && open(theirs)).then(|| theirs.recv_capacity(currency))
+    }
+
+    fn channel(&self, of: u32, with: u32) -> Option<&Channel> {
+        let friend = self.world.key_of(self.case.host(Role::Node(with)));
+        let node = self.world.machine::<Node>(self.case.host(Role::Node(of)))?;
+        node.money().channel(&friend)
+    }
+
+    /// Whether both are in the core and both want to be connected.
+    fn are_linked(&self, a: u32, b: u32) -> bool {
+        let wants = |us: u32, friend: u32| {
+            let key = self.world.key_of(self.case.host(Role::Node(friend)));
+            self.people[us as usize].0.borrow().book().friends.get(&key).is_some_and(|friend| friend.enabled)
+        };
+        self.core.contains(&a) && self.core.contains(&b) && wants(a, b) && wants(b, a)
+    }
+
+    fn begin_probe(&mut self, next: &mut u64, (buyer, seller): (u32, u32), currency: u32, amount: u128) -> DealId {
+        let deal = DealId(*next);
+        *next += 1;
+        let operation = Operation::Pay {
+            deal: deal.0,
+            buyer,
+            seller,
+            currency,
+            amount,
+            max_fee: PROBE_FEE,
+            commit: if deal.0.is_multiple_of(2) { Commit::ByHand } else { Commit::InBand },
+            tries: PROBE_TRIES,
+            patience: PROBE_PATIENCE,
+        };
+        if let Some(note) = settings::order(self.case, &operation) {
+            self.deals.insert(deal, (buyer, seller));
+            self.world.tell(self.case.host(Role::Person(buyer)), note);
+        }
+        deal
+    }
+
+    fn await_probes(&mut self, probes: &[DealId]) -> Result<(), Violation> {
+        let limit = self.world.now() + PROBE_LIMIT;
+        loop {
+            let unpaid = probes.iter().copied().find(|probe| !self.is_paid(*probe));
+            let Some(unpaid) = unpaid else { return Ok(()) };
+            let failed = probes.iter().find(|probe| matches!(self.stage(**probe), Some(Stage::Failed(_))));
+            if failed.is_some() || self.world.now() > limit {
+                let probe = *failed.unwrap_or(&unpaid);
+                let ends = self.deals.get(&probe);
+                let what = format!("the probe {probe:?} between {ends:?} came to {:?}", self.stage(probe));
+                let host = ends.map(|(buyer, _)| self.case.host(Role::Node(*buyer)));
+                return Err(self.violation(Invariant::Resolution, host, what));
+            }
+            self.run_until(self.world.now() + LOOK)?;
+        }
+    }
+
+    // -- rest
+
+    /// Almost nothing happens when nobody wants anything.
+    pub(super) fn rest(&mut self) -> Result<(), Violation> {
+        // What is at rest at the nodes may still be on its way to the people.
+        self.run_until(self.world.now() + Duration::from_secs(3))?;
+        self.check_books()?;
+        let before = self.world.counts().turns;
+        self.run_until(self.world.now() + REST)?;
+        let turns = self.world.counts().turns - before;
+        let friendships = self.case.friendships.len() as u64;
+        let most = REST_TURNS * (u64::from(self.case.hosts()) + friendships);
+        if turns > most {
+            let what = format!("{turns} turns of {} hosts in a time of rest, {most} at most", self.world.hosts());
+            return Err(self.violation(Invariant::Resolution, None, what));
+        }
+        Ok(())
+    }
+
+    /// What apps show, what index servers hold and what relays carry is what it should be. Only after a rest: a connection
+    /// that fell silent has to be found out, and small changes are told to index servers with the next heartbeat.
+    pub(super) fn check_after_rest(&self) -> Result<(), Violation> {
+        for &node in &self.core {
+            report::check(&self.world, self.case.host(Role::Node(node)), &self.people[node as usize])?;
+        }
+        self.check_delivered()?;
+        let present = |role: &Role| self.case.is_present(*role) && !self.world.is_retired(self.case.host(*role));
+        let indexes = (0..self.case.indexes.len() as u32).map(Role::Index).filter(present);
+        let indexes: Vec<HostId> = indexes.map(|role| self.case.host(role)).collect();
+        servers::check_indexes(&self.world, &indexes, &self.core_hosts())?;
+        let relays = (0..self.case.relays.len() as u32).map(Role::Relay).filter(present);
+        let relays: Vec<HostId> = relays.map(|role| self.case.host(role)).collect();
+        let listeners: Vec<usize> = relays.iter().map(|relay| self.listeners(*relay)).collect();
+        let tunnels = self.case.friendships.iter().filter(|pair| self.are_linked(pair.a, pair.b)).count();
+        let knocking = self.case.friendships.len() - tunnels;
+        servers::check_relays(&self.world, &relays, &AtRelays { listeners, tunnels, knocking })
+    }
+
+    fn listeners(&self, relay: HostId) -> usize {
+        let key = self.world.key_of(relay);
+        let homes = |node: &&u32| self.people[**node as usize].0.borrow().book().relays.contains_key(&key);
+        self.core.iter().filter(homes).count()
+    }
+
+    /// Both ends of every live friendship have applied all that the other made.
+    fn check_delivered(&self) -> Result<(), Violation> {
+        for pair in self.case.friendships.iter().filter(|pair| self.are_linked(pair.a, pair.b)) {
+            let (Some(a), Some(b)) = (self.channel(pair.a, pair.b), self.channel(pair.b, pair.a)) else { continue };
+            let (ours, theirs) = (a.marks(), b.marks());
+            if ours.epoch != theirs.epoch || ours.made != theirs.applied || theirs.made != ours.applied {
+                let what = format!("nodes {} and {}: {ours:?} and {theirs:?}, not all delivered", pair.a, pair.b);
+                let host = Some(self.case.host(Role::Node(pair.a)));
+                return Err(self.violation(Invariant::Resolution, host, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every request that a channel holds or has queued.
+fn requests(channel: &Channel) -> impl Iterator<Item = RequestId> {
+    let open = channel.all_outgoing().chain(channel.all_incoming()).map(|(_, open)| open.request.request_id);
+    let queued = channel.all_queued().map(|(_, operation)| match operation {
+        ChannelOperation::Request(request) => request.request_id,
+        ChannelOperation::Response(response) => response.request_id,
+        ChannelOperation::Cancel(cancel) => cancel.request_id,
+        ChannelOperation::Commit(commit) => commit.request_id,
+        ChannelOperation::Withdraw(withdraw) => withdraw.request_id,
+        ChannelOperation::Collect(collect) => collect.request_id,
+    });
+    open.chain(queued)
+}
