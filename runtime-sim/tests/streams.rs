@@ -197,7 +197,8 @@ fn run(number: u64, with_faults: bool) -> (Vec<(u64, u64)>, Hash) {
     for &host in &hosts {
         world.boot_after(host, Duration::ZERO);
     }
-    let victims = Victims { hosts: hosts.clone(), with_disk: vec![server] };
+    // Nobody has a disk here, so nobody loses one or leaves for good.
+    let victims = Victims { hosts: hosts.clone(), with_disk: Vec::new() };
     let plan = if with_faults { Plan::draw(&mut dice, &victims, at(1), at(60)) } else { Plan::default() };
     for (step, (at, _)) in plan.faults.iter().enumerate() {
         world.plan_at(*at, step as u32);
