@@ -32,7 +32,7 @@ use offset_protocol::money::{Currency, add_amounts};
 use offset_protocol::payment::{
     Cancel, CancelReason, Collect, CommitRequest, Request, Response, ResponseTerms, Route, Withdraw,
 };
-use offset_protocol::wire_struct;
+use offset_protocol::{buggify, mutant, sometimes, wire_struct};
 
 pub use rules::{BadRequest, BrokenRule, Unsendable, check_request};
 use totals::signed;
@@ -170,7 +170,8 @@ impl Ledger {
 
     /// How much more the friend may push to us under this limit.
     pub fn room(&self, max_debt: u128) -> u128 {
-        let exposure = self.totals.balance.saturating_add(signed(self.accepted_frozen()));
+        let frozen = if mutant!(LimitForgetsFrozen) { 0 } else { self.accepted_frozen() };
+        let exposure = self.totals.balance.saturating_add(signed(frozen));
         u128::try_from(signed(max_debt).saturating_sub(exposure)).unwrap_or(0)
     }
 
@@ -268,6 +269,9 @@ impl Ledger {
 
     fn send_cancel(&mut self, cancel: &Cancel) -> Result<Delta, Unsendable> {
         let open = self.close_incoming(&cancel.request_id).ok_or(Unsendable::UnknownRequest)?;
+        if mutant!(ForgetToUnfreeze) {
+            return Ok(Delta::ZERO);
+        }
         Ok(Delta::freezes_in(open.frozen()).reversed())
     }
 
@@ -406,6 +410,8 @@ impl Ledger {
             return Err(BrokenRule::TooManyOpen);
         }
         let refusal = self.refusal(&from.grant, frozen);
+        sometimes!("ledger: a request is beyond the limit", refusal == Some(CancelReason::Capacity));
+        sometimes!("ledger: a request comes in a closed currency", refusal == Some(CancelReason::Closed));
         self.move_totals(&Delta::freezes_in(frozen))?;
         let mut open = OpenRequest::new(request, 0);
         if refusal.is_some() {
@@ -419,9 +425,9 @@ impl Ledger {
     fn refusal(&self, grant: &Grant, frozen: u128) -> Option<CancelReason> {
         if !grant.is_open {
             Some(CancelReason::Closed)
-        } else if self.incoming.len() - self.refused_count >= MAX_PENDING {
+        } else if self.incoming.len() - self.refused_count >= MAX_PENDING || buggify!("ledger: refuse as busy", 20) {
             Some(CancelReason::Busy)
-        } else if frozen > self.room(grant.max_debt) {
+        } else if frozen > self.room(grant.max_debt) && !mutant!(IgnoreLimit) {
             Some(CancelReason::Capacity)
         } else {
             None
@@ -435,8 +441,11 @@ impl Ledger {
     }
 
     fn on_response(&mut self, from: &Incoming<'_>, response: Response) -> Result<Step, BrokenRule> {
+        if mutant!(LateResponseAccepted) && !self.outgoing.contains_key(&response.request_id) {
+            return Ok(Step::Crossed);
+        }
         let open = self.told(from, &response.request_id)?;
-        if open.response.is_some() {
+        if open.response.is_some() && !mutant!(ResponseTwice) {
             return Err(BrokenRule::Twice);
         }
         let seller = open.request.route.last().unwrap_or(from.friend);
@@ -469,7 +478,12 @@ impl Ledger {
 
     fn on_commit(&mut self, from: &Incoming<'_>, commit: CommitRequest) -> Result<Step, BrokenRule> {
         let Some(open) = self.incoming.get_mut(&commit.request_id) else {
-            return if from.crossed { Ok(Step::Crossed) } else { Err(BrokenRule::UnknownRequest) };
+            sometimes!("ledger: a commit crosses the end of its request", from.crossed);
+            return if from.crossed && !mutant!(CrossingIsAnError) {
+                Ok(Step::Crossed)
+            } else {
+                Err(BrokenRule::UnknownRequest)
+            };
         };
         if open.committed {
             return Err(BrokenRule::Twice);
@@ -489,7 +503,12 @@ impl Ledger {
 
     fn on_withdraw(&mut self, from: &Incoming<'_>, withdraw: Withdraw) -> Result<Step, BrokenRule> {
         let Some(open) = self.incoming.get_mut(&withdraw.request_id) else {
-            return if from.crossed { Ok(Step::Crossed) } else { Err(BrokenRule::UnknownRequest) };
+            sometimes!("ledger: a withdrawal crosses the end of its request", from.crossed);
+            return if from.crossed && !mutant!(CrossingIsAnError) {
+                Ok(Step::Crossed)
+            } else {
+                Err(BrokenRule::UnknownRequest)
+            };
         };
         if open.committed {
             return Err(BrokenRule::WrongStage);
@@ -503,8 +522,8 @@ impl Ledger {
 }
 
 fn opens(collect: &Collect, request: &Request, response: &Response) -> bool {
-    collect.src_plain_lock.hashed() == request.src_hashed_lock
-        && collect.dest_plain_lock.hashed() == response.dest_hashed_lock
+    let src_opens = collect.src_plain_lock.hashed() == request.src_hashed_lock;
+    mutant!(AnyLockOpens) || src_opens && collect.dest_plain_lock.hashed() == response.dest_hashed_lock
 }
 
 #[cfg(test)]

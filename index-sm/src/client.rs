@@ -30,6 +30,7 @@ use offset_protocol::index::{Attestation, Entry, EntryKey, IndexToNode, NodeToIn
 use offset_protocol::limits::{INDEX_NODE_TTL, MAX_AMOUNT, MAX_FRAME, MAX_INDEX_SERVERS};
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent, Purpose};
+use offset_protocol::{buggify, mutant, sometimes};
 
 use crate::backoff::{Backoff, Bucket, SESSION_PROVES_ITSELF};
 use report::Reporter;
@@ -257,6 +258,7 @@ impl IndexClient {
                 self.report_if_due(now, Occasion::Tick);
             }
             Ok(IndexToNode::Want) => {
+                sometimes!("index client: the server wants the whole report", true);
                 session.wants_state = true;
                 self.report_if_due(now, Occasion::Change);
             }
@@ -275,7 +277,9 @@ impl IndexClient {
 
     /// An answer to a request that is over, or was never made, is nobody's.
     fn answer(&mut self, id: u64, result: Result<FoundRoutes, RouteFailure>) {
-        if let Some(open) = self.requests.take(id) {
+        let open = self.requests.take(id);
+        sometimes!("index client: an answer comes too late", open.is_none());
+        if let Some(open) = open {
             self.outputs.push_back(ClientOutput::Routes { local: open.local, result });
         }
     }
@@ -343,12 +347,17 @@ impl IndexClient {
 
     fn on_tick(&mut self, now: Instant) {
         while let Some((local, failure)) = self.requests.overdue(now) {
+            sometimes!("index client: no server could be asked in time", failure == RouteFailure::Unreachable);
+            sometimes!("index client: a question is not answered in time", failure == RouteFailure::Timeout);
             self.outputs.push_back(ClientOutput::Routes { local, result: Err(failure) });
         }
         match self.link {
             Link::Down { .. } => self.call_if_due(now),
             Link::Calling { give_up_at, .. } if give_up_at <= now => self.leave(now),
-            Link::Up(session) if session.silent_at <= now => self.leave(now),
+            Link::Up(session) if session.silent_at <= now => {
+                sometimes!("index client: a silent server is left", true);
+                self.leave(now);
+            }
             Link::Up(_) => self.report_if_due(now, Occasion::Change),
             Link::Calling { .. } => {}
         }
@@ -388,6 +397,7 @@ impl IndexClient {
         let all_tried = self.servers.is_empty() || self.calls.is_multiple_of(self.servers.len());
         let pause = if all_tried { self.backoff.next(&mut self.rng) } else { Backoff::default().next(&mut self.rng) };
         self.link = Link::Down { call_at: now + pause };
+        sometimes!("index client: a question outlives its session", !self.requests.is_empty());
         self.requests.unsend();
     }
 
@@ -395,15 +405,19 @@ impl IndexClient {
         let Link::Up(session) = &mut self.link else { return };
         let Some(tick) = session.tick else { return };
         let mut heartbeats = session.heartbeats;
-        let heartbeat = occasion == Occasion::Tick && heartbeats.take(now, HEARTBEAT_GAP, HEARTBEAT_BURST);
+        let heartbeat = occasion == Occasion::Tick
+            && !mutant!(HeartbeatNever)
+            && heartbeats.take(now, HEARTBEAT_GAP, HEARTBEAT_BURST);
         let due = heartbeat || now >= session.delta_at && (session.wants_state || self.reporter.is_urgent());
         if !due {
             return;
         }
         let signer = &self.signer;
         let sign = |version, hash| Attestation::sign(signer, version, hash, tick);
-        let message = if session.wants_state { self.reporter.state(sign) } else { self.reporter.update(sign) };
+        let wants_state = session.wants_state || buggify!("index client: report all", 100);
+        let message = if wants_state { self.reporter.state(sign) } else { self.reporter.update(sign) };
         // Without a version news waits for `Reserved`; that what was told is still alive does not.
+        sometimes!("index client: news waits for a version", message.is_none());
         let Some(message) = message.or_else(|| self.reporter.stand(sign).filter(|_| heartbeat)) else { return };
         session.heartbeats = heartbeats;
         session.wants_state = false;

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::index::{Entry, EntryKey};
 use offset_protocol::money::{Currency, Rate};
+use offset_protocol::mutant;
 
 /// Every report that a server knows.
 #[derive(Clone, Debug, Default)]
@@ -162,7 +163,7 @@ impl CurrencyGraph {
     pub(crate) fn edge(&self, from: u32, to: u32) -> Option<&Line> {
         let lines = self.lines(to);
         let at = lines.binary_search_by_key(&from, |line| line.friend).ok()?;
-        Some(&lines[at]).filter(|line| line.mutual)
+        Some(&lines[at]).filter(|line| line.mutual || mutant!(OneSidedEdges))
     }
 
     fn degree(&self, node: &PublicKey) -> usize {
@@ -187,6 +188,7 @@ impl CurrencyGraph {
             }
         }
         self.insert_lines(owner, fresh);
+        let removed = if mutant!(ClosedEdgeKept) { &[] } else { removed };
         let gone: BTreeSet<u32> = removed.iter().filter_map(|friend| self.number(friend)).collect();
         self.remove_lines(owner, &gone);
         self.release(owner);

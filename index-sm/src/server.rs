@@ -39,6 +39,7 @@ use offset_protocol::index::{BadReport, BrokenProof, IndexToIndex, IndexToNode, 
 use offset_protocol::limits::{INDEX_TICK, MAX_FRAME};
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent, Purpose};
+use offset_protocol::{buggify, sometimes};
 
 use crate::answer::answer_counted;
 use crate::backoff::Bucket;
@@ -342,7 +343,7 @@ impl IndexServer {
         self.net(NetCommand::Admit { conn });
         self.send(conn, &IndexToNode::Tick(self.ticks.current()));
         self.schedule.joined += 1;
-        if self.schedule.joined >= CLIENT_BURST {
+        if self.schedule.joined >= CLIENT_BURST || buggify!("index: a tick out of turn", 100) {
             self.want_extra_tick(now, 0);
         }
     }
@@ -398,7 +399,9 @@ impl IndexServer {
         let Some(client) = self.clients.get_mut(&node) else { return };
         let conn = client.conn;
         let worn_out = self.work.is_empty(now, WORK_INTERVAL, WORK_BURST);
-        if !client.queries.take(now, QUERY_INTERVAL, QUERY_BURST) || worn_out {
+        let is_busy = !client.queries.take(now, QUERY_INTERVAL, QUERY_BURST) || worn_out;
+        sometimes!("index: too many questions", is_busy);
+        if is_busy || buggify!("index: refuse a question as busy", 50) {
             self.stats.busy += 1;
             return self.send(conn, &IndexToNode::Busy { id: request.id });
         }

@@ -15,6 +15,8 @@ use serde::de::{DeserializeOwned, Error, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::mutant;
+
 /// How deep values may nest. Chosen freely: our deepest message has 9 levels.
 pub const RECURSION_LIMIT: usize = 16;
 
@@ -65,7 +67,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Deco
     let mut rest = bytes;
     let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, RECURSION_LIMIT)
         .map_err(|error| DecodeError::Malformed(error.to_string()))?;
-    if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing(rest.len())) }
+    if rest.is_empty() || mutant!(TrailingAccepted) { Ok(value) } else { Err(DecodeError::Trailing(rest.len())) }
 }
 
 /// The next field of an array; an error names the type it is missing from.
@@ -311,7 +313,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MA
                 let announced = seq.size_hint().unwrap_or(0);
                 let mut elements = Vec::with_capacity(announced.min(MAX).min(RESERVED_ELEMENTS));
                 while let Some(element) = seq.next_element()? {
-                    if elements.len() >= MAX {
+                    if elements.len() >= MAX && !mutant!(LongListAccepted) {
                         return Err(A::Error::custom(format_args!("more than {MAX} elements")));
                     }
                     elements.push(element);

@@ -20,4 +20,5 @@ pub mod money;
 pub mod net;
 pub mod payment;
 pub mod persist;
+pub mod probe;
 pub mod relay;

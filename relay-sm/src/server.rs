@@ -38,6 +38,7 @@ use offset_protocol::relay::{
     FailReason, FromRelay, LimitScope, MAX_RELAY_MESSAGE, RELAY_DRAIN_TIME, RELAY_HALF_DEADLINE, RELAY_SETUP_DEADLINE,
     RejectReason, ToRelay,
 };
+use offset_protocol::{buggify, mutant, sometimes};
 use serde::{Deserialize, Serialize};
 
 pub use book::Counts;
@@ -212,7 +213,8 @@ impl RelayServer {
         let Some(End { peer, .. }) = self.take_end(conn) else { return };
         let key = peer.key;
         let older = self.book.listener(&key);
-        if let Some(older) = older {
+        sometimes!("relay: a listener takes the place of an older one", older.is_some());
+        if let Some(older) = older.filter(|_| !mutant!(TwoListeners)) {
             self.book.remove(older);
             self.fail(older, FailReason::Replaced);
         }
@@ -224,6 +226,7 @@ impl RelayServer {
         self.net_resume(conn);
         // The older listener may have been dead for a while: what it was told may never have arrived.
         let calls: Vec<_> = self.book.halves_to(key).map(|(call, _)| call).collect();
+        sometimes!("relay: calls wait for a listener that comes back", !calls.is_empty());
         for call in calls {
             self.send(conn, &FromRelay::Incoming { from: call.from });
         }
@@ -233,6 +236,7 @@ impl RelayServer {
         let Some(End { peer, .. }) = self.take_end(conn) else { return };
         let from = peer.key;
         if let Some(older) = self.book.half(&Call { to, from }) {
+            sometimes!("relay: a caller calls again", true);
             self.remove_and_fail(older, FailReason::Replaced);
         }
         let Some(listener) = self.book.listener(&to) else {
@@ -241,9 +245,14 @@ impl RelayServer {
         if let Some(oldest) = self.book.half_in_the_way(from) {
             self.remove_and_fail(oldest, FailReason::Busy { limit: LimitScope::Identity });
         }
+        if buggify!("relay: refuse a call as busy", 100) {
+            return self.fail(conn, FailReason::Busy { limit: LimitScope::Other });
+        }
         match self.book.add_half(conn, peer, to) {
             Ok(()) => {
-                self.deadlines.set(conn, now + RELAY_HALF_DEADLINE);
+                if !mutant!(HalvesForever) {
+                    self.deadlines.set(conn, now + RELAY_HALF_DEADLINE);
+                }
                 self.send(listener, &FromRelay::Incoming { from });
             }
             Err(limit) => self.fail(conn, FailReason::Busy { limit }),
@@ -253,10 +262,14 @@ impl RelayServer {
     fn on_accept(&mut self, conn: ConnId, from: PublicKey) {
         let Some(callee) = self.take_end(conn) else { return };
         let call = Call { to: callee.peer.key, from };
-        let Some(caller) = self.book.half(&call).and_then(|half| self.take_end(half)) else {
+        let other = self.book.halves_to(call.to).find(|(other, _)| mutant!(TunnelsCrossed) && *other != call);
+        let half = other.map(|(_, half)| half).or(self.book.half(&call));
+        sometimes!("relay: a call is taken that is there no more", half.is_none());
+        let Some(caller) = half.and_then(|half| self.take_end(half)) else {
             return self.fail(conn, FailReason::NoSuchConnection);
         };
         if let Some(older) = self.book.tunnel(&call) {
+            sometimes!("relay: a tunnel takes the place of an older one", true);
             self.end_tunnel(older);
         }
         match self.book.add_tunnel(&caller, &callee) {
@@ -274,6 +287,7 @@ impl RelayServer {
 
     fn on_reject(&mut self, listener: ConnId, from: PublicKey, reason: RejectReason) {
         let Some(to) = self.book.key(listener) else { return };
+        sometimes!("relay: a call is rejected too late", self.book.half(&Call { to, from }).is_none());
         // A half that is gone meanwhile, or was accepted, makes the answer late, not wrong.
         if let Some(half) = self.book.half(&Call { to, from }) {
             self.remove_and_fail(half, FailReason::Rejected { reason });
@@ -296,6 +310,7 @@ impl RelayServer {
     fn on_join_ended(&mut self, a: ConnId, b: ConnId) {
         if let Some(Role::Tunnel { other, .. }) = self.book.role(a)
             && other == b
+            && !mutant!(JoinEndForgotten)
         {
             self.book.remove(a);
             self.drained_if_empty();
@@ -326,10 +341,14 @@ impl RelayServer {
         while let Some(conn) = self.deadlines.pop_due(now) {
             match self.book.role(conn) {
                 Some(Role::Setup) => {
+                    sometimes!("relay: somebody connects and says nothing", true);
                     self.note(conn, Misbehaviour::Silent);
                     self.remove_and_fail(conn, FailReason::Timeout);
                 }
-                Some(Role::Half(_)) => self.remove_and_fail(conn, FailReason::Timeout),
+                Some(Role::Half(_)) => {
+                    sometimes!("relay: half a tunnel is given up", true);
+                    self.remove_and_fail(conn, FailReason::Timeout);
+                }
                 Some(Role::Listener | Role::Tunnel { .. }) | None => {}
             }
         }
@@ -352,6 +371,7 @@ impl RelayServer {
 
     fn fail_halves_to(&mut self, to: PublicKey, reason: FailReason) {
         let halves: Vec<_> = self.book.halves_to(to).map(|(_, conn)| conn).collect();
+        sometimes!("relay: a listener leaves callers behind", !halves.is_empty());
         for conn in halves {
             self.remove_and_fail(conn, reason);
         }

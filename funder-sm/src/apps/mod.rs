@@ -38,6 +38,7 @@ use offset_protocol::codec::{Text, decode, encode};
 use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine};
 use offset_protocol::net::{ConnId, NetCommand, NetEvent, Purpose};
+use offset_protocol::{buggify, mutant, sometimes};
 
 use crate::funder::{KeptEvent, SessionId};
 use offset_protocol::deadlines::Deadlines;
@@ -242,6 +243,7 @@ impl Apps {
         let oldest = app.sessions.first().copied();
         let share_used_up = app.sessions.len() >= MAX_APP_SESSIONS || self.sessions.len() >= MAX_SESSIONS;
         if share_used_up {
+            sometimes!("apps: the oldest session of an app gives way", oldest.is_some());
             let Some(oldest) = oldest else { return self.net(NetCommand::Close { conn }) };
             self.close(oldest);
         }
@@ -277,12 +279,16 @@ impl Apps {
     fn on_command(&mut self, session: SessionId, key: PublicKey, id: CommandId, command: Command) {
         let Some(app) = self.apps.get_mut(&key) else { return };
         if let Some(asked_last) = app.commands.get_mut(&id) {
+            sometimes!("apps: a command is asked again before it is answered", true);
             *asked_last = session;
             return;
         }
         let refusal = match command.permission() {
-            Some(permission) if !app.permissions.allow(permission) => Some(Refusal::NotPermitted(permission)),
+            Some(permission) if !app.permissions.allow(permission) && !mutant!(PermissionNotChecked) => {
+                Some(Refusal::NotPermitted(permission))
+            }
             Some(_) | None if app.commands.len() >= MAX_COMMANDS => Some(Refusal::Busy),
+            Some(_) | None if buggify!("apps: refuse a command as busy", 50) => Some(Refusal::Busy),
             Some(_) | None => None,
         };
         match refusal {
@@ -290,7 +296,11 @@ impl Apps {
                 self.held.push_back((session, NodeMessage::Reply { id, outcome: Outcome::Refused(refusal) }));
             }
             None => {
+                let is_lost = mutant!(CommandLost) && app.commands.len() == 1;
                 app.commands.insert(id, session);
+                if is_lost {
+                    return;
+                }
                 self.outputs.push_back(Output::Command { app: key, id, command });
             }
         }
@@ -330,6 +340,10 @@ impl Apps {
     fn on_reply(&mut self, app: PublicKey, id: CommandId, outcome: Outcome) {
         let Some(app) = self.apps.get_mut(&app) else { return };
         if let Some(session) = app.commands.remove(&id) {
+            sometimes!("apps: a reply finds no session", !self.sessions.contains_key(&session));
+            if mutant!(ReplyTwice) {
+                self.hold(session, NodeMessage::Reply { id, outcome: outcome.clone() });
+            }
             self.hold(session, NodeMessage::Reply { id, outcome });
         }
     }
@@ -364,6 +378,7 @@ impl Apps {
         let (conn, mut bytes, mut messages) = (state.conn, 0, 0);
         while bytes < BURST_BYTES
             && messages < BURST_MESSAGES
+            && !(messages > 0 && buggify!("apps: a report in small bursts", 300))
             && let Some(message) = state.backlog.pop_front()
         {
             bytes += message.len();
@@ -371,6 +386,7 @@ impl Apps {
             self.outputs.push_back(Output::Net(NetCommand::Send { conn, bytes: message }));
         }
         state.backlog_bytes -= bytes;
+        sometimes!("apps: a report takes several bursts", !state.backlog.is_empty());
         if state.backlog.is_empty() {
             self.bursts.clear(session);
         } else {

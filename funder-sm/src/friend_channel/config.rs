@@ -7,6 +7,7 @@ use offset_protocol::codec::List;
 use offset_protocol::limits::{MAX_AMOUNT, MAX_CURRENCIES, MAX_RELAYS};
 use offset_protocol::money::{Currency, Rate};
 use offset_protocol::relay::RelayAddress;
+use offset_protocol::{mutant, sometimes};
 
 use super::{Channel, ChannelEvent, ConfigError, CurrencyState, Listing, Refused, Said};
 
@@ -32,6 +33,7 @@ impl Channel {
             return Err(ConfigError::TooMany);
         }
         let state = self.currencies.entry(currency).or_default();
+        sometimes!("channel: a currency is opened again as it leaves", state.config.listing == Listing::Leaving);
         state.config.is_open = true;
         match state.config.listing {
             // What leaves is still on the list that the friend knows.
@@ -84,7 +86,9 @@ impl Channel {
         if max_debt > MAX_AMOUNT {
             return Err(ConfigError::TooLarge);
         }
-        self.configured(&currency)?.config.max_debt = max_debt;
+        let config = &mut self.configured(&currency)?.config;
+        sometimes!("channel: a limit is lowered", max_debt < config.max_debt);
+        config.max_debt = if mutant!(IgnoreLoweredLimit) { max_debt.max(config.max_debt) } else { max_debt };
         Ok(())
     }
 

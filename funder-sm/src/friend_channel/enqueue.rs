@@ -6,6 +6,7 @@
 use offset_protocol::friend::Operation;
 use offset_protocol::money::Currency;
 use offset_protocol::payment::{Cancel, CancelReason, Collect, CommitRequest, Request, Response, Withdraw};
+use offset_protocol::sometimes;
 
 use super::queue::{Class, Waiting};
 use super::{Channel, ChannelEvent, CurrencyState, Enqueued, Listing, Origin, Refused, State};
@@ -35,6 +36,7 @@ impl Channel {
             Operation::Commit(commit) => self.check_commit(&currency, commit)?,
             Operation::Withdraw(withdraw) => {
                 if let Some(request) = self.undo_request(&currency, withdraw) {
+                    sometimes!("channel: a request is withdrawn before it was signed", true);
                     return Ok(Enqueued::Undone(request));
                 }
                 self.check_withdraw(&currency, withdraw)?;
@@ -57,6 +59,8 @@ impl Channel {
         events: &mut Vec<ChannelEvent>,
     ) {
         for (key, currency, request) in self.queue.take_requests(wanted) {
+            sometimes!("channel: a queued request goes with its link", why == Refused::Offline);
+            sometimes!("channel: a queued request goes with its currency", why == Refused::Closed);
             events.push(ChannelEvent::Dropped { currency, request, origin: key.class.origin(), why });
         }
     }

@@ -9,7 +9,7 @@ use offset_protocol::bytes::RequestId;
 use offset_protocol::friend::Operation;
 use offset_protocol::money::Currency;
 use offset_protocol::payment::Request;
-use offset_protocol::wire_struct;
+use offset_protocol::{buggify, mutant, sometimes, wire_struct};
 
 use super::event::Origin;
 
@@ -170,7 +170,9 @@ impl Queue {
 
     /// The next entry in the order of a batch.
     pub(super) fn first(&self) -> Option<(QueueKey, &Waiting)> {
-        self.entries.first_key_value().map(|(key, waiting)| (*key, waiting))
+        let next =
+            if mutant!(QueueOrderSwapped) { self.entries.last_key_value() } else { self.entries.first_key_value() };
+        next.map(|(key, waiting)| (*key, waiting))
     }
 
     pub(super) fn get(&self, key: &QueueKey) -> Option<&Waiting> {
@@ -215,7 +217,9 @@ impl Queue {
             Origin::Forwarded => self.forwarded,
             Origin::Own => self.own,
         };
-        waiting >= MAX_QUEUED_REQUESTS
+        sometimes!("channel: a queue of requests is full", waiting >= MAX_QUEUED_REQUESTS);
+        let is_full = waiting >= MAX_QUEUED_REQUESTS || waiting > 0 && buggify!("channel: room for one request", 200);
+        is_full && !mutant!(QueueLimitIgnored)
     }
 
     pub(super) fn requests(&self, currency: &Currency) -> WaitingRequests {

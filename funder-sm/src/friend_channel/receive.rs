@@ -16,6 +16,7 @@ use offset_protocol::friend::{Batch, Body, CurrencyOperations, Header, Operation
 use offset_protocol::identity::Verified;
 use offset_protocol::limits::{MAX_BATCH_OPS, MAX_CURRENCIES};
 use offset_protocol::money::Currency;
+use offset_protocol::{mutant, sometimes};
 
 use super::enqueue::refusal;
 use super::queue::request_id;
@@ -71,9 +72,11 @@ impl Channel {
         events: &mut Vec<ChannelEvent>,
     ) -> Result<(), Misbehaviour> {
         let header = batch.decode_header().map_err(|_| Misbehaviour::MalformedHeader)?;
-        if self.is_duplicate(&header)? {
+        if self.is_duplicate(&header)? && !mutant!(AcceptOldBatch) {
+            sometimes!("channel: a batch that was applied before is ignored", true);
             return Ok(());
         }
+        sometimes!("channel: a batch crosses an unacknowledged one", header.ack < self.core.made.seq);
         self.check_header(&header, &batch.body)?;
         let body = batch.decode_body().map_err(|_| Misbehaviour::MalformedBody)?;
         check_body(&body)?;
@@ -123,6 +126,9 @@ impl Channel {
 
     fn check_header(&self, header: &Header, body: &[u8]) -> Result<(), Misbehaviour> {
         let core = &self.core;
+        if mutant!(AcceptOldBatch) && header.seq <= core.applied.seq {
+            return Ok(());
+        }
         let expected = core.applied.seq.saturating_add(1);
         if header.seq != expected {
             return Err(Misbehaviour::Gap { expected, got: header.seq });
@@ -180,6 +186,9 @@ impl Channel {
                 let state = self.currencies.entry(*currency).or_default();
                 trial.seen.entry(*currency).or_insert(state.seen);
                 state.seen = state.seen.after(delta).ok_or(Misbehaviour::OtherTotals)?;
+                if mutant!(HistoryCountedTwice) {
+                    state.seen = state.seen.after(delta).unwrap_or(state.seen);
+                }
             }
         }
         Ok(())
@@ -250,7 +259,7 @@ impl Channel {
             let Some(unacked) = self.unacked.pop_front() else {
                 return;
             };
-            self.window_used -= usize::from(unacked.content.is_any());
+            self.window_used -= usize::from(unacked.content.is_any() && !mutant!(WindowNeverFrees));
             self.core.signed_for = unacked.mark;
             self.dirty.batches.insert(unacked.mark.seq);
             unacked.ended.iter().for_each(|key| {
@@ -314,13 +323,17 @@ impl Channel {
             }
             Step::Committed(commit) => {
                 self.dirty.incoming.insert((currency, commit.request_id));
-                if !self.is_ending(currency, commit.request_id) {
+                let is_ending = self.is_ending(currency, commit.request_id);
+                sometimes!("channel: a commit finds the end of its request queued", is_ending);
+                if !is_ending {
                     events.push(ChannelEvent::Commit { currency, commit });
                 }
             }
             Step::Withdrawn(withdraw) => {
                 self.dirty.incoming.insert((currency, withdraw.request_id));
-                if !self.is_ending(currency, withdraw.request_id) {
+                let is_ending = self.is_ending(currency, withdraw.request_id);
+                sometimes!("channel: a withdrawal finds the end of its request queued", is_ending);
+                if !is_ending {
                     events.push(ChannelEvent::Withdraw { currency, withdraw });
                 }
             }

@@ -21,7 +21,7 @@ use offset_protocol::friend::{Batch, Body, Evidence, Operation};
 use offset_protocol::limits::{MAX_CURRENCIES, MAX_FRAME};
 use offset_protocol::money::Currency;
 use offset_protocol::persist::Change;
-use offset_protocol::wire_struct;
+use offset_protocol::{mutant, wire_struct};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -190,7 +190,7 @@ impl Channel {
         if dirty.evidence {
             writer.put(&Key::Evidence, self.old_evidence.as_ref());
         }
-        for currency in dirty.currencies {
+        for currency in dirty.currencies.into_iter().filter(|_| !mutant!(BalanceNotWritten)) {
             let record = self.currencies.get(&currency).map(CurrencyState::record);
             writer.put(&Key::Currency(currency), record.as_ref());
         }
@@ -200,7 +200,7 @@ impl Channel {
         for key in dirty.outgoing {
             writer.put(&Key::Outgoing(key), self.outgoing(&key.0, &key.1));
         }
-        for seq in dirty.batches {
+        for seq in dirty.batches.into_iter().filter(|_| !mutant!(BatchNotWritten)) {
             let record = self.unacked_at(seq).map(Unacked::record);
             writer.put(&Key::Batch(seq), record.as_ref());
         }

@@ -17,6 +17,7 @@ use offset_protocol::friend::{CurrencyBalance, Reset, ResetTerms};
 use offset_protocol::identity::{Signable, Signer, Verified};
 use offset_protocol::limits::MAX_AMOUNT;
 use offset_protocol::money::Currency;
+use offset_protocol::{mutant, sometimes};
 
 use super::{
     Channel, ChannelEvent, Core, Dispute, Env, Link, Listing, Misbehaviour, NoSuchTerms, Said, State, TermsOf,
@@ -36,8 +37,12 @@ impl Channel {
         }
         match &self.state {
             // It has not heard of our acceptance yet.
-            State::Unconfirmed(unconfirmed) if unconfirmed.theirs == terms => return,
+            State::Unconfirmed(unconfirmed) if unconfirmed.theirs == terms => {
+                sometimes!("reset: the friend has not heard yet that its terms are accepted", true);
+                return;
+            }
             State::Unconfirmed(unconfirmed) => {
+                sometimes!("reset: the friend changed the terms that we accepted", true);
                 let ours = unconfirmed.ours.clone();
                 self.dispute(Dispute { why: Misbehaviour::Declared, ours, theirs: None });
             }
@@ -84,7 +89,8 @@ impl Channel {
         reset.signature = signer.sign(&reset.signed_hash(&self.us, &self.friend));
         let unconfirmed = Unconfirmed { ours: dispute.ours.clone(), theirs: terms.clone(), reset };
         self.start_epoch(terms, TermsOf::Friend, events);
-        self.state = State::Unconfirmed(unconfirmed);
+        self.state = if mutant!(UnconfirmedSpeaks) { State::Consistent } else { State::Unconfirmed(unconfirmed) };
+        sometimes!("reset: we accept the friend's terms", true);
         Ok(())
     }
 
@@ -99,12 +105,14 @@ impl Channel {
         let names = |terms: &ResetTerms| terms.epoch == reset.epoch && terms.reset_token == reset.reset_token;
         match &self.state {
             State::Inconsistent(dispute) if names(&dispute.ours) => {
+                sometimes!("reset: the friend accepts our terms", true);
                 let terms = dispute.ours.clone();
                 self.start_epoch(&terms, TermsOf::Us, events);
             }
             // It accepted terms that have changed since: it must hear the new ones.
             State::Inconsistent(_) => self.say_terms_again(),
             State::Unconfirmed(unconfirmed) if names(&unconfirmed.ours) => {
+                sometimes!("reset: both accept at once", true);
                 // Both accepted. The lower key's terms win; if those are the friend's, it will come over by itself.
                 if self.us < self.friend {
                     let terms = unconfirmed.ours.clone();
@@ -134,6 +142,7 @@ impl Channel {
         events: &mut Vec<ChannelEvent>,
     ) {
         self.keep_evidence();
+        sometimes!("reset: a channel with open requests becomes inconsistent", self.all_outgoing().next().is_some());
         let ours = match &self.state {
             State::Unconfirmed(unconfirmed) => unconfirmed.ours.clone(),
             State::Consistent | State::Inconsistent(_) => self.make_terms(ResetToken(env.rng.bytes())),
@@ -148,6 +157,7 @@ impl Channel {
     fn make_terms(&self, reset_token: ResetToken) -> ResetTerms {
         let balances = self.currencies.iter().filter_map(|(currency, state)| {
             let accepted = i128::try_from(state.ledger.accepted_frozen()).unwrap_or(i128::MAX);
+            let accepted = if mutant!(TermsForgetFrozen) { 0 } else { accepted };
             let balance = state.ledger.totals().balance.saturating_add(accepted);
             (balance != 0).then_some(CurrencyBalance { currency: *currency, balance })
         });
@@ -178,6 +188,7 @@ impl Channel {
         };
         if is_plausible && epoch > dispute.ours.epoch {
             dispute.ours.epoch = epoch;
+            sometimes!("reset: the friend's epoch raises ours", true);
             self.dirty.state = true;
             self.say_terms_again();
             events.push(ChannelEvent::TermsChanged);
@@ -249,6 +260,7 @@ impl Channel {
             let stated = stated.map_or(0, |index| terms.balances[index].balance);
             let balance = match of {
                 TermsOf::Us => stated,
+                TermsOf::Friend if mutant!(SwapSignInReset) => stated,
                 TermsOf::Friend => -stated,
             };
             state.seen = Totals { balance, ..Totals::default() };

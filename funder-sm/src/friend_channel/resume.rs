@@ -4,6 +4,7 @@ use offset_protocol::friend::{Resume, genesis_head};
 
 use super::{Channel, ChannelEvent, Env, Link, LinkMisbehaviour, Mark, Misbehaviour, Refused, State};
 use offset_protocol::limits::ACK_DELAY;
+use offset_protocol::{buggify, mutant, sometimes};
 
 /// The link.
 impl Channel {
@@ -69,9 +70,11 @@ impl Channel {
             self.dirty.state = true;
         }
         let owes_ack = self.core.owes_ack;
+        sometimes!("channel: resumed, and an acknowledgement is owed from before", owes_ack);
+        let more = if buggify!("channel: resend more than was asked for", 300) { 2 } else { 0 };
         if let Some(link) = &mut self.link {
             link.is_resumed = true;
-            link.resend_after = Some(resume.in_seq);
+            link.resend_after = Some(resume.in_seq.saturating_sub(more)).filter(|_| !mutant!(ResumeIgnoresUnacked));
             link.ack_at = owes_ack.then(|| env.now + ACK_DELAY);
         }
         events.push(ChannelEvent::Resumed);

@@ -15,6 +15,7 @@ use offset_protocol::identity::Signer;
 use offset_protocol::limits::{ACK_DELAY, MAX_BATCH_BYTES, MAX_BATCH_OPS, MAX_CURRENCIES, WINDOW};
 use offset_protocol::machine::{Alarm, Instant};
 use offset_protocol::money::Currency;
+use offset_protocol::{buggify, mutant, sometimes};
 
 use super::queue::{Waiting, request_id};
 use super::{ACK_AT_ONCE, Channel, Content, CurrencyState, Link, Listing, MAX_UNACKED, Mark, Said, State, Unacked};
@@ -63,7 +64,8 @@ impl Channel {
         };
         if let Some(after) = link.resend_after.take() {
             let again = self.unacked.iter().filter(|unacked| unacked.mark.seq > after);
-            out.extend(again.map(|unacked| FriendMessage::Batch(unacked.batch.clone())));
+            sometimes!("channel: a resume resends", again.clone().next().is_some());
+            out.extend(again.map(|unacked| FriendMessage::Batch(self.again(unacked, signer))));
         }
         loop {
             let need = self.need(now);
@@ -81,8 +83,8 @@ impl Channel {
     /// When the friend must have an acknowledgement. A due alarm is served by [`Channel::make_messages`].
     pub fn poll_timeout(&self) -> Option<Alarm> {
         let link = self.link.as_ref().filter(|link| link.is_resumed)?;
-        let is_owed = self.core.owes_ack && self.unacked.len() < MAX_UNACKED;
-        link.ack_at.filter(|_| is_owed).map(|at| Alarm { at, why: "friend channel: acknowledge" })
+        let is_owed = self.core.owes_ack && self.unacked.len() < MAX_UNACKED && !mutant!(AckNever);
+        link.ack_at.filter(|_| is_owed || mutant!(LeakAlarm)).map(|at| Alarm { at, why: "friend channel: acknowledge" })
     }
 
     fn say_where_we_stand(&mut self, out: &mut Vec<FriendMessage>) {
@@ -115,21 +117,28 @@ impl Channel {
     }
 
     fn need(&self, now: Instant) -> Need {
-        let has_room = self.window_used < WINDOW;
+        let is_tiny = self.window_used > 0 && buggify!("channel: a window of one batch", 300);
+        let has_room = self.window_used < WINDOW && !is_tiny;
+        sometimes!("channel: the window is full", !has_room && !self.queue.is_empty());
         let heard = self.link.as_ref().map_or(0, |link| link.heard);
         let is_due = self.link.as_ref().and_then(|link| link.ack_at).is_some_and(|at| at <= now);
         let leaves =
             |state: &CurrencyState| matches!(state.config.listing, Listing::Leaving) && state.ledger.totals().is_zero();
+        let is_due = is_due || buggify!("channel: acknowledge at once", 300);
+        let may_ack = self.core.owes_ack && self.unacked.len() < MAX_UNACKED && !mutant!(AckNever);
+        sometimes!("channel: half a window was heard without an answer", heard >= ACK_AT_ONCE);
+        sometimes!("channel: too much is unacknowledged to acknowledge", self.unacked.len() >= MAX_UNACKED);
         Need {
             operations: has_room && !self.queue.is_empty(),
             relays: has_room && self.relays.said == Said::NotYet,
             currencies: has_room && (self.core.says_currencies || self.currencies.values().any(leaves)),
-            acknowledgement: self.core.owes_ack && self.unacked.len() < MAX_UNACKED && (is_due || heard >= ACK_AT_ONCE),
+            acknowledgement: may_ack && (is_due || heard >= ACK_AT_ONCE),
         }
     }
 
     fn make_batch(&mut self, need: Need, signer: &dyn Signer) -> (Batch, bool) {
-        let seq = self.core.made.seq + 1;
+        let is_again = mutant!(SignTwice) && !self.unacked.is_empty();
+        let seq = self.core.made.seq + u64::from(!is_again);
         let draft = if need.operations { self.take_operations(seq) } else { Draft::default() };
         let groups = draft
             .groups
@@ -142,6 +151,8 @@ impl Channel {
             currencies: (need.currencies || need.operations).then(|| self.announce_currencies(seq)).flatten(),
         };
         let (content, ended) = (Content::of(&body), Unacked::ended_by(&body));
+        sometimes!("channel: nothing but an acknowledgement is said", !content.is_any());
+        sometimes!("channel: a batch is full", draft.is_full);
         let body = codec::encode(&body);
         let body_hash = body_hash(&body);
         let mark = Mark { seq, head: next_head(&self.core.made.head, &body_hash) };
@@ -153,7 +164,8 @@ impl Channel {
         let deltas = draft.deltas.into_iter().filter(|(_, delta)| *delta != Delta::ZERO).collect();
         self.hold(Unacked { mark, batch: batch.clone(), deltas, ended, content });
         if let Some(link) = &mut self.link {
-            *link = Link { heard: 0, ack_at: None, ..link.clone() };
+            let ack_at = link.ack_at.filter(|_| mutant!(LeakAlarm));
+            *link = Link { heard: 0, ack_at, ..link.clone() };
         }
         (batch, draft.is_full)
     }
@@ -185,14 +197,20 @@ impl Channel {
         let (mut count, mut bytes) = (0, RESERVED_BYTES);
         while let Some((key, waiting)) = self.queue.first() {
             bytes += most_bytes(&waiting.operation);
-            if count == MAX_BATCH_OPS || bytes > MAX_BATCH_BYTES || self.is_group_too_many(&draft, &waiting.currency) {
+            let is_cut = count > 0 && buggify!("channel: a batch of few operations", 500);
+            if is_cut
+                || count == MAX_BATCH_OPS
+                || bytes > MAX_BATCH_BYTES
+                || self.is_group_too_many(&draft, &waiting.currency)
+            {
                 draft.is_full = true;
                 break;
             }
             let Some(Waiting { currency, operation }) = self.queue.remove(key) else {
                 break;
             };
-            if self.apply_ours(seq, currency, &operation, &mut draft) {
+            let is_lost = mutant!(CommitLost) && matches!(operation, Operation::Commit(_));
+            if self.apply_ours(seq, currency, &operation, &mut draft) && !is_lost {
                 draft.groups.entry(currency).or_default().push(operation);
                 count += 1;
             }
@@ -212,6 +230,7 @@ impl Channel {
         let Ok(delta) = state.ledger.send(seq, operation) else {
             let is_late = matches!(operation, Operation::Commit(_) | Operation::Withdraw(_));
             debug_assert!(is_late, "a queued operation cannot be signed");
+            sometimes!("channel: a commit or withdrawal comes too late to be signed", is_late);
             return false;
         };
         let sum = draft.deltas.entry(currency).or_insert(Delta::ZERO);
@@ -225,6 +244,15 @@ impl Channel {
             Operation::Response(_) | Operation::Cancel(_) | Operation::Collect(_) => self.dirty.incoming.insert(key),
         };
         true
+    }
+
+    /// A batch that is said again: the same bytes.
+    fn again(&self, unacked: &Unacked, signer: &dyn Signer) -> Batch {
+        if mutant!(ResendChanged) {
+            let body = unacked.batch.body.to_vec();
+            return self.sign(unacked.mark, body_hash(&body), body, signer);
+        }
+        unacked.batch.clone()
     }
 
     fn announce_relays(&mut self, seq: u64) -> List<offset_protocol::relay::RelayAddress, 16> {
@@ -241,6 +269,7 @@ impl Channel {
             match state.config.listing {
                 Listing::Listed => list.push(*currency),
                 Listing::Leaving if state.ledger.totals().is_zero() => {
+                    sometimes!("channel: a currency leaves our list", true);
                     state.config.listing = Listing::Left(seq);
                     self.dirty.currencies.insert(*currency);
                     changed = true;

@@ -11,6 +11,7 @@ use offset_protocol::codec::List;
 use offset_protocol::index::{Edge, MultiRoute, RoutePart};
 use offset_protocol::limits::{MAX_EXCLUDED_EDGES, MAX_SPLIT};
 use offset_protocol::payment::{CancelReason, Invoice, Request, Route};
+use offset_protocol::{buggify, mutant, sometimes};
 
 use super::Funder;
 use super::buyer::{Part, Payment, Phase};
@@ -34,7 +35,7 @@ impl Funder {
             source: us,
             destination: payment.invoice.seller,
             exclude: payment.excluded.clone(),
-            max_fee: Some(payment.max_fee.saturating_sub(payment.fees())),
+            max_fee: Some(payment.max_fee.saturating_sub(payment.fees())).filter(|_| !mutant!(MaxFeeIgnored)),
         };
         self.ask(Asker::Payment(payment_id), request);
     }
@@ -43,12 +44,19 @@ impl Funder {
     pub(super) fn on_payment_routes(&mut self, payment_id: PaymentId, result: Result<FoundRoutes, RouteFailure>) {
         let Some(payment) = self.payments.get(&payment_id) else { return };
         if payment.phase != Phase::Searching {
+            sometimes!("buyer: routes come when nobody wants them any more", true);
             return;
         }
         match result {
+            Ok(_) if buggify!("buyer: search again all the same", 100) => {
+                self.exclude_and_search(payment_id, Vec::new())
+            }
             Ok(found) => match self.choose(payment, &found.options) {
                 Choice::Send(option) => self.send_parts(payment_id, option),
-                Choice::Exclude(edges) => self.exclude_and_search(payment_id, edges),
+                Choice::Exclude(edges) => {
+                    sometimes!("buyer: every route begins at a friend that is offline", true);
+                    self.exclude_and_search(payment_id, edges);
+                }
                 Choice::Nothing => self.give_up(payment_id, PaymentFailure::NoRoute),
             },
             Err(RouteFailure::NoServer) => self.give_up(payment_id, PaymentFailure::NoIndexServer),
@@ -112,7 +120,7 @@ impl Funder {
             && option.parts.len() <= places
             && sound
             && total(|part| part.amount) == Some(amount)
-            && total(|part| part.fees).is_some_and(|fees| fees <= budget)
+            && total(|part| part.fees).is_some_and(|fees| fees <= budget || mutant!(MaxFeeIgnored))
     }
 
     /// Begins a payment along routes that the app gave.
@@ -131,6 +139,7 @@ impl Funder {
 
     /// Sends one request for every part of an option that was checked.
     fn send_parts(&mut self, payment_id: PaymentId, option: MultiRoute) {
+        sometimes!("buyer: a payment is split", option.parts.len() > 1);
         for part in &option.parts {
             self.send_part(payment_id, part);
         }
@@ -189,10 +198,12 @@ impl Funder {
         }
         let too_many = excluded.len() > MAX_EXCLUDED_EDGES;
         payment.excluded = List::truncated(excluded);
+        sometimes!("buyer: all attempts are used up", payment.attempts >= MAX_ATTEMPTS);
         if too_many || payment.attempts >= MAX_ATTEMPTS {
             self.give_up(payment_id, PaymentFailure::NoRoute);
         } else {
             payment.attempts += 1;
+            sometimes!("buyer: a part is searched again under the old lock", !payment.parts.is_empty());
             if payment.parts.is_empty() {
                 payment.src_plain_lock = PlainLock(self.rng.bytes());
             }

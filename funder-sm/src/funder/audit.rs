@@ -85,6 +85,7 @@ impl Funder {
         let transits = self.transits.iter().map(|(id, transit)| (format!("request {id}"), format!("{transit:?}")));
         let payments = self.payments.iter().map(|(id, payment)| (format!("payment {id}"), format!("{payment:?}")));
         let invoices = self.invoices.iter().map(|(id, invoice)| (format!("invoice {id}"), format!("{invoice:?}")));
-        friends.chain(relays).chain(servers).chain(transits).chain(payments).chain(invoices).collect()
+        let events = std::iter::once(("kept events".to_owned(), self.events.portrait()));
+        friends.chain(relays).chain(servers).chain(transits).chain(payments).chain(invoices).chain(events).collect()
     }
 }

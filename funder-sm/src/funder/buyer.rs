@@ -25,7 +25,7 @@ use offset_protocol::limits::{MAX_AMOUNT, MAX_EXCLUDED_EDGES, MAX_SPLIT};
 use offset_protocol::payment::{
     CancelReason, Collect, Commit, CommitRequest, Invoice, Receipt, Response, Route, Withdraw, response_hash,
 };
-use offset_protocol::{wire_enum, wire_struct};
+use offset_protocol::{mutant, sometimes, wire_enum, wire_struct};
 
 use super::Funder;
 use super::records::{self, kind};
@@ -147,7 +147,7 @@ impl Payment {
 
     /// The commit, if every part is answered, they add up, and exactly one answer is complete.
     fn commit(&self) -> Option<Commit> {
-        let all_answered = self.parts.iter().all(|part| part.response.is_some());
+        let all_answered = self.parts.iter().all(|part| part.response.is_some()) || mutant!(CommitBeforeAllAnswered);
         if !all_answered || self.amount_sent() != self.invoice.amount {
             return None;
         }
@@ -194,6 +194,7 @@ impl Funder {
     /// `Pay`.
     pub(super) fn pay(&mut self, (app, command): (PublicKey, CommandId), order: PayOrder) -> Outcome {
         if let Some(known) = self.payments.get(&order.payment_id) {
+            sometimes!("buyer: the same payment is ordered again", true);
             // The same payment again, after a lost reply: the reply of the first.
             let same = known.invoice == order.invoice;
             return if same { Outcome::Done(Answer::Done) } else { Outcome::Refused(Refusal::PaymentIdTaken) };
@@ -260,7 +261,13 @@ impl Funder {
         let request_id = response.request_id;
         let Some(part) = payment.parts.iter_mut().find(|part| part.request_id == request_id) else { return };
         part.response = Some(response);
-        if payment.phase == Phase::Requested && payment.parts.iter().all(|part| part.response.is_some()) {
+        sometimes!(
+            "buyer: a part is answered after the payment was given up",
+            matches!(payment.phase, Phase::Ending(_))
+        );
+        let all_answered = payment.parts.iter().all(|part| part.response.is_some());
+        sometimes!("buyer: one part is answered and another is not", !all_answered);
+        if payment.phase == Phase::Requested && (all_answered || mutant!(CommitBeforeAllAnswered)) {
             self.on_all_answered(payment_id);
         }
         self.save_payment(&payment_id);
@@ -346,9 +353,12 @@ impl Funder {
         let part = part.clone();
         payment.parts.retain(|other| other.request_id != failed.request_id);
         let failed = failed.locate(&part);
+        sometimes!("buyer: a split payment loses one part", !payment.parts.is_empty());
+        sometimes!("buyer: a part comes back answered", part.response.is_some());
         match payment.phase.clone() {
             Phase::Searching | Phase::Requested | Phase::Ready => self.retry(payment_id, &part, failed),
             Phase::Committed => {
+                sometimes!("buyer: a part is lost after the commit", true);
                 payment.part_lost = true;
                 self.end_if_nothing_is_open(payment_id);
             }
@@ -366,7 +376,8 @@ impl Funder {
     pub(super) fn on_own_collected(&mut self, payment_id: PaymentId, collect: &Collect) {
         let Some(payment) = self.payments.get_mut(&payment_id) else { return };
         let Some(part) = payment.parts.iter().find(|part| part.request_id == collect.request_id) else { return };
-        if let Some(response) = part.response.as_ref().filter(|response| response.is_complete) {
+        let proves = |response: &&Response| response.is_complete || mutant!(ReceiptForAPart);
+        if let Some(response) = part.response.as_ref().filter(proves) {
             payment.receipt = Some(Receipt {
                 response_hash: response_hash(&part.request_id, &response.nonce),
                 invoice_id: payment.invoice.invoice_id,
@@ -438,7 +449,9 @@ impl Funder {
     }
 
     pub(super) fn save_payment(&mut self, payment_id: &PaymentId) {
-        if let Some(payment) = self.payments.get(payment_id) {
+        if let Some(payment) =
+            self.payments.get(payment_id).filter(|payment| !mutant!(PaidNotWritten) || !payment.has_ended())
+        {
             self.changes.put(records::key(kind::PAYMENT, &payment_id.0), payment);
         }
     }

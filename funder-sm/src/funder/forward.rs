@@ -22,6 +22,7 @@ use offset_protocol::bytes::{PublicKey, RequestId};
 use offset_protocol::friend::Operation;
 use offset_protocol::money::Currency;
 use offset_protocol::payment::{Cancel, CancelReason, Collect, CommitRequest, Request, Response, Route, Withdraw};
+use offset_protocol::{mutant, sometimes};
 
 use super::Funder;
 use super::buyer::PartEnd;
@@ -57,6 +58,7 @@ impl Funder {
 
     fn on_request(&mut self, friend: PublicKey, currency: Currency, request: Request) {
         if self.transits.contains_key(&request.request_id) {
+            sometimes!("funder: a friend repeats the id of another request", true);
             // An id is chosen at random once; whoever repeats it on another way gets nothing.
             self.refuse_request(friend, currency, request.request_id, CancelReason::NoRoute);
             return;
@@ -81,12 +83,16 @@ impl Funder {
         let rate = self.friends.get(&friend).and_then(|friend| friend.channel.currency(&currency));
         let rate = rate.map(|currency| currency.rate).unwrap_or_default();
         let fee = rate.fee(request.dest_payment).map_err(|_| CancelReason::Fee)?;
-        request.left_fees = request.left_fees.checked_sub(fee).ok_or(CancelReason::Fee)?;
+        let fee = if mutant!(FeeOffByOne) { fee.saturating_sub(1) } else { fee };
+        sometimes!("funder: a request has too little left for the fee", request.left_fees < fee);
+        let left_fees = request.left_fees.checked_sub(fee).ok_or(CancelReason::Fee)?;
+        request.left_fees = if mutant!(FeeToNextHop) { request.left_fees } else { left_fees };
         request.route = Route::truncated(request.route.iter().skip(1).copied());
         let request_id = request.request_id;
         let next_friend = self.friends.get_mut(&next).ok_or(CancelReason::NoRoute)?;
         // A friend that does not say where it stands is as good as gone: nothing waits for it.
         if !next_friend.online || !next_friend.channel.is_resumed() {
+            sometimes!("funder: a request comes for a friend that is offline", true);
             return Err(CancelReason::Offline);
         }
         let queued = next_friend.channel.enqueue(currency, Origin::Forwarded, Operation::Request(request));
@@ -123,21 +129,25 @@ impl Funder {
                 let end = PartEnd { request_id: *request_id, reason, hops };
                 self.todo.push_back(Todo::PartEnded(payment_id, end));
             }
+            Source::Friend(_) if mutant!(CancelNotPassed) => {}
             Source::Friend(friend) => {
                 let hops = hops.map_or(0, |hops| hops.saturating_add(1));
                 let cancel = Cancel { request_id: *request_id, reason, hops };
                 self.answer(friend, transit.currency, Operation::Cancel(cancel));
             }
-            Source::Gone => {}
+            Source::Gone => sometimes!("funder: a cancel comes for a request of nobody", true),
         }
     }
 
-    fn on_collected(&mut self, currency: Currency, collect: Collect) {
+    fn on_collected(&mut self, currency: Currency, mut collect: Collect) {
         let Some(transit) = self.remove_transit(&collect.request_id) else { return };
+        if mutant!(CollectWithWrongLock) {
+            std::mem::swap(&mut collect.src_plain_lock, &mut collect.dest_plain_lock);
+        }
         match transit.from {
             Source::Payment(payment_id) => self.on_own_collected(payment_id, &collect),
             Source::Friend(friend) => self.answer(friend, currency, Operation::Collect(collect)),
-            Source::Gone => {}
+            Source::Gone => sometimes!("funder: a collect comes for a request of nobody", true),
         }
     }
 
@@ -152,9 +162,10 @@ impl Funder {
             return;
         }
         let Some(transit) = self.transits.get_mut(&commit.request_id) else { return };
+        sometimes!("funder: a commit comes after a withdrawal was passed on", transit.withdrawn);
         match transit.to {
             Target::Invoice(invoice_id) => self.on_commit_for_us(invoice_id, &commit.src_plain_lock),
-            Target::Friend(_) if transit.committed => {}
+            Target::Friend(_) if transit.committed || mutant!(CommitNotPassed) => {}
             Target::Friend(next) => {
                 transit.committed = true;
                 self.save_transit(&commit.request_id);
@@ -176,7 +187,7 @@ impl Funder {
 
     fn withdraw_ahead(&mut self, request_id: &RequestId, next: PublicKey) {
         let Some(transit) = self.transits.get_mut(request_id) else { return };
-        if transit.withdrawn || transit.committed {
+        if transit.withdrawn || transit.committed || mutant!(WithdrawNotPassed) {
             return;
         }
         transit.withdrawn = true;
@@ -206,6 +217,11 @@ impl Funder {
     fn on_upstream_gone(&mut self, request_id: &RequestId) {
         let Some(transit) = self.transits.get_mut(request_id) else { return };
         transit.from = Source::Gone;
+        sometimes!(
+            "funder: a mediator loses the friend that brought a request",
+            matches!(transit.to, Target::Friend(_))
+        );
+        sometimes!("funder: a mediator loses the friend that brought a committed request", transit.committed);
         match transit.to {
             Target::Invoice(invoice_id) => {
                 self.remove_transit(request_id);
@@ -288,7 +304,9 @@ impl Funder {
 
     pub(super) fn remove_transit(&mut self, request_id: &RequestId) -> Option<Transit> {
         let transit = self.transits.remove(request_id)?;
-        self.changes.remove(records::transit_key(request_id));
+        if !mutant!(TransitNotRemoved) {
+            self.changes.remove(records::transit_key(request_id));
+        }
         Some(transit)
     }
 }

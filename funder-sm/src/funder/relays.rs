@@ -10,6 +10,7 @@ use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::List;
 use offset_protocol::limits::{MAX_INDEX_SERVERS, MAX_RELAYS};
 use offset_protocol::relay::RelayAddress;
+use offset_protocol::sometimes;
 
 use super::io::FunderOutput;
 use super::records::{self, IndexRecord, RelayRecord, kind};
@@ -87,6 +88,7 @@ impl Funder {
         let awaiting = self.friends.iter().filter(|(_, friend)| waits(friend)).map(|(key, _)| *key).collect();
         if let Some(relay) = self.relays.get_mut(&key) {
             relay.awaiting = awaiting;
+            sometimes!("funder: a relay retires and a friend does not know yet", !relay.awaiting.is_empty());
         }
         self.drop_retired();
     }

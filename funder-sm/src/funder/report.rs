@@ -6,6 +6,7 @@ use offset_protocol::app::{ChannelReport, CurrencyReport, FriendReport, IndexRep
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::{List, Text};
 use offset_protocol::money::{Currency, Rate};
+use offset_protocol::mutant;
 
 use super::io::FunderOutput;
 use super::{Friend, Funder, IndexServer};
@@ -35,7 +36,8 @@ impl Friend {
     /// What this friend could push to us, if a payment could come this way now.
     fn entry(&self, report: &CurrencyReport) -> Option<(u128, Rate)> {
         let usable = self.online && self.channel.is_resumed() && report.listed && report.friend_listed;
-        usable.then(|| (self.channel.recv_capacity(&report.currency), report.rate))
+        let capacity = self.channel.recv_capacity(&report.currency) + u128::from(mutant!(CapacityOffByOne));
+        usable.then(|| (capacity, if mutant!(RateIgnored) { Rate::default() } else { report.rate }))
     }
 }
 
@@ -55,9 +57,12 @@ impl Funder {
             self.publish(friend, &report);
             return;
         }
+        let is_lost = mutant!(ReportChangeLost) && state.reported.is_some();
         state.reported = Some(report.clone());
         self.publish(friend, &report);
-        self.hold(FunderOutput::Report(ReportChange::Friend(report)));
+        if !is_lost {
+            self.hold(FunderOutput::Report(ReportChange::Friend(report)));
+        }
     }
 
     fn publish(&mut self, friend: PublicKey, report: &FriendReport) {
@@ -108,7 +113,11 @@ impl Funder {
             })
         });
         let index = self.index_servers.values().map(|server| ReportChange::Index(server.report()));
-        let friends = self.friends.iter().map(|(key, friend)| ReportChange::Friend(friend.report(*key)));
+        let friends = self
+            .friends
+            .iter()
+            .skip(usize::from(mutant!(SnapshotNotComplete)))
+            .map(|(key, friend)| ReportChange::Friend(friend.report(*key)));
         relays.chain(index).chain(friends).collect()
     }
 }

@@ -6,6 +6,7 @@ use offset_protocol::bytes::{InvoiceId, PaymentId, PublicKey, RequestId};
 use offset_protocol::deadlines::Deadlines;
 use offset_protocol::machine::{Instant, WallTime};
 use offset_protocol::persist::Revision;
+use offset_protocol::sometimes;
 
 use super::buyer::{Payment, Phase};
 use super::io::FunderOutput;
@@ -180,6 +181,7 @@ impl Funder {
         }
         let searching = |(_, payment): &(&PaymentId, &Payment)| payment.phase == Phase::Searching;
         let searching: Vec<PaymentId> = self.payments.iter().filter(searching).map(|(id, _)| *id).collect();
+        sometimes!("funder: restored while a payment searches routes", !searching.is_empty());
         for payment_id in searching {
             self.search_routes(payment_id);
         }
@@ -190,6 +192,9 @@ impl Funder {
     fn drop_unsent(&mut self, key: PublicKey) {
         let mut events = Vec::new();
         if let Some(friend) = self.friends.get_mut(&key) {
+            sometimes!("funder: restored with operations never signed", friend.channel.all_queued().next().is_some());
+            let marks = friend.channel.marks();
+            sometimes!("funder: restored with batches to resend", marks.made > marks.signed_for);
             friend.channel.drop_unsent_requests(Refused::Offline, &mut events);
         }
         self.on_channel_events(key, events);
@@ -202,6 +207,7 @@ impl Funder {
                 continue;
             }
             for part in record.offers.iter().flat_map(|offer| offer.parts.iter()) {
+                sometimes!("funder: restored while a payment is collected", true);
                 if let Some(friend) = self.friends.get_mut(&part.friend) {
                     friend.collecting.push_back((record.invoice.currency, part.request_id));
                 }

@@ -6,6 +6,7 @@ use offset_protocol::bytes::{PaymentId, PublicKey, RequestId};
 use offset_protocol::friend::FriendMessage;
 use offset_protocol::money::Currency;
 use offset_protocol::persist::Revision;
+use offset_protocol::{mutant, sometimes};
 
 use super::buyer::PartEnd;
 use super::io::{CheckedMessage, FunderInput, FunderOutput};
@@ -76,7 +77,7 @@ impl Funder {
     }
 
     fn on_link_down(&mut self, friend: PublicKey) {
-        let Some(state) = self.friends.get_mut(&friend) else { return };
+        let Some(state) = self.friends.get_mut(&friend).filter(|_| !mutant!(LinkDownSkipped)) else { return };
         state.link += 1;
         state.online = false;
         let mut events = Vec::new();
@@ -149,6 +150,7 @@ impl Funder {
     pub(super) fn next_ready(&mut self) -> Option<FunderOutput> {
         while let Some(Held { output, link }) = self.ready.pop_front() {
             let FunderOutput::Friend { friend, .. } = &output else { return Some(output) };
+            sometimes!("funder: a batch becomes durable after its link went", self.is_of_old_link(friend, link));
             if self.friends.get(friend).is_some_and(|state| state.link == link && state.online) {
                 return Some(output);
             }
@@ -156,10 +158,15 @@ impl Funder {
         None
     }
 
+    fn is_of_old_link(&self, friend: &PublicKey, link: u64) -> bool {
+        self.friends.get(friend).is_some_and(|state| state.link != link)
+    }
+
     /// Makes one round, unless a revision is in flight: then the next one waits for it.
     pub(super) fn round(&mut self) {
         self.round_due = false;
         if self.in_flight.is_some() {
+            sometimes!("funder: a round waits for the disk", true);
             return;
         }
         let spoken = self.make_batches();
@@ -169,6 +176,9 @@ impl Funder {
             self.hold(FunderOutput::SideRecordDurable { key });
         }
         let held = std::mem::take(&mut self.held);
+        if mutant!(SkipPersist) {
+            self.changes.take();
+        }
         if self.changes.is_empty() {
             self.release(held);
             return;
@@ -176,6 +186,10 @@ impl Funder {
         self.revision.0 += 1;
         let output = FunderOutput::Persist { revision: self.revision, changes: self.changes.take() };
         self.ready.push_back(Held { output, link: 0 });
+        if mutant!(SayBeforeDurable) {
+            self.release(held);
+            return;
+        }
         self.in_flight = Some(held);
     }
 

@@ -24,7 +24,7 @@ use offset_protocol::limits::{MAX_AMOUNT, MAX_SPLIT};
 use offset_protocol::machine::WallTime;
 use offset_protocol::money::Currency;
 use offset_protocol::payment::{CancelReason, Collect, Commit, Description, Invoice, Request, Response, ResponseTerms};
-use offset_protocol::{wire_enum, wire_struct};
+use offset_protocol::{mutant, sometimes, wire_enum, wire_struct};
 
 use super::Funder;
 use super::records::{self, Source, Target, Transit, kind};
@@ -148,6 +148,7 @@ impl InvoiceRecord {
         let (gone, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.offers).into_iter().partition(|offer| offer.src_hashed_lock == least);
         self.offers = List::truncated(kept);
+        sometimes!("seller: an offer gives way to a larger one", true);
         gone.into_iter().flat_map(|offer| offer.parts).collect()
     }
 
@@ -234,7 +235,8 @@ impl Funder {
         if record.invoice.currency != currency {
             return Err(CancelReason::UnknownInvoice);
         }
-        if record.phase != InvoicePhase::Open {
+        if record.phase != InvoicePhase::Open && !mutant!(InvoicePaidTwice) {
+            sometimes!("seller: a request comes for an invoice that has ended", true);
             return Err(CancelReason::Seller);
         }
         if record.expires_at.is_some_and(|expires_at| now > expires_at) {
@@ -251,10 +253,12 @@ impl Funder {
         let record = self.invoices.get_mut(&request.invoice_id).ok_or(CancelReason::UnknownInvoice)?;
         if record.offer_mut(&lock).is_none() {
             let offer = Offer { src_hashed_lock: lock, parts: List::new() };
+            sometimes!("seller: an invoice has two offers", !record.offers.is_empty());
             record.offers.push(offer).map_err(|_| CancelReason::Busy)?;
         }
         let offer = record.offer_mut(&lock).ok_or(CancelReason::Busy)?;
         let sum = offer.sum().saturating_add(request.dest_payment);
+        sometimes!("seller: a part comes for an offer that is complete", offer.is_complete());
         if sum > amount || offer.is_complete() {
             return Err(CancelReason::Amount);
         }
@@ -264,10 +268,10 @@ impl Funder {
             friend,
             dest_payment: request.dest_payment,
             dest_plain_lock: dest_plain_lock.clone(),
-            is_complete: sum == amount,
+            is_complete: sum == amount || mutant!(EveryPartComplete),
         };
         offer.parts.push(part).map_err(|_| CancelReason::Busy)?;
-        Ok(self.sign_response(currency, request, &dest_plain_lock, sum == amount))
+        Ok(self.sign_response(currency, request, &dest_plain_lock, sum == amount || mutant!(EveryPartComplete)))
     }
 
     fn sign_response(
@@ -300,13 +304,17 @@ impl Funder {
         let lock = commit.src_plain_lock.hashed();
         let offer = record.offers.iter().find(|offer| offer.src_hashed_lock == lock);
         if record.phase != InvoicePhase::Open && record.committed != Some(lock) {
+            sometimes!("seller: another buyer commits too late", true);
             // Another buyer's commit: that one has not paid, whoever else has.
             return Outcome::Refused(Refusal::InvoiceEnded);
         }
         match record.phase {
             InvoicePhase::Open => {}
             // The same commit again, after a lost reply.
-            InvoicePhase::Collecting { .. } | InvoicePhase::Paid => return Outcome::Done(Answer::Done),
+            InvoicePhase::Collecting { .. } | InvoicePhase::Paid => {
+                sometimes!("seller: the same commit comes again", true);
+                return Outcome::Done(Answer::Done);
+            }
             InvoicePhase::PaidInPart { collected } => {
                 let amount = record.invoice.amount;
                 return Outcome::Refused(Refusal::PartMissing { offered: collected, amount });
@@ -318,6 +326,7 @@ impl Funder {
         let answered = |offer: &Offer| {
             offer.parts.iter().any(|part| part.is_complete && part.dest_plain_lock.hashed() == commit.dest_hashed_lock)
         };
+        sometimes!("seller: a commit comes for an offer that lost a part", offered != amount);
         if offered != amount || !offer.is_some_and(answered) {
             return Outcome::Refused(Refusal::PartMissing { offered, amount });
         }
@@ -331,7 +340,9 @@ impl Funder {
         let lock = src_plain_lock.hashed();
         let Some(offer) = record.offers.iter().find(|offer| offer.src_hashed_lock == lock) else { return };
         // A buyer commits when everything was answered. If a part has vanished since, the offer ended with it.
-        if record.phase == InvoicePhase::Open && offer.is_complete() && offer.sum() == record.invoice.amount {
+        let is_open = record.phase == InvoicePhase::Open || mutant!(InvoicePaidTwice);
+        sometimes!("seller: an in-band commit comes too late", !is_open);
+        if is_open && offer.is_complete() && offer.sum() == record.invoice.amount {
             self.collect_offer(invoice_id, src_plain_lock);
         }
     }
@@ -341,6 +352,7 @@ impl Funder {
         let lock = src_plain_lock.hashed();
         let Some(record) = self.invoices.get_mut(&invoice_id) else { return };
         let currency = record.invoice.currency;
+        sometimes!("seller: the offers of other buyers are cancelled", record.offers.len() > 1);
         record.phase = InvoicePhase::Collecting { collected: 0, lost: false };
         record.committed = Some(lock);
         let (kept, others): (Vec<_>, Vec<_>) =
@@ -388,6 +400,7 @@ impl Funder {
         let holds = |offer: &Offer| offer.parts.iter().any(|part| part.request_id == *request_id);
         let Some(offer) = record.offers.iter_mut().find(|offer| holds(offer)) else { return };
         let was_complete = offer.is_complete();
+        sometimes!("seller: an offer that was complete loses a part", was_complete && offer.parts.len() > 1);
         offer.parts.retain(|part| part.request_id != *request_id);
         let orphans: Vec<OfferPart> = if was_complete { offer.parts.to_vec() } else { Vec::new() };
         if was_complete {
@@ -408,7 +421,10 @@ impl Funder {
             if let Some(part) = offer.parts.iter().find(|part| part.request_id == *request_id) {
                 match settled {
                     Settled::Collected => collected = collected.saturating_add(part.dest_payment),
-                    Settled::Lost => lost = true,
+                    Settled::Lost => {
+                        sometimes!("seller: a part is lost as it is collected", true);
+                        lost = true;
+                    }
                 }
             }
             offer.parts.retain(|part| part.request_id != *request_id);
@@ -458,7 +474,8 @@ impl Funder {
     /// The buyer asks to cancel a request that ends here.
     pub(super) fn on_withdraw_for_us(&mut self, invoice_id: InvoiceId, request_id: &RequestId) {
         let Some(record) = self.invoices.get(&invoice_id) else { return };
-        if record.phase != InvoicePhase::Open {
+        sometimes!("seller: a withdrawal meets a collect", record.phase != InvoicePhase::Open);
+        if record.phase != InvoicePhase::Open || mutant!(SellerIgnoresWithdraw) {
             return;
         }
         let part =

@@ -2,7 +2,7 @@
 
 use offset_protocol::friend::CurrencyTotals;
 use offset_protocol::money::Currency;
-use offset_protocol::wire_struct;
+use offset_protocol::{mutant, wire_struct};
 
 wire_struct! {
     /// What stands in one currency, as seen from one side.
@@ -85,12 +85,17 @@ impl Delta {
     }
 
     pub(super) fn pays_out(frozen: u128) -> Delta {
-        Delta { balance: -signed(frozen), out_frozen: -signed(frozen), in_frozen: 0 }
+        Delta { balance: -paid(frozen), out_frozen: -signed(frozen), in_frozen: 0 }
     }
 
     pub(super) fn pays_in(frozen: u128) -> Delta {
-        Delta { balance: signed(frozen), out_frozen: 0, in_frozen: -signed(frozen) }
+        Delta { balance: paid(frozen), out_frozen: 0, in_frozen: -signed(frozen) }
     }
+}
+
+/// What a collect moves: all that was frozen.
+fn paid(frozen: u128) -> i128 {
+    signed(frozen) - i128::from(mutant!(CollectOffByOne))
 }
 
 /// A valid amount as a signed number: amounts are at most 2^100.

@@ -45,6 +45,7 @@ use offset_protocol::limits::MAX_RELAYS;
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng};
 use offset_protocol::net::{ConnId, Purpose};
 use offset_protocol::relay::{RejectReason, RelayAddress};
+use offset_protocol::{buggify, mutant, sometimes};
 use offset_relay_sm::client::{self as relay, Direction, RelayClient};
 
 use calls::RecentCalls;
@@ -225,7 +226,10 @@ impl Links {
         while let Some(conn) = self.deadlines.pop_due(now) {
             let Some(session) = self.sessions.get(&conn) else { continue };
             match session.stage {
-                Stage::Waiting { until } if until <= now => self.end(now, conn),
+                Stage::Waiting { until } if until <= now => {
+                    sometimes!("links: a leader that calls says nothing", true);
+                    self.end(now, conn);
+                }
                 Stage::Handshake | Stage::Waiting { .. } | Stage::Link => {
                     self.with_channel(now, conn, |channel, wire| channel.tick(now, wire));
                 }
@@ -270,6 +274,8 @@ impl Links {
             (None, _) => reject(RejectReason::Unknown),
             (Some(friend), Some(own)) => {
                 let taken = friend.takes_call(now, relay) && own.calls.take(now, MAX_CALLS_OF_RELAY);
+                sometimes!("links: a call is not taken", !taken);
+                let taken = taken && !buggify!("links: refuse a call", 100);
                 if taken { relay::Input::Accept { relay, from } } else { reject(RejectReason::Busy) }
             }
             (Some(_), None) => reject(RejectReason::Busy),
@@ -285,6 +291,7 @@ impl Links {
         };
         // Of two tunnels through one relay the newer counts: the friend has given up the older one.
         let older = friend.others.insert(slot, conn);
+        sometimes!("links: a tunnel takes the place of an older one", older.is_some());
         let config = ChannelConfig { purpose: Purpose::Friend, signer: self.signer.clone(), seed: self.rng.seed() };
         let channel = match slot.direction {
             Direction::Dialled => SecureChannel::initiator(config, key, now),
@@ -331,7 +338,9 @@ impl Links {
     /// A friend has proven who it is in a session that it dialled.
     fn on_identified(&mut self, now: Instant, conn: ConnId, peer: PublicKey, wire: &mut Vec<u8>) {
         let Some(key) = self.sessions.get(&conn).map(|session| session.friend) else { return };
-        let wanted = peer == key && !self.raced(now, key);
+        let raced = self.raced(now, key);
+        sometimes!("links: two calls raced", raced);
+        let wanted = peer == key && !raced;
         if let Some(session) = self.sessions.get_mut(&conn) {
             if wanted { session.channel.admit(now, wire) } else { session.channel.refuse(now, wire) }
         }
@@ -361,6 +370,9 @@ impl Links {
             Stage::Handshake | Stage::Link => {}
         }
         self.outputs.push_back(Output::Message { friend, bytes });
+        if buggify!("links: drop a link that works", 10) {
+            self.end(now, conn);
+        }
     }
 
     /// A session becomes the link.
@@ -376,8 +388,11 @@ impl Links {
         for (slot, _) in &dialled {
             friend.others.remove(slot);
         }
+        sometimes!("links: a session takes over from a link", before.is_some());
         if let Some(before) = before {
-            self.close(now, before);
+            if !mutant!(OldSessionKept) {
+                self.close(now, before);
+            }
             self.outputs.push_back(Output::Down { friend: key });
         }
         for (_, conn) in dialled {
@@ -395,7 +410,9 @@ impl Links {
         let Some(friend) = self.friends.get_mut(&key) else { return };
         if friend.link == Some(conn) {
             friend.link = None;
-            self.outputs.push_back(Output::Down { friend: key });
+            if !mutant!(LinkEndNotTold) {
+                self.outputs.push_back(Output::Down { friend: key });
+            }
             self.dial(now, key);
         } else if friend.others.get(&slot) == Some(&conn) {
             friend.others.remove(&slot);

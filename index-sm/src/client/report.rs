@@ -10,6 +10,7 @@ use offset_protocol::codec::List;
 use offset_protocol::index::{Attestation, Delta, Entry, EntryKey, NodeToIndex, State, state_hash};
 use offset_protocol::limits::{MAX_AMOUNT, MAX_DELTA_ENTRIES, MAX_INDEX_ENTRIES};
 use offset_protocol::money::Rate;
+use offset_protocol::mutant;
 
 use super::EntryRefusal;
 
@@ -44,7 +45,7 @@ impl Reporter {
             changed: BTreeSet::new(),
             urgent: BTreeSet::new(),
             last: None,
-            next_version: reserved_below,
+            next_version: if mutant!(VersionsUsedTwice) { 0 } else { reserved_below },
             reserved_below,
         }
     }
@@ -63,7 +64,9 @@ impl Reporter {
     }
 
     pub(crate) fn remove(&mut self, key: EntryKey) {
-        self.entries.remove(&key);
+        if !mutant!(RemovalNotReported) {
+            self.entries.remove(&key);
+        }
         self.compare(key);
     }
 

@@ -83,6 +83,10 @@ impl Requests {
         self.open.len() >= MAX_OPEN_REQUESTS
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     pub(crate) fn add(&mut self, now: Instant, local: u64, query: RouteQuery) {
         self.next_id += 1;
         self.open.insert(self.next_id, Open { local, query, deadline: now + REQUEST_DEADLINE, sent: false });

@@ -14,6 +14,7 @@ use offset_protocol::index::IndexToIndex;
 use offset_protocol::limits::{MAX_INDEX_NEIGHBOURS, MAX_PROOF_LINKS};
 use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::{Address, ConnId, NetCommand, Purpose};
+use offset_protocol::sometimes;
 
 use super::{EndReason, IndexServer, Peer, ServerOutput, TrustRefusal};
 use crate::backoff::{Backoff, SESSION_PROVES_ITSELF};
@@ -171,6 +172,8 @@ impl IndexServer {
     fn make_way(&mut self, now: Instant, conn: ConnId, server: PublicKey, dialled_by: PublicKey) -> bool {
         let Some(old) = self.federation.servers.get(&server).and_then(|trusted| trusted.session) else { return true };
         let crossed = old.dialled_by != dialled_by && now.since(old.since) < CROSSING_WINDOW;
+        sometimes!("index: two servers call each other at once", crossed);
+        sometimes!("index: a session of a server takes the place of an older one", !crossed);
         if crossed && old.dialled_by < dialled_by {
             self.end(conn, server, EndReason::Crossed);
             return false;
@@ -201,6 +204,7 @@ impl IndexServer {
             Some(_) if ripple > 0 => ripple.min(RIPPLE) - 1,
             Some(_) => return,
         };
+        sometimes!("index: the news of another server travels on", ripple > 0);
         self.want_extra_tick(now, onward);
     }
 

@@ -24,6 +24,7 @@ use offset_protocol::index::{
 use offset_protocol::limits::{INDEX_NODE_TTL, INDEX_TICK, MAX_INDEX_ENTRIES, MAX_PROOF_LINKS};
 use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::{ConnId, NetCommand};
+use offset_protocol::{buggify, mutant, sometimes};
 
 use super::ticks::Serial;
 use super::{IndexServer, Misbehaviour};
@@ -164,11 +165,13 @@ impl IndexServer {
         {
             return Err(Misbehaviour::NotItself);
         }
-        if self.is_known(&attestation) {
+        if self.is_known(&attestation) && !mutant!(AttestationReplayed) {
+            sometimes!("index: a report is heard twice", true);
             self.stats.ignored += 1;
             return Ok(());
         }
         let ticks = proven_ticks(&attestation.time_hash, &proof)?;
+        sometimes!("index: a report names a tick that is forgotten", self.ticks.newest_of(&ticks).is_none());
         let Some(younger_than) = self.ticks.newest_of(&ticks).filter(|serial| self.is_newer(&attestation, *serial))
         else {
             self.stats.ignored += 1;
@@ -176,6 +179,7 @@ impl IndexServer {
         };
         attestation.verify(&*self.signer)?;
         match self.judge(&report)? {
+            Verdict::Want if mutant!(WantNotAsked) => {}
             Verdict::Want => self.want(now, origin, attestation.node),
             Verdict::Take { entries } => {
                 if !self.has_room(&attestation.node, entries.unwrap_or(0)) {
@@ -213,6 +217,7 @@ impl IndexServer {
             .records
             .get(&attestation.node)
             .is_none_or(|record| attestation.version > record.attestation.version || younger_than > record.younger_than)
+            || mutant!(AttestationReplayed)
     }
 
     fn judge(&self, report: &Report) -> Result<Verdict, Misbehaviour> {
@@ -225,6 +230,9 @@ impl IndexServer {
                 }
                 Ok(Verdict::Take { entries: Some(state.entries.len()) })
             }
+            Report::Delta(_) | Report::Attestation(_) if buggify!("index: ask for a report again", 50) => {
+                Ok(Verdict::Want)
+            }
             Report::Delta(_) | Report::Attestation(_)
                 if held.is_some_and(|held| held.attestation.state_hash == attestation.state_hash) =>
             {
@@ -233,6 +241,7 @@ impl IndexServer {
             Report::Delta(delta) if held.is_some_and(|held| held.attestation.version == delta.base) => {
                 let entries = delta.apply(&self.graph.report(&attestation.node));
                 let fits = entries.len() <= MAX_INDEX_ENTRIES && state_hash(&entries) == attestation.state_hash;
+                sometimes!("index: a delta does not come to what was signed", !fits);
                 Ok(if fits { Verdict::Take { entries: Some(entries.len()) } } else { Verdict::Want })
             }
             Report::Delta(_) | Report::Attestation(_) => Ok(Verdict::Want),
@@ -252,6 +261,7 @@ impl IndexServer {
     fn want(&mut self, now: Instant, origin: Origin, node: PublicKey) {
         match origin {
             Origin::Node(node) => {
+                sometimes!("index: a report of a node is asked for again", true);
                 if let Some(conn) = self.clients.get(&node).map(|client| client.conn) {
                     self.send(conn, &IndexToNode::Want);
                 }
@@ -261,10 +271,12 @@ impl IndexServer {
                 let asked = self.reports.wants.get(&node);
                 let waiting =
                     asked.is_some_and(|(at, conn)| now.since(*at) < WANT_PATIENCE && self.conns.contains_key(conn));
+                sometimes!("index: a report is wanted that another server was asked for", waiting);
                 if waiting || (asked.is_none() && self.reports.wants.len() >= MAX_WANTS) {
                     return;
                 }
                 self.reports.wants.insert(node, (now, conn));
+                sometimes!("index: a report is asked of another server", true);
                 self.send(conn, &IndexToIndex::Want { node });
             }
         }
@@ -273,6 +285,9 @@ impl IndexServer {
     /// Passes a report that was just taken on to all other neighbours that can see that it is fresh.
     fn flood(&mut self, origin: Origin, report: Report) {
         let attestation = report.attestation();
+        if mutant!(FederationSilent) {
+            return;
+        }
         let Some((serial, proof)) = self.onward_proof(&attestation.node) else { return };
         let message = match report {
             Report::Delta(delta) => IndexToIndex::Delta { delta, proof },
@@ -314,7 +329,13 @@ impl IndexServer {
         while let Some((at, node)) = self.reports.expiry.first().copied()
             && at <= now
         {
-            self.graph.remove(&node);
+            sometimes!("index: a silent node leaves the graph", true);
+            if mutant!(ExpireNothing) {
+                return;
+            }
+            if !mutant!(ExpiredEdgeKept) {
+                self.graph.remove(&node);
+            }
             let last = self.ticks.last();
             if let Some(mut record) = self.reports.records.remove(&node) {
                 record.place = Place::Grave(last);
@@ -329,6 +350,7 @@ impl IndexServer {
         while let Some((serial, node)) = self.reports.graves.front().copied()
             && self.ticks.has_forgotten(serial)
         {
+            sometimes!("index: a silent node is forgotten for good", true);
             self.reports.graves.pop_front();
             if self.reports.records.get(&node).is_some_and(|record| record.place == Place::Grave(serial)) {
                 self.reports.records.remove(&node);

@@ -60,6 +60,7 @@ use crate::identity::SharedSigner;
 use crate::limits::{HANDSHAKE_DEADLINE, MAX_FRAME};
 use crate::machine::{Alarm, Duration, Instant, Seed};
 use crate::net::Purpose;
+use crate::{mutant, sometimes};
 use handshake::{Handshake, Terms};
 use record::LENGTH;
 use transport::{Effect, End, Stage, Transport};
@@ -312,6 +313,7 @@ impl SecureChannel {
         if self.inbox.len() + bytes.len() > MAX_HELD {
             return self.end(CloseReason::Misbehaved(Misbehaviour::Overrun));
         }
+        sometimes!("transport: bytes come before their sender is admitted", !bytes.is_empty());
         self.inbox.extend_from_slice(bytes);
     }
 
@@ -373,6 +375,13 @@ impl SecureChannel {
             (Effect::Admitted, Phase::Unadmitted(transport)) => self.open(now, transport),
             (Effect::Message(message), phase) => {
                 self.phase = phase;
+                let waits = matches!(self.events.back(), Some(ChannelEvent::Message(_)));
+                if mutant!(MessagesSwapped) && waits {
+                    return self.events.insert(self.events.len() - 1, ChannelEvent::Message(message));
+                }
+                if mutant!(MessageTwice) {
+                    self.events.push_back(ChannelEvent::Message(message.clone()));
+                }
                 self.events.push_back(ChannelEvent::Message(message));
             }
             (Effect::Nothing | Effect::Proven(_) | Effect::Admitted, phase) => self.phase = phase,

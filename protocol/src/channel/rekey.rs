@@ -23,10 +23,14 @@ use zeroize::Zeroizing;
 use super::record::{Key, Kind};
 use super::resolver::agree;
 use super::{MIN_REKEY_DH, Misbehaviour, Role};
+use crate::buggify;
 use crate::bytes::Hash;
 use crate::context::CHANNEL_REKEY;
 use crate::limits::REKEY_DH;
 use crate::machine::{Alarm, Duration, Instant, Seed};
+
+/// A time after which offering is allowed and early, where [`buggify!`] strikes: [`MIN_REKEY_DH`] with room for clocks.
+const EARLY_REKEY: Duration = Duration::from_micros(MIN_REKEY_DH.as_micros() / 4 * 5);
 
 const OFFER: u8 = 1;
 const ANSWER: u8 = 2;
@@ -106,8 +110,8 @@ pub(super) struct Exchange {
     session: Hash,
     number: u64,
     pending: Pending,
-    /// When the last exchange was complete, or the channel opened.
-    fresh_since: Instant,
+    /// When the initiator offers next: a while after the last exchange, or after the channel opened.
+    offer_at: Instant,
     /// From then on the peer has withheld its part for too long.
     overdue_at: Instant,
     /// When the peer last offered.
@@ -118,14 +122,14 @@ impl Exchange {
     pub(super) fn new(role: Role, seed: Seed, session: Hash, now: Instant) -> Self {
         let (pending, offered_at) = (Pending::Nothing, None);
         let mut exchange =
-            Exchange { role, seed, session, number: 0, pending, fresh_since: now, overdue_at: now, offered_at };
+            Exchange { role, seed, session, number: 0, pending, offer_at: now, overdue_at: now, offered_at };
         exchange.completed(now);
         exchange
     }
 
     /// The keys are fresh: an exchange is complete, or the channel opened.
     pub(super) fn completed(&mut self, now: Instant) {
-        self.fresh_since = now;
+        self.offer_at = now + if buggify!("transport: fresh keys early", 300) { EARLY_REKEY } else { REKEY_DH };
         self.overdue_at = now + REKEY_DH.times(2);
     }
 
@@ -137,9 +141,7 @@ impl Exchange {
     /// When the initiator offers next.
     pub(super) fn offer_alarm(&self) -> Option<Alarm> {
         match (self.role, &self.pending) {
-            (Role::Initiator, Pending::Nothing) => {
-                Some(Alarm { at: self.fresh_since + REKEY_DH, why: "offer new keys" })
-            }
+            (Role::Initiator, Pending::Nothing) => Some(Alarm { at: self.offer_at, why: "offer new keys" }),
             (Role::Initiator, Pending::Offered(..) | Pending::Answered(_)) | (Role::Responder, _) => None,
         }
     }

@@ -18,12 +18,17 @@ use super::rekey::{Exchange, Step};
 use super::{CloseReason, Misbehaviour, Role};
 use crate::bytes::PublicKey;
 use crate::limits::{KEEPALIVE, KEEPALIVE_SILENCE, MAX_FRAME};
-use crate::machine::{Alarm, Instant};
+use crate::machine::{Alarm, Duration, Instant};
+use crate::{buggify, mutant, sometimes};
 
 /// Content of a close record: the end, in order.
 const CLOSE_ORDERLY: u8 = 0;
 /// Content of a close record: the responder's policy refuses the initiator.
 const CLOSE_NOT_TRUSTED: u8 = 1;
+
+/// Bytes of a small part, and how much earlier than need be a keepalive is sent, where [`buggify!`] strikes.
+const SMALL_PART: usize = 97;
+const EARLY_KEEPALIVE: Duration = Duration::from_secs(13);
 
 /// How far a channel with keys is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +115,10 @@ impl Transport {
 
     /// Seals a message of at most [`MAX_FRAME`] bytes, in as few records as it takes.
     pub(super) fn send(&mut self, now: Instant, message: &[u8], wire: &mut Vec<u8>) {
-        let (first, last) = message.split_at((message.len().saturating_sub(1)) / MAX_CONTENT * MAX_CONTENT);
-        for part in first.chunks(MAX_CONTENT) {
+        let most = if buggify!("transport: a message in small parts", 200) { SMALL_PART } else { MAX_CONTENT };
+        let (first, last) = message.split_at((message.len().saturating_sub(1)) / most * most);
+        sometimes!("transport: a message travels in parts", !first.is_empty());
+        for part in first.chunks(most) {
             self.seal(now, Kind::More, part, wire);
         }
         self.seal(now, Kind::Data, last, wire);
@@ -180,6 +187,10 @@ impl Transport {
                 let fresh = self.exchange.on_answer(now, key)?;
                 self.receiving.switch(fresh.key(self.receiving.key(), Role::Responder));
                 self.seal_step(now, Step::Done, wire);
+                sometimes!("transport: fresh keys are exchanged", true);
+                if mutant!(KeysNotSwitched) {
+                    return Ok(());
+                }
                 self.sending.switch(fresh.key(self.sending.key(), Role::Initiator));
             }
             Step::Done => {
@@ -205,7 +216,8 @@ impl Transport {
 
     /// The next alarm of an open channel.
     pub(super) fn alarm(&self) -> Option<Alarm> {
-        let keepalive = Some(Alarm { at: self.spoke_at + KEEPALIVE, why: "keepalive" });
+        let keepalive = Alarm { at: self.spoke_at + KEEPALIVE, why: "keepalive" };
+        let keepalive = Some(keepalive).filter(|_| !mutant!(KeepaliveNever));
         Alarm::earliest(Alarm::earliest(keepalive, self.peer_alarm()), self.exchange.offer_alarm())
     }
 
@@ -218,6 +230,7 @@ impl Transport {
     /// Everything that is due in an open channel.
     pub(super) fn tick(&mut self, now: Instant, wire: &mut Vec<u8>) -> Result<(), CloseReason> {
         if self.heard_at.is_some_and(|heard| now >= heard + KEEPALIVE_SILENCE) {
+            sometimes!("transport: a peer is silent for too long", true);
             return Err(CloseReason::Silent);
         }
         if self.heard_at.is_some() && now >= self.exchange.overdue_alarm().at {
@@ -226,7 +239,7 @@ impl Transport {
         if let Some(offer) = self.exchange.offer(now) {
             self.seal_step(now, offer, wire);
         }
-        if now >= self.spoke_at + KEEPALIVE {
+        if now >= self.spoke_at + KEEPALIVE && !mutant!(KeepaliveNever) {
             self.seal(now, Kind::Keepalive, &[], wire);
         }
         Ok(())
@@ -239,7 +252,7 @@ impl Transport {
 
     fn seal(&mut self, now: Instant, kind: Kind, content: &[u8], wire: &mut Vec<u8>) {
         self.sending.seal(kind, content, wire);
-        self.spoke_at = now;
+        self.spoke_at = if buggify!("transport: keepalive early", 50) { now - EARLY_KEEPALIVE } else { now };
     }
 
     #[cfg(test)]

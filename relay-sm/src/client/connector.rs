@@ -28,6 +28,7 @@ use super::backoff::{Backoff, STABLE_AFTER};
 use super::effects::{Effects, parse};
 use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Direction, Ending, Tunnel};
 use offset_protocol::deadlines::Deadlines;
+use offset_protocol::sometimes;
 
 /// How much later than its predecessor an attempt starts. Chosen freely: longer than most tunnels take to stand, shorter
 /// than anybody notices.
@@ -195,6 +196,7 @@ impl Connector {
 
     fn on_ready(&mut self, now: Instant, fx: &mut Effects, conn: ConnId) -> Option<Won> {
         let Attempt { friend: key, relay } = *self.attempts.get(&conn)?;
+        sometimes!("relay client: a race through several relays is won", self.is_raced(&key));
         self.leave_race(fx, key, Some(conn));
         let friend = self.friends.get_mut(&key)?;
         friend.phase = Phase::Connected(conn);
@@ -207,6 +209,12 @@ impl Connector {
         }
         self.feed_starved(now, fx);
         Some(Won { friend: key, relay })
+    }
+
+    /// Whether several attempts to reach a friend are under way.
+    fn is_raced(&self, key: &PublicKey) -> bool {
+        let phase = self.friends.get(key).map(|friend| &friend.phase);
+        matches!(phase, Some(Phase::Racing(race)) if race.open.len() > 1)
     }
 
     /// An attempt is over, without a tunnel.
@@ -238,6 +246,7 @@ impl Connector {
         let to_blame = tunnel.direction == Direction::Dialled && young && (connected || ending == Ending::Lost);
         if to_blame && let Some(candidate) = friend.candidate(tunnel.relay) {
             candidate.standing = Standing::EndedYoung;
+            sometimes!("relay client: a tunnel ends young", true);
         }
         if let Phase::Resting | Phase::Racing(_) = friend.phase {
             return;
@@ -296,6 +305,7 @@ impl Connector {
             if race.next_start > now {
                 return self.deadlines.set(Wait::Friend(key), race.next_start);
             }
+            sometimes!("relay client: too many calls at once", self.attempts.len() >= MAX_ATTEMPTS);
             if self.attempts.len() >= MAX_ATTEMPTS {
                 self.deadlines.clear(Wait::Friend(key));
                 if race.ticket.is_none() {

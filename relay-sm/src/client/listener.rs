@@ -23,6 +23,7 @@ use super::backoff::Backoff;
 use super::effects::{Effects, parse};
 use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Output};
 use offset_protocol::deadlines::Deadlines;
+use offset_protocol::{buggify, mutant, sometimes};
 
 /// Calls that wait for the parent's answer or are being taken, over all relays. Chosen freely: with more friends calling
 /// at once the rest comes back some seconds later.
@@ -251,7 +252,9 @@ impl Listener {
     }
 
     fn on_call(&mut self, now: Instant, fx: &mut Effects, key: CallKey) {
-        let full = self.calls.len() >= MAX_CALLS;
+        let full = self.calls.len() >= MAX_CALLS || buggify!("relay client: reject a call as busy", 50);
+        let is_again = matches!(self.calls.get(&key), Some(Call::Accepting { .. }));
+        sometimes!("relay client: called again while the call is taken", is_again);
         match self.calls.get_mut(&key) {
             // The answer to the first call will do for this one.
             Some(Call::Offered) => {}
@@ -331,7 +334,9 @@ impl Listener {
         let since = self.disconnect(fx, relay).since();
         let Some(own) = self.relays.get_mut(&relay) else { return };
         let wait = own.backoff.after(since, now, &mut fx.rng);
-        self.deadlines.set(Wait::Relay(relay), now + wait);
+        if !mutant!(RelayNotRedialled) {
+            self.deadlines.set(Wait::Relay(relay), now + wait);
+        }
         // Offers died with the listener at the relay; what is being taken may still succeed.
         for key in self.calls_of(relay) {
             if let Some(Call::Offered) = self.calls.get(&key) {
