@@ -6,6 +6,7 @@
 //!   network's programs; [`people`]: their users.
 //! * [`net`], [`disk`], [`clock`], [`latency`], [`signatures`]: what the hosts stand on.
 //! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
+//! * [`marks`]: rare states that the machines name, and rare behaviour that is switched on in them.
 //! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`mod@line`]: a scenario.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ pub mod host;
 mod kernel;
 pub mod latency;
 pub mod line;
+pub mod marks;
 pub mod net;
 pub mod people;
 pub mod queue;
