@@ -4,8 +4,8 @@
 use offset_protocol::machine::{Duration, Instant, Seed};
 
 use crate::case::{
-    Case, Commit, CurrencyName, FORMAT, Fidelity, Friendship, NodePlan, Operation, RatePlan, Role, ServerPlan, Terms,
-    Timed,
+    Case, Commit, CurrencyName, FORMAT, Fidelity, Friendship, NodePlan, Operation, RatePlan, Role, ServerPlan, Setting,
+    Terms, Timed,
 };
 use crate::check::Violation;
 use crate::dice::Dice;
@@ -122,6 +122,10 @@ pub fn case(number: u64, spec: &LineSpec) -> Case {
         case.friendships.push(Friendship { a: a - 1, b: a, terms: vec![terms] });
     }
     draw_deals(&mut case, &mut dice, spec);
+    if spec.weather == Weather::Foul && dice.chance(500) {
+        draw_settings(&mut case, &mut dice);
+    }
+    case.operations.sort_by_key(|timed| timed.at);
     if spec.weather == Weather::Foul {
         draw_faults(&mut case, &mut dice);
     }
@@ -157,7 +161,37 @@ fn draw_deals(case: &mut Case, dice: &mut Dice, spec: &LineSpec) {
         };
         case.operations.push(Timed { at, what });
     }
-    case.operations.sort_by_key(|timed| timed.at);
+}
+
+/// People change their minds while payments run.
+fn draw_settings(case: &mut Case, dice: &mut Dice) {
+    for _ in 0..dice.between(1, 8) {
+        let at = Instant::ZERO + dice.duration(FIRST_DEAL, case.heal_at.since(Instant::ZERO));
+        let Some(pair) = dice.pick(&case.friendships) else { return };
+        let (node, friend) = if dice.chance(500) { (pair.a, pair.b) } else { (pair.b, pair.a) };
+        let later = at + dice.duration(Duration::from_millis(10), Duration::from_secs(15));
+        let (setting, then) = draw_setting(case, dice, friend);
+        let configure = |at, setting| Timed { at, what: Operation::Configure { node, setting } };
+        case.operations.push(configure(at, setting));
+        case.operations.extend(then.filter(|_| dice.chance(700)).map(|setting| configure(later, setting)));
+    }
+}
+
+/// A setting, and what undoes it, if anything does.
+fn draw_setting(case: &Case, dice: &mut Dice, friend: u32) -> (Setting, Option<Setting>) {
+    let currency = 0;
+    match dice.below(20) {
+        0..=5 => {
+            let max_debt = dice.between(1_000_000, 2_000_000).into();
+            (Setting::Grant { friend, currency, max_debt }, None)
+        }
+        6..=9 => (Setting::Charge { friend, currency, rate: draw_rate(dice) }, None),
+        10..=12 => (Setting::Close { friend, currency }, Some(Setting::Open { friend, currency })),
+        13..=15 => (Setting::Disable { friend }, Some(Setting::Enable { friend })),
+        16..=17 => (Setting::Relays { relays: subset(dice, case.relays.len() as u32) }, None),
+        18 => (Setting::Indexes { indexes: subset(dice, case.indexes.len() as u32) }, None),
+        _ => (Setting::Remove { friend }, None),
+    }
 }
 
 fn draw_conditions(dice: &mut Dice) -> Conditions {

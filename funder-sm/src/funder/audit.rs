@@ -40,6 +40,11 @@ impl Funder {
         })
     }
 
+    /// The relays on which this node listens, those included that it leaves once all friends know the others.
+    pub fn listens_on(&self) -> impl Iterator<Item = PublicKey> {
+        self.relays.keys().copied()
+    }
+
     /// The requests on their way through this node.
     pub fn transits(&self) -> impl Iterator<Item = RequestId> {
         self.transits.keys().copied()

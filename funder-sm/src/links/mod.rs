@@ -11,6 +11,7 @@
 //! | follower | a session opens | it waits |
 //! | follower | the leader speaks in a session that waits | it is the link; the one before is closed |
 //! | both | the link is up | nobody dials; what we were dialling is closed |
+//! | follower | the link is up | every other session is closed |
 //! | both | the link ends | [`Output::Down`]; dialling begins again |
 //! | both | [`Input::DropLink`] | the link ends; the friend is not dialled or heard for a growing while |
 //!
@@ -22,7 +23,10 @@
 //! 2. Only a friend that the parent wants gets a session, and only the friend whom the relay named can open it. What a
 //!    relay changes, drops, crosses or invents ends that session and nothing else.
 //! 3. A newer session replaces an older one at once (but for a race), so that a dead one never keeps the friend out.
-//! 4. A friend has at most one session that is not the link per direction and relay. A relay brings at most
+//! 4. What a session says first is never older than what was heard before it on another. The leader decides, so what the
+//!    follower says is an answer to it. What the leader says may have been held up on the way, by a relay that stood still,
+//!    until a later session was the link: that session has closed all those that were there before it.
+//! 5. A friend has at most one session that is not the link per direction and relay. A relay brings at most
 //!    [`MAX_CALLS_OF_RELAY`] calls per [`HANDSHAKE_DEADLINE`](offset_protocol::limits::HANDSHAKE_DEADLINE), of one friend
 //!    [`MAX_CALLS_OF_FRIEND`]. A session that comes to nothing is closed.
 //!
@@ -384,8 +388,12 @@ impl Links {
         session.since = now;
         friend.others.remove(&slot);
         let before = friend.link.replace(conn);
-        let dialled: Vec<_> = friend.others.range(Slot::dialled()).map(|(&slot, &conn)| (slot, conn)).collect();
-        for (slot, _) in &dialled {
+        let stale: Vec<_> = if self.us < key {
+            friend.others.range(Slot::dialled()).map(|(&slot, &conn)| (slot, conn)).collect()
+        } else {
+            friend.others.iter().map(|(&slot, &conn)| (slot, conn)).collect()
+        };
+        for (slot, _) in &stale {
             friend.others.remove(slot);
         }
         sometimes!("links: a session takes over from a link", before.is_some());
@@ -395,7 +403,7 @@ impl Links {
             }
             self.outputs.push_back(Output::Down { friend: key });
         }
-        for (_, conn) in dialled {
+        for (_, conn) in stale {
             self.close(now, conn);
         }
         self.client.handle(now, relay::Input::StopDialling { friend: key });
@@ -460,6 +468,9 @@ impl Links {
                 let session = &self.sessions[conn];
                 assert_eq!((session.friend, session.slot), (*key, *slot));
                 assert_ne!(session.stage, Stage::Link);
+                // Invariant 4.
+                let link = friend.link.map(|link| self.sessions[&link].since);
+                assert!(self.us < *key || link.is_none_or(|link| session.since >= link), "an old session is left");
             }
             if let Some(conn) = friend.link {
                 assert_eq!((self.sessions[&conn].friend, self.sessions[&conn].stage), (*key, Stage::Link));

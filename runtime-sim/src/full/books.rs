@@ -2,7 +2,8 @@
 //!
 //! A node's gain beyond its own deals is what it earned as a mediator: never below zero, and all of it together is what
 //! all buyers were told that they pay in fees. Who charged what on which hop is the ledger's question. Not looked at in
-//! runs in which somebody left, ended a friendship or reset a channel: there deals do not explain all balances.
+//! runs in which somebody left, ended a friendship, reset a channel or keeps a friend disabled over whom something is
+//! open: there deals do not explain all balances.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,8 @@ impl Run<'_> {
                 self.book(deal, (buyer, seller), &mut expected, &mut fees)?;
             }
         }
-        if self.is_explained_by_deals() { self.compare(&expected, &fees) } else { Ok(()) }
+        let open = self.deals.keys().any(|deal| self.stage(*deal) == Some(Stage::Open));
+        if !open && self.is_explained_by_deals() { self.compare(&expected, &fees) } else { Ok(()) }
     }
 
     fn is_explained_by_deals(&self) -> bool {

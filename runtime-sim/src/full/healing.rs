@@ -107,13 +107,12 @@ impl Run<'_> {
         (open && !is_excused).then(|| format!("{deal:?}: the buyer has {bought:?}, the seller {sold:?}"))
     }
 
-    /// Requests that somebody outside the core holds, or that wait for such a one; and the invoices that they pay.
+    /// Requests over friendships that carry nothing any more, and the invoices that they pay: the friend is gone, or one
+    /// of the two does not want to be connected.
     fn held_by_others(&self) -> (BTreeSet<RequestId>, BTreeSet<InvoiceId>) {
-        let core: BTreeSet<_> = self.core_hosts().into_iter().map(|host| self.world.key_of(host)).collect();
         let (mut held, mut invoices) = (BTreeSet::new(), BTreeSet::new());
-        for host in self.core_hosts() {
-            let Some(node) = self.world.machine::<Node>(host) else { continue };
-            for channel in node.money().channels().filter(|channel| !core.contains(&channel.friend())) {
+        for pair in self.case.friendships.iter().filter(|pair| !self.are_linked(pair.a, pair.b)) {
+            for channel in [self.channel(pair.a, pair.b), self.channel(pair.b, pair.a)].into_iter().flatten() {
                 held.extend(requests(channel));
                 let open = channel.all_outgoing().chain(channel.all_incoming());
                 invoices.extend(open.map(|(_, open)| open.request.invoice_id));
@@ -281,8 +280,8 @@ impl Run<'_> {
 
     fn listeners(&self, relay: HostId) -> usize {
         let key = self.world.key_of(relay);
-        let homes = |node: &&u32| self.people[**node as usize].0.borrow().book().relays.contains_key(&key);
-        self.core.iter().filter(homes).count()
+        let nodes = self.core_hosts().into_iter().filter_map(|host| self.world.machine::<Node>(host));
+        nodes.filter(|node| node.money().listens_on().any(|relay| relay == key)).count()
     }
 
     /// Both ends of every live friendship have applied all that the other made.
