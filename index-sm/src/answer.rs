@@ -1,8 +1,15 @@
 //! The answer to a request for routes: which options are offered, and in which order.
 //!
-//! 1. The cheapest single route, exact on (fees, hops).
-//! 2. Up to two alternatives: the cheapest route that avoids the most loaded edge of the option before it.
-//! 3. A split, if no single route carries the amount, or if splitting is cheaper.
+//! | option | found by | for |
+//! |---|---|---|
+//! | the cheapest single route, exact on (fees, hops) | a search | [`best`], [`answer`] |
+//! | up to two alternatives, each avoiding the most loaded edge of the option before it | the cheapest of those that the search met; if it met none, a search that avoids these edges | [`answer`] |
+//! | a split, if no single route carries the amount | the searches of [`split`](crate::split) | [`best`], [`answer`] |
+//! | a split that is cheaper than the cheapest route | the same, if one search says that there may be any | [`answer`] |
+//!
+//! A split of at most `k` parts has a part of at least `1/k` of the amount. So no split is cheaper than the cheapest way whose edges
+//! have room for that much, fees reckoned for the whole amount, but for what rounding gives back; a unit for each mediator
+//! and part is not worth a search.
 //!
 //! Sorted by total fees, then by total hops. Nothing above the request's `max_fee` is offered; an amount of zero, or above
 //! the largest amount, and unknown ends have no options. Same graph, same request, same answer.
@@ -11,25 +18,43 @@ use std::collections::BTreeSet;
 
 use offset_protocol::codec::List;
 use offset_protocol::index::{MultiRoute, RequestRoutes, RoutePart, Routes};
-use offset_protocol::limits::{MAX_AMOUNT, MAX_ROUTE_OPTIONS};
+use offset_protocol::limits::{MAX_AMOUNT, MAX_ROUTE_OPTIONS, MAX_SPLIT};
 
 use crate::graph::{CurrencyGraph, Graph};
 use crate::path::{Part, Path, Residual};
-use crate::search::{Budget, Query, Workspace, cheapest};
-use crate::split::split;
+use crate::search::{Budget, Query, Room, Workspace, another, cheapest};
+use crate::split::{split, split_within};
 
 /// Alternatives to the cheapest route.
 const ALTERNATIVES: usize = 2;
 
-/// Answers `request` from `graph`, looking at no more than `work` lines of reports.
+/// How many options are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    One,
+    All,
+}
+
+/// Answers `request` from `graph`, looking at no more than about `work` lines of reports: the last one may be looked at
+/// from both ends.
 pub fn answer(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64) -> Routes {
     answer_counted(graph, request, workspace, work).0
 }
 
 /// Like [`answer`]; says as well how many lines of reports it looked at.
 pub fn answer_counted(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64) -> (Routes, u64) {
+    respond(graph, request, workspace, work, Want::All)
+}
+
+/// Like [`answer`], but with one option at most: the cheapest single route, or a split where there is none. About half the
+/// work.
+pub fn best(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64) -> Routes {
+    respond(graph, request, workspace, work, Want::One).0
+}
+
+fn respond(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64, want: Want) -> (Routes, u64) {
     let mut budget = Budget::new(work);
-    let mut options = options(graph, request, workspace, &mut budget).unwrap_or_default();
+    let mut options = options(graph, request, workspace, &mut budget, want).unwrap_or_default();
     options.retain(|parts| request.max_fee.is_none_or(|max_fee| cost(parts).0 <= max_fee));
     options.sort_by_key(|parts| cost(parts));
     let options = match graph.currency(&request.currency) {
@@ -57,6 +82,7 @@ fn options(
     request: &RequestRoutes,
     workspace: &mut Workspace,
     budget: &mut Budget,
+    want: Want,
 ) -> Option<Vec<Vec<Part>>> {
     if request.amount == 0 || request.amount > MAX_AMOUNT {
         return None;
@@ -67,28 +93,53 @@ fn options(
     let edge = |(from, to)| Some((number(from)?, number(to)?));
     let banned: BTreeSet<_> = request.exclude.iter().filter_map(|banned| edge((&banned.from, &banned.to))).collect();
     let residual = Residual::new(banned);
-    let max_fee = request.max_fee.unwrap_or(MAX_AMOUNT).min(MAX_AMOUNT);
-    let query = Query { source, destination, amount: request.amount, max_fee, residual: &residual };
-    let mut options = singles(graph, &query, workspace, budget);
-    let best = options.first().map(|parts| cost(parts).0);
-    if best.is_none_or(|fees| fees > 0) {
-        let cheaper = |parts: &Vec<Part>| best.is_none_or(|fees| cost(parts).0 < fees);
-        options.extend(split(graph, &query, workspace, budget).filter(cheaper));
+    // Amount and fees together are an amount.
+    let most = MAX_AMOUNT - request.amount;
+    let max_fee = request.max_fee.unwrap_or(most).min(most);
+    let query = Query { source, destination, amount: request.amount, max_fee, room: Room::Whole, residual: &residual };
+    let mut options = singles(graph, &query, workspace, budget, want);
+    match (options.first().map(|parts| cost(parts).0), want) {
+        (None, _) => options.extend(split(graph, &query, workspace, budget)),
+        (Some(fees), Want::All) if fees > 0 => options.extend(cheaper_split(graph, &query, fees, workspace, budget)),
+        (Some(_), Want::All | Want::One) => {}
     }
     Some(options)
 }
 
-/// The cheapest route and its alternatives.
-fn singles(graph: &CurrencyGraph, query: &Query<'_>, workspace: &mut Workspace, budget: &mut Budget) -> Vec<Vec<Part>> {
+/// The cheapest route and, if wanted, its alternatives.
+fn singles(
+    graph: &CurrencyGraph,
+    query: &Query<'_>,
+    workspace: &mut Workspace,
+    budget: &mut Budget,
+    want: Want,
+) -> Vec<Vec<Part>> {
     let mut options = Vec::new();
     let mut residual = query.residual.clone();
-    while options.len() <= ALTERNATIVES {
-        let query = Query { residual: &residual, ..*query };
-        let Some(path) = cheapest(graph, &query, workspace, budget) else { break };
-        let Some(fees) = path.fees(graph, query.amount) else { break };
-        let Some(loaded) = path.most_loaded(graph, query.amount) else { break };
-        options.push(vec![Part { path, amount: query.amount, fees }]);
+    let mut path = cheapest(graph, query, workspace, budget);
+    while let Some(found) = path.take() {
+        let Some(fees) = found.fees(graph, query.amount) else { break };
+        let loaded = found.most_loaded(graph, query.amount);
+        options.push(vec![Part { path: found, amount: query.amount, fees }]);
+        let Some(loaded) = loaded.filter(|_| want == Want::All && options.len() <= ALTERNATIVES) else { break };
         residual.ban(loaded);
+        let query = Query { residual: &residual, ..*query };
+        path = another(graph, &query, workspace).or_else(|| cheapest(graph, &query, workspace, budget));
     }
     options
+}
+
+/// A split that costs less than `fees`, if it seems that there may be one.
+fn cheaper_split(
+    graph: &CurrencyGraph,
+    query: &Query<'_>,
+    fees: u128,
+    workspace: &mut Workspace,
+    budget: &mut Budget,
+) -> Option<Vec<Part>> {
+    let within = Query { max_fee: fees - 1, ..*query };
+    let smallest = query.amount.div_ceil(MAX_SPLIT as u128);
+    let relaxed = Query { room: Room::AtLeast(smallest), ..within };
+    cheapest(graph, &relaxed, workspace, budget)?;
+    split_within(graph, &within, workspace, budget)
 }

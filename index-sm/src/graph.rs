@@ -2,13 +2,21 @@
 //!
 //! Nodes have small numbers inside a currency. Each node owns the lines that it published: a line of `v` about `u` is the
 //! edge `u → v` with its capacity, and the rate that `v` charges for forwarding what comes from `u`. An edge is usable if
-//! both ends list each other; every line knows, so that a search looks at one list only.
+//! both ends list each other. Usable edges stand in two more lists, which searches run over: `back` of the node that they
+//! lead to, and `ahead` of the node that they come from.
+//!
+//! | change | costs, with `d` lines of the nodes concerned |
+//! |---|---|
+//! | a capacity | O(log d) |
+//! | a rate, a line more or less | O(d) bytes moved |
+//! | a report of `n` lines | n times that at the friends; sorting at its node |
 //!
 //! Invariants:
 //! 1. Lines of a node are in the order of their friends' numbers, one a friend.
 //! 2. A line is `mutual` exactly if its friend has a line about its owner.
 //! 3. A number is in use exactly if its node has a line, or a line is about it.
-//! 4. A graph is read without locks or caches: a reader brings its own [`Workspace`](crate::search::Workspace).
+//! 4. `back` and `ahead` have exactly the usable edges, with the rates and capacities of their lines.
+//! 5. A graph is read without locks or caches: a reader brings its own [`Workspace`](crate::search::Workspace).
 //!
 //! Not checked here: who may change which report, and whether it is fresh.
 
@@ -19,11 +27,18 @@ use offset_protocol::index::{Entry, EntryKey};
 use offset_protocol::money::{Currency, Rate};
 use offset_protocol::mutant;
 
+use crate::arc::{Arc, Arcs, Rounded, make_room};
+
+/// More changed edges of one node than this, and its lists are made anew. Chosen freely: moving a list's bytes a few times
+/// is cheaper than looking up every friend's line.
+const MANY: usize = 16;
+
 /// Every report that a server knows.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     currencies: BTreeMap<Currency, CurrencyGraph>,
-    members: BTreeMap<PublicKey, BTreeSet<Currency>>,
+    /// The currencies of each report, ascending.
+    members: BTreeMap<PublicKey, Vec<Currency>>,
     entries: usize,
 }
 
@@ -40,6 +55,10 @@ struct Node {
     key: PublicKey,
     /// Invariant 1.
     lines: Vec<Line>,
+    /// Usable edges that lead here; invariant 4.
+    back: Arcs,
+    /// Usable edges that lead away from here; invariant 4.
+    ahead: Arcs,
     /// Lines of others about this node.
     mentions: u32,
 }
@@ -55,6 +74,20 @@ pub(crate) struct Line {
     pub(crate) capacity: u128,
     /// What the owner charges for forwarding it.
     pub(crate) rate: Rate,
+}
+
+/// When the arcs at the owner of a report that changes are put right; those at its friends are at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Own {
+    Now,
+    Later,
+}
+
+impl Line {
+    /// The edge that the line is about, from the side whose other end is `node`.
+    fn arc(&self, node: u32) -> Arc {
+        Arc { node, rate: self.rate, capacity: Rounded::of(self.capacity) }
+    }
 }
 
 impl Graph {
@@ -88,6 +121,13 @@ impl Graph {
         }
         entries.sort_unstable();
         entries
+    }
+
+    /// The entry of `node` about `friend` in `currency`.
+    pub fn entry(&self, node: &PublicKey, key: &EntryKey) -> Option<Entry> {
+        let graph = self.currencies.get(&key.currency)?;
+        let line = graph.line(graph.number(node)?, graph.number(&key.friend)?)?;
+        Some(Entry { friend: key.friend, currency: key.currency, recv_capacity: line.capacity, rate: line.rate })
     }
 
     /// Makes `entries` (strictly ascending) the whole report of `node`.
@@ -127,10 +167,13 @@ impl Graph {
 
     fn remember_membership(&mut self, node: &PublicKey, currency: Currency, member: bool) {
         let currencies = self.members.entry(*node).or_default();
-        if member {
-            currencies.insert(currency);
-        } else {
-            currencies.remove(&currency);
+        match (currencies.binary_search(&currency), member) {
+            (Err(at), true) => {
+                make_room(currencies);
+                currencies.insert(at, currency);
+            }
+            (Ok(at), false) => drop(currencies.remove(at)),
+            (Ok(_), true) | (Err(_), false) => {}
         }
         if currencies.is_empty() {
             self.members.remove(node);
@@ -159,11 +202,27 @@ impl CurrencyGraph {
         &self.nodes[number as usize].lines
     }
 
+    /// Usable edges to `number`, cheap ones first.
+    pub(crate) fn back(&self, number: u32) -> &[Arc] {
+        self.nodes[number as usize].back.as_slice()
+    }
+
+    /// Usable edges from `number`, cheap ones first.
+    pub(crate) fn ahead(&self, number: u32) -> &[Arc] {
+        self.nodes[number as usize].ahead.as_slice()
+    }
+
     /// The edge `from → to`, if both list each other.
     pub(crate) fn edge(&self, from: u32, to: u32) -> Option<&Line> {
-        let lines = self.lines(to);
-        let at = lines.binary_search_by_key(&from, |line| line.friend).ok()?;
-        Some(&lines[at]).filter(|line| line.mutual || mutant!(OneSidedEdges))
+        self.line(to, from).filter(|line| line.mutual)
+    }
+
+    fn line(&self, owner: u32, friend: u32) -> Option<&Line> {
+        self.position(owner, friend).ok().map(|at| &self.lines(owner)[at])
+    }
+
+    fn position(&self, owner: u32, friend: u32) -> Result<usize, usize> {
+        self.lines(owner).binary_search_by_key(&friend, |line| line.friend)
     }
 
     fn degree(&self, node: &PublicKey) -> usize {
@@ -172,68 +231,159 @@ impl CurrencyGraph {
 
     fn update(&mut self, node: &PublicKey, set: &[&Entry], removed: &[PublicKey]) {
         let owner = self.intern(node);
+        // The owner's own arcs are made anew at the end if many of them change.
+        let own = if set.len() + removed.len() > MANY { Own::Later } else { Own::Now };
         let mut fresh = Vec::new();
         for entry in set {
             let friend = self.intern(&entry.friend);
             match self.position(owner, friend) {
-                Ok(at) => {
-                    let line = &mut self.nodes[owner as usize].lines[at];
-                    (line.capacity, line.rate) = (entry.recv_capacity, entry.rate);
-                }
+                Ok(at) => self.change_line(owner, at, entry, own),
                 Err(_) => {
-                    let mutual = self.tell_friend(owner, friend, true);
                     self.nodes[friend as usize].mentions += 1;
-                    fresh.push(Line { friend, mutual, capacity: entry.recv_capacity, rate: entry.rate });
+                    fresh.push(Line { friend, mutual: false, capacity: entry.recv_capacity, rate: entry.rate });
                 }
             }
         }
-        self.insert_lines(owner, fresh);
+        self.insert_lines(owner, fresh, own);
         let removed = if mutant!(ClosedEdgeKept) { &[] } else { removed };
         let gone: BTreeSet<u32> = removed.iter().filter_map(|friend| self.number(friend)).collect();
-        self.remove_lines(owner, &gone);
+        self.remove_lines(owner, &gone, own);
+        if own == Own::Later {
+            (self.nodes[owner as usize].back, self.nodes[owner as usize].ahead) = self.arcs_from_lines(owner);
+        }
         self.release(owner);
     }
 
-    fn position(&self, owner: u32, friend: u32) -> Result<usize, usize> {
-        self.lines(owner).binary_search_by_key(&friend, |line| line.friend)
-    }
-
-    /// Tells `friend`'s line about `owner`, if there is one, whether `owner` lists `friend`; says whether there is one.
-    fn tell_friend(&mut self, owner: u32, friend: u32, listed: bool) -> bool {
-        let Ok(at) = self.position(friend, owner) else { return false };
-        self.nodes[friend as usize].lines[at].mutual = listed;
-        true
+    fn change_line(&mut self, owner: u32, at: usize, entry: &Entry, own: Own) {
+        let line = &mut self.nodes[owner as usize].lines[at];
+        let old = *line;
+        (line.capacity, line.rate) = (entry.recv_capacity, entry.rate);
+        let line = *line;
+        if !line.mutual || old == line {
+            return;
+        }
+        self.change_edge(owner, (line.friend, owner), own, |arcs, node| {
+            if old.rate == line.rate {
+                arcs.set_capacity(node, line.rate, Rounded::of(line.capacity));
+            } else {
+                arcs.remove(node, old.rate);
+                arcs.insert(line.arc(node));
+            }
+        });
     }
 
     /// Adds lines about friends that `owner` has none about; sorts once, however many they are.
-    fn insert_lines(&mut self, owner: u32, fresh: Vec<Line>) {
-        if fresh.is_empty() {
-            return;
-        }
+    fn insert_lines(&mut self, owner: u32, fresh: Vec<Line>, own: Own) {
         let lines = &mut self.nodes[owner as usize].lines;
-        lines.extend(fresh);
-        lines.sort_unstable_by_key(|line| line.friend);
+        match &fresh[..] {
+            [] => return,
+            [line] => {
+                let at = lines.partition_point(|other| other.friend < line.friend);
+                make_room(lines);
+                lines.insert(at, *line);
+            }
+            [..] => {
+                lines.reserve_exact(fresh.len());
+                lines.extend_from_slice(&fresh);
+                lines.sort_unstable_by_key(|line| line.friend);
+            }
+        }
+        for line in fresh {
+            self.open(owner, &line, own);
+        }
     }
 
-    fn remove_lines(&mut self, owner: u32, gone: &BTreeSet<u32>) {
+    /// Opens the edges between `owner` and the friend of its new line, if the friend has a line as well.
+    fn open(&mut self, owner: u32, line: &Line, own: Own) {
+        let friend = line.friend;
+        if friend == owner {
+            return;
+        }
+        let Ok(there) = self.position(friend, owner) else {
+            if mutant!(OneSidedEdges) {
+                self.set_mutual(owner, friend, true);
+                self.change_edge(owner, (friend, owner), own, |arcs, node| arcs.insert(line.arc(node)));
+            }
+            return;
+        };
+        let theirs = self.nodes[friend as usize].lines[there];
+        self.set_mutual(owner, friend, true);
+        self.change_edge(owner, (friend, owner), own, |arcs, node| arcs.insert(line.arc(node)));
+        if !theirs.mutual {
+            self.set_mutual(friend, owner, true);
+            self.change_edge(owner, (owner, friend), own, |arcs, node| arcs.insert(theirs.arc(node)));
+        }
+    }
+
+    fn set_mutual(&mut self, owner: u32, friend: u32, mutual: bool) {
+        if let Ok(at) = self.position(owner, friend) {
+            self.nodes[owner as usize].lines[at].mutual = mutual;
+        }
+    }
+
+    fn remove_lines(&mut self, owner: u32, gone: &BTreeSet<u32>, own: Own) {
         if gone.is_empty() {
             return;
         }
-        let lines = std::mem::take(&mut self.nodes[owner as usize].lines);
-        let (removed, kept): (Vec<Line>, Vec<Line>) = lines.into_iter().partition(|line| gone.contains(&line.friend));
-        self.nodes[owner as usize].lines = kept;
-        for line in removed {
-            self.tell_friend(owner, line.friend, false);
-            self.nodes[line.friend as usize].mentions -= 1;
-            self.release(line.friend);
+        let mut removed = Vec::new();
+        let lines = &mut self.nodes[owner as usize].lines;
+        lines.retain(|line| {
+            let stays = !gone.contains(&line.friend);
+            if !stays {
+                removed.push(*line);
+            }
+            stays
+        });
+        if lines.len() < lines.capacity() / 2 {
+            lines.shrink_to_fit();
         }
+        for line in removed {
+            self.close(owner, &line, own);
+            self.nodes[line.friend as usize].mentions -= 1;
+            // The owner, if it spoke of itself, is released at the end, once.
+            if line.friend != owner {
+                self.release(line.friend);
+            }
+        }
+    }
+
+    /// Closes the edges between `owner` and the friend of a line that is gone.
+    fn close(&mut self, owner: u32, line: &Line, own: Own) {
+        let friend = line.friend;
+        if line.mutual {
+            self.change_edge(owner, (friend, owner), own, |arcs, node| arcs.remove(node, line.rate));
+        }
+        let Some(theirs) = self.line(friend, owner).copied().filter(|line| line.mutual) else { return };
+        self.set_mutual(friend, owner, false);
+        self.change_edge(owner, (owner, friend), own, |arcs, node| arcs.remove(node, theirs.rate));
+    }
+
+    /// Applies `change` to the arcs of an edge at both its ends, given the other end's number; not at `owner` if that is
+    /// for later.
+    fn change_edge(&mut self, owner: u32, edge: (u32, u32), own: Own, change: impl Fn(&mut Arcs, u32)) {
+        let (from, to) = edge;
+        let wanted = |end: u32| end != owner || own == Own::Now;
+        if wanted(to) {
+            change(&mut self.nodes[to as usize].back, from);
+        }
+        if wanted(from) {
+            change(&mut self.nodes[from as usize].ahead, to);
+        }
+    }
+
+    /// What invariant 4 says about the arcs of a node.
+    fn arcs_from_lines(&self, number: u32) -> (Arcs, Arcs) {
+        let usable = || self.lines(number).iter().filter(|line| line.mutual);
+        let back = usable().map(|line| line.arc(line.friend)).collect();
+        let ahead = usable().filter_map(|line| Some(self.edge(number, line.friend)?.arc(line.friend))).collect();
+        (Arcs::from_unsorted(back), Arcs::from_unsorted(ahead))
     }
 
     fn intern(&mut self, key: &PublicKey) -> u32 {
         if let Some(number) = self.number(key) {
             return number;
         }
-        let node = Node { key: *key, lines: Vec::new(), mentions: 0 };
+        let node = Node { key: *key, lines: Vec::new(), back: Arcs::default(), ahead: Arcs::default(), mentions: 0 };
         let number = match self.free.pop() {
             Some(number) => {
                 self.nodes[number as usize] = node;
@@ -320,6 +470,61 @@ mod tests {
         assert_eq!(graph.entries(), 0);
         graph.update(&key(9), &[], &[entry(1, "USD", 0).key()]);
         assert!(graph.currencies.is_empty() && graph.members.is_empty());
+    }
+
+    /// Invariants 2 and 4, from the lines alone.
+    fn check_arcs(graph: &CurrencyGraph) {
+        for number in graph.numbers.values().copied() {
+            let node = &graph.nodes[number as usize];
+            for line in &node.lines {
+                let mutual = line.friend != number && graph.line(line.friend, number).is_some();
+                assert_eq!(line.mutual, mutual);
+            }
+            assert_eq!((node.back.clone(), node.ahead.clone()), graph.arcs_from_lines(number));
+        }
+    }
+
+    use proptest::prelude::*;
+
+    type Change = (u8, bool, Vec<(u8, u8, u8)>);
+
+    fn changes() -> impl Strategy<Value = Vec<Change>> {
+        let lines = prop_oneof![
+            3 => prop::collection::vec((0..40_u8, 0..3_u8, 0..5_u8), 0..4),
+            1 => prop::collection::vec((0..40_u8, 0..3_u8, 0..5_u8), 20..40),
+        ];
+        prop::collection::vec((0..40_u8, any::<bool>(), lines), 1..60)
+    }
+
+    proptest! {
+        #[test]
+        fn arcs_agree_with_lines_after_any_changes(changes in changes()) {
+            let mut graph = Graph::new();
+            let mut reports: BTreeMap<(u8, u8), (u8, u8)> = BTreeMap::new();
+            for (node, sets, lines) in changes {
+                let lines: BTreeMap<u8, (u8, u8)> = lines.into_iter().map(|(to, mul, cap)| (to, (mul, cap))).collect();
+                let of = |friend: u8, (mul, capacity): (u8, u8)| {
+                    let rate = Rate { mul: mul.into(), add: 0 };
+                    Entry { rate, ..entry(friend, "USD", capacity.into()) }
+                };
+                let entries: Vec<Entry> = lines.iter().map(|(friend, line)| of(*friend, *line)).collect();
+                if sets {
+                    graph.update(&key(node), &entries, &[]);
+                    reports.extend(lines.iter().map(|(friend, line)| ((node, *friend), *line)));
+                } else {
+                    let keys: Vec<EntryKey> = entries.iter().map(Entry::key).collect();
+                    graph.update(&key(node), &[], &keys);
+                    reports.retain(|(owner, friend), _| *owner != node || !lines.contains_key(friend));
+                }
+                if let Some(graph) = graph.currency(&"USD".parse().unwrap()) {
+                    check_arcs(graph);
+                }
+                let wanted: Vec<Entry> =
+                    reports.iter().filter(|((owner, _), _)| *owner == node).map(|((_, to), line)| of(*to, *line)).collect();
+                prop_assert_eq!(graph.report(&key(node)), wanted);
+                prop_assert_eq!(graph.entries(), reports.len());
+            }
+        }
     }
 
     #[test]

@@ -11,9 +11,13 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+mod arc;
 mod backoff;
+mod backward;
 pub mod client;
+mod cost;
 pub mod graph;
+mod meet;
 mod path;
 pub mod search;
 pub mod server;

@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use offset_protocol::limits::MAX_AMOUNT;
+use offset_protocol::limits::{MAX_AMOUNT, MAX_ROUTE_LEN};
 
 use crate::graph::CurrencyGraph;
+use crate::search::{Query, Room};
 
 /// What other parts of the same payment use, and what must not be used.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +40,11 @@ impl Residual {
         self.banned.insert(edge);
     }
 
+    /// The edges of which not all is left; some twice.
+    pub(crate) fn edges(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.used.keys().chain(&self.banned).copied()
+    }
+
     /// What is left of the edge's capacity.
     pub(crate) fn left(&self, edge: (u32, u32), capacity: u128) -> u128 {
         if !self.banned.is_empty() && self.banned.contains(&edge) {
@@ -65,6 +71,30 @@ impl Path {
 
     pub(crate) fn hops(&self) -> usize {
         self.nodes.len().saturating_sub(1)
+    }
+
+    /// Whether it is not longer than a route may be, repeats no node but that its ends may be one, and uses no edge that is
+    /// banned.
+    pub(crate) fn is_legal(&self, residual: &Residual) -> bool {
+        let differ = |nodes: &[u32]| nodes.iter().enumerate().all(|(at, node)| !nodes[..at].contains(node));
+        let [_, rest @ ..] = &self.nodes[..] else { return false };
+        let [first @ .., _] = &self.nodes[..] else { return false };
+        self.nodes.len() <= MAX_ROUTE_LEN
+            && (residual.banned.is_empty() || !self.edges().any(|edge| residual.banned.contains(&edge)))
+            && differ(first)
+            && differ(rest)
+    }
+
+    /// The edges without room for what `query` demands of them, though they may look so from the source.
+    pub(crate) fn blocked(&self, graph: &CurrencyGraph, query: &Query<'_>) -> Vec<(u32, u32)> {
+        if query.room != Room::Whole {
+            return Vec::new();
+        }
+        let Some(needs) = self.needs(graph, query.amount) else { return self.edges().collect() };
+        let lacks = |((from, to), need): &((u32, u32), u128)| {
+            graph.edge(*from, *to).is_none_or(|line| *need > query.residual.left((*from, *to), line.capacity))
+        };
+        self.edges().zip(needs).filter(lacks).map(|(edge, _)| edge).collect()
     }
 
     /// What each edge carries for `amount` to arrive, the first edge first; `None` if an edge is missing or a sum is no amount.

@@ -46,6 +46,12 @@ pub(crate) fn split(
     workspace: &mut Workspace,
     budget: &mut Budget,
 ) -> Option<Vec<Part>> {
+    let (source, destination) = (query.source, query.destination);
+    let out = graph.ahead(source).iter().map(|arc| (source, arc.node));
+    let into = graph.back(destination).iter().map(|arc| (arc.node, destination));
+    if !suffice(graph, query, out) || !suffice(graph, query, into) {
+        return None;
+    }
     let mut first = Split::new(graph, query, workspace, budget);
     first.fill_with_cheapest();
     if first.left == 0 {
@@ -55,6 +61,31 @@ pub(crate) fn split(
         return None;
     }
     by_flow(graph, query, workspace, budget)
+}
+
+/// Parts for `query.amount` by the first way only: quick, where a split is not needed but may be better.
+pub(crate) fn split_within(
+    graph: &CurrencyGraph,
+    query: &Query<'_>,
+    workspace: &mut Workspace,
+    budget: &mut Budget,
+) -> Option<Vec<Part>> {
+    let mut split = Split::new(graph, query, workspace, budget);
+    split.fill_with_cheapest();
+    (split.left == 0).then_some(split.parts)
+}
+
+/// Whether the edges together have room for the amount.
+fn suffice(graph: &CurrencyGraph, query: &Query<'_>, edges: impl Iterator<Item = (u32, u32)>) -> bool {
+    let mut missing = query.amount;
+    for (from, to) in edges {
+        let capacity = graph.edge(from, to).map_or(0, |line| line.capacity);
+        missing = missing.saturating_sub(query.residual.left((from, to), capacity));
+        if missing == 0 {
+            return true;
+        }
+    }
+    false
 }
 
 impl<'a> Split<'a> {
@@ -206,8 +237,8 @@ impl Flow {
         workspace: &mut Workspace,
         budget: &mut Budget,
     ) -> Option<Path> {
-        workspace.flood(graph.size());
-        workspace.mark(query.destination);
+        workspace.backward.flood(graph.size());
+        workspace.backward.mark(query.destination);
         let mut queue = vec![(query.destination, 0)];
         let mut at = 0;
         while at < queue.len() {
@@ -220,7 +251,8 @@ impl Flow {
                 return None;
             }
             for line in lines.iter().filter(|line| line.mutual) {
-                if self.room(query, (line.friend, node), line.capacity) >= width && workspace.mark(line.friend) {
+                if self.room(query, (line.friend, node), line.capacity) >= width && workspace.backward.mark(line.friend)
+                {
                     queue.push((line.friend, at));
                 }
             }

@@ -1,0 +1,150 @@
+//! Edges as a search sees them: small, without what is not usable, the cheap ones first.
+//!
+//! | type | is |
+//! |---|---|
+//! | [`Arc`] | one edge from the side of one of its ends, in 16 bytes |
+//! | [`Arcs`] | all of a node's arcs in one direction, in the order of their rates |
+//! | [`Rounded`] | a capacity in 32 bits; comparing it decides nearly always, the exact one the rest |
+//!
+//! A search that looks for labels below a bound may stop at the first arc whose proportional fee alone goes beyond it:
+//! `mul` never falls along the list.
+//!
+//! Not checked here: that arcs agree with the lines that they are made from ([`graph`](crate::graph) sees to it).
+
+use offset_protocol::money::Rate;
+
+/// An edge, seen from one end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arc {
+    /// The other end.
+    pub(crate) node: u32,
+    /// What the end that the edge leads to charges.
+    pub(crate) rate: Rate,
+    /// What the edge can take.
+    pub(crate) capacity: Rounded,
+}
+
+impl Arc {
+    /// The place in the order of a list.
+    fn place(&self) -> (u32, u32, u32) {
+        (self.rate.mul, self.rate.add, self.node)
+    }
+}
+
+/// Arcs in the order of (`mul`, `add`, number), one a number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arcs(Vec<Arc>);
+
+impl Arcs {
+    pub(crate) fn as_slice(&self) -> &[Arc] {
+        &self.0
+    }
+
+    /// Arcs in any order, one a number.
+    pub(crate) fn from_unsorted(mut arcs: Vec<Arc>) -> Self {
+        arcs.sort_unstable_by_key(Arc::place);
+        Arcs(arcs)
+    }
+
+    /// Adds an arc to a node that there was none to.
+    pub(crate) fn insert(&mut self, arc: Arc) {
+        let at = self.0.partition_point(|other| other.place() < arc.place());
+        make_room(&mut self.0);
+        self.0.insert(at, arc);
+    }
+
+    /// Removes the arc to `node`, whose rate was `rate`.
+    pub(crate) fn remove(&mut self, node: u32, rate: Rate) {
+        if let Some(at) = self.find(node, rate) {
+            self.0.remove(at);
+            if self.0.is_empty() {
+                self.0 = Vec::new();
+            }
+        }
+    }
+
+    /// Sets the capacity of the arc to `node`, whose rate is `rate`.
+    pub(crate) fn set_capacity(&mut self, node: u32, rate: Rate, capacity: Rounded) {
+        if let Some(at) = self.find(node, rate) {
+            self.0[at].capacity = capacity;
+        }
+    }
+
+    fn find(&self, node: u32, rate: Rate) -> Option<usize> {
+        self.0.binary_search_by_key(&(rate.mul, rate.add, node), Arc::place).ok()
+    }
+}
+
+/// Lets a list grow by an eighth at a time: reports seldom change their friends, and there are millions of lists.
+pub(crate) fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 1);
+    }
+}
+
+/// Bits that a rounded number keeps.
+const KEPT: u32 = 24;
+
+/// A number of units rounded down to 24 leading bits, in the order of the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rounded(u32);
+
+impl Rounded {
+    pub(crate) fn of(number: u128) -> Self {
+        match u64::try_from(number) {
+            Ok(small) => Rounded::of_small(small),
+            Err(_) => {
+                let shift = u128::BITS - number.leading_zeros() - KEPT;
+                Rounded((shift << KEPT) + (number >> shift) as u32)
+            }
+        }
+    }
+
+    pub(crate) fn of_small(number: u64) -> Self {
+        let shift = (u64::BITS - number.leading_zeros()).saturating_sub(KEPT);
+        Rounded((shift << KEPT) + (number >> shift) as u32)
+    }
+
+    /// Whether no other number is rounded to this.
+    pub(crate) fn is_exact(self) -> bool {
+        self.0 >> KEPT == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn rounding_keeps_the_order_and_little_is_lost(a in any::<u128>(), b in any::<u128>(), less in 0..128_u32) {
+            let (a, b) = (a >> less, b >> less);
+            let (low, high) = (a.min(b), a.max(b));
+            prop_assert!(Rounded::of(low) <= Rounded::of(high));
+            prop_assert!(high - low <= high >> 22 || Rounded::of(low) < Rounded::of(high));
+            prop_assert_eq!(Rounded::of(low).is_exact(), low < 1 << KEPT);
+        }
+
+        #[test]
+        fn lists_stay_in_order(steps in prop::collection::vec((0..9_u32, 0..3_u32, 0..3_u32), 0..60)) {
+            let mut arcs = Arcs::default();
+            let mut rates = std::collections::BTreeMap::new();
+            for (node, mul, add) in steps {
+                let rate = Rate { mul, add };
+                if let Some(old) = rates.remove(&node) {
+                    arcs.remove(node, old);
+                } else {
+                    arcs.insert(Arc { node, rate, capacity: Rounded::of(1) });
+                    arcs.set_capacity(node, rate, Rounded::of(node.into()));
+                    rates.insert(node, rate);
+                }
+                let arc = |(node, rate): (&u32, &Rate)| {
+                    Arc { node: *node, rate: *rate, capacity: Rounded::of((*node).into()) }
+                };
+                prop_assert_eq!(&arcs, &Arcs::from_unsorted(rates.iter().map(arc).collect()));
+            }
+        }
+    }
+}

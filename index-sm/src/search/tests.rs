@@ -1,0 +1,253 @@
+use std::collections::BTreeSet;
+
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::index::Entry;
+use offset_protocol::limits::MAX_AMOUNT;
+use offset_protocol::machine::{Rng, Seed};
+use offset_protocol::money::{Currency, Rate};
+use proptest::prelude::*;
+
+use super::*;
+use crate::graph::Graph;
+
+const NODES: u32 = 200;
+const WORK: u64 = 1 << 40;
+
+fn currency() -> Currency {
+    "USD".parse().unwrap()
+}
+
+fn key(n: u32) -> PublicKey {
+    let mut bytes = [7; 32];
+    bytes[..4].copy_from_slice(&n.to_be_bytes());
+    PublicKey(bytes)
+}
+
+/// How friendships lie.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    /// Anybody with anybody.
+    Random,
+    /// A strip so long that routes come to the limit of their length.
+    Strip,
+    /// A few with very many.
+    Hubs,
+}
+
+/// What mediators charge.
+#[derive(Clone, Copy, Debug)]
+enum Charge {
+    Nothing,
+    Flat,
+    Share,
+    Both,
+    Anything,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    shape: Shape,
+    charge: Charge,
+    amount: u128,
+    /// How far capacities lie beyond the amount, in parts of it: 2^-n.
+    slack: u32,
+    max_fee: Option<u32>,
+    excluded: u32,
+    seed: u64,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let shape = prop_oneof![3 => Just(Shape::Random), 2 => Just(Shape::Strip), 1 => Just(Shape::Hubs)];
+    let charge = prop_oneof![
+        Just(Charge::Nothing),
+        Just(Charge::Flat),
+        Just(Charge::Share),
+        Just(Charge::Both),
+        Just(Charge::Anything)
+    ];
+    let amount =
+        prop_oneof![1..20_u128, 1_000..2_000_u128, (1 << 49)..(1_u128 << 51), (MAX_AMOUNT / 9)..(MAX_AMOUNT / 8)];
+    let max_fee = prop::option::weighted(0.3, 0..10_u32);
+    (shape, charge, amount, 0..9_u32, max_fee, 0..12_u32, any::<u64>()).prop_map(
+        |(shape, charge, amount, slack, max_fee, excluded, seed)| Case {
+            shape,
+            charge,
+            amount,
+            slack,
+            max_fee,
+            excluded,
+            seed,
+        },
+    )
+}
+
+impl Case {
+    fn rate(&self, rng: &mut Rng) -> Rate {
+        let share = rng.below(1 << 26) as u32;
+        match self.charge {
+            Charge::Nothing => Rate::ZERO,
+            Charge::Flat => Rate { mul: 0, add: rng.below(4) as u32 },
+            Charge::Share => Rate { mul: share, add: 0 },
+            Charge::Both => Rate { mul: share >> 3, add: rng.below(3) as u32 },
+            Charge::Anything => Rate { mul: rng.next_u64() as u32, add: rng.next_u64() as u32 },
+        }
+    }
+
+    fn capacity(&self, rng: &mut Rng) -> u128 {
+        let slack = u64::try_from((self.amount >> self.slack) + 8).unwrap_or(u64::MAX);
+        match rng.below(8) {
+            0 => u128::from(rng.next_u64()) % (self.amount + 1),
+            1 | 2 => self.amount + u128::from(rng.below(slack)) * (1 + (self.amount >> 60)),
+            _ => self.amount + u128::from(rng.below(slack)),
+        }
+    }
+
+    fn friendships(&self, rng: &mut Rng) -> BTreeSet<(u32, u32)> {
+        let mut pairs = BTreeSet::new();
+        let mut add = |a: u32, b: u32| pairs.extend((a != b).then_some((a.min(b), a.max(b))));
+        for node in 0..NODES {
+            for _ in 0..3 {
+                let any = rng.below(NODES.into()) as u32;
+                match self.shape {
+                    Shape::Random => add(node, any),
+                    Shape::Strip => add(node, (node + 1 + any % 7).min(NODES - 1)),
+                    Shape::Hubs => add(node, any % 9),
+                }
+            }
+        }
+        pairs
+    }
+
+    fn graph(&self, rng: &mut Rng) -> Graph {
+        let mut graph = Graph::new();
+        for (a, b) in self.friendships(rng) {
+            for (node, friend) in [(a, b), (b, a)] {
+                let (recv_capacity, rate) = (self.capacity(rng), self.rate(rng));
+                let entry = Entry { friend: key(friend), currency: currency(), recv_capacity, rate };
+                // Some do not list their friend.
+                if rng.below(20) > 0 {
+                    graph.update(&key(node), &[entry], &[]);
+                }
+            }
+        }
+        graph
+    }
+
+    fn residual(&self, graph: &CurrencyGraph, rng: &mut Rng) -> Residual {
+        let mut banned = BTreeSet::new();
+        for _ in 0..self.excluded {
+            let node = rng.below(graph.size() as u64) as u32;
+            let arcs = graph.back(node);
+            if !arcs.is_empty() {
+                banned.insert((arcs[rng.below(arcs.len() as u64) as usize].node, node));
+            }
+        }
+        Residual::new(banned)
+    }
+
+    /// Searches by `search`, between some pairs, and hands over what it finds.
+    fn check(
+        &self,
+        mut check: impl FnMut(&CurrencyGraph, &Query<'_>) -> Result<(), TestCaseError>,
+    ) -> Result<(), TestCaseError> {
+        let mut rng = Seed::from_number(self.seed).rng();
+        let graph = self.graph(&mut rng);
+        let Some(graph) = graph.currency(&currency()) else { return Ok(()) };
+        let residual = self.residual(graph, &mut rng);
+        let most = MAX_AMOUNT - self.amount;
+        let max_fee = self.max_fee.map_or(most, |eighths| (self.amount / 8 * u128::from(eighths)).min(most));
+        let mut end = || rng.below(graph.size() as u64) as u32;
+        for _ in 0..6 {
+            let (source, destination) = (end(), end());
+            let query =
+                Query { source, destination, amount: self.amount, max_fee, room: Room::Whole, residual: &residual };
+            check(graph, &query)?;
+        }
+        Ok(())
+    }
+}
+
+fn cost(graph: &CurrencyGraph, query: &Query<'_>, path: &Option<Path>) -> Option<(u128, usize)> {
+    let path = path.as_ref()?;
+    assert!(path.carries(graph, query.residual, query.amount) && path.is_legal(query.residual));
+    assert_eq!((path.nodes.first(), path.nodes.last()), (Some(&query.source), Some(&query.destination)));
+    let fees = path.fees(graph, query.amount).unwrap();
+    assert!(fees <= query.max_fee);
+    Some((fees, path.hops()))
+}
+
+fn one_sided(graph: &CurrencyGraph, query: &Query<'_>) -> Option<Path> {
+    backward::cheapest(graph, query, &mut Backward::default(), &mut Budget::new(WORK), Pass::Cheapest)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn from_both_ends_the_route_is_as_cheap_as_from_one(case in case()) {
+        let mut workspace = Workspace::new();
+        case.check(|graph, query| {
+            if query.source == query.destination {
+                return Ok(());
+            }
+            let found = cheapest(graph, query, &mut workspace, &mut Budget::new(WORK));
+            prop_assert_eq!(cost(graph, query, &found), cost(graph, query, &one_sided(graph, query)));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_is_found_does_not_depend_on_what_was_searched_before(case in case()) {
+        let mut workspace = Workspace::new();
+        case.check(|graph, query| {
+            let found = cheapest(graph, query, &mut workspace, &mut Budget::new(WORK));
+            prop_assert_eq!(found, cheapest(graph, query, &mut Workspace::new(), &mut Budget::new(WORK)));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn with_less_work_a_route_is_found_that_can_be_paid_or_none(case in case(), work in 0..600_u64) {
+        let mut workspace = Workspace::new();
+        case.check(|graph, query| {
+            let mut budget = Budget::new(work);
+            let found = cheapest(graph, query, &mut workspace, &mut budget);
+            let (found, best) = (cost(graph, query, &found), cost(graph, query, &one_sided(graph, query)));
+            if budget.exhausted {
+                prop_assert!(found.is_none_or(|found| Some(found) >= best));
+            } else {
+                prop_assert_eq!(found, best);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn other_ways_that_were_met_avoid_what_they_are_told_to(case in case()) {
+        let mut workspace = Workspace::new();
+        case.check(|graph, query| {
+            let Some(path) = cheapest(graph, query, &mut workspace, &mut Budget::new(WORK)) else { return Ok(()) };
+            let best = cost(graph, query, &Some(path.clone()));
+            let mut residual = query.residual.clone();
+            let Some(loaded) = path.most_loaded(graph, query.amount) else { return Ok(()) };
+            residual.ban(loaded);
+            let query = Query { residual: &residual, ..*query };
+            let other = another(graph, &query, &mut workspace);
+            prop_assert!(other.is_none() || cost(graph, &query, &other) >= best);
+            prop_assert!(other.is_none_or(|other| !other.edges().any(|edge| edge == loaded)));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_is_asked_of_capacities_alone_is_never_dearer(case in case(), parts in 1..17_u128) {
+        let mut workspace = Workspace::new();
+        case.check(|graph, query| {
+            let Some(path) = cheapest(graph, query, &mut workspace, &mut Budget::new(WORK)) else { return Ok(()) };
+            let relaxed = Query { room: Room::AtLeast(query.amount.div_ceil(parts)), ..*query };
+            let found = cheapest(graph, &relaxed, &mut workspace, &mut Budget::new(WORK)).unwrap();
+            prop_assert!(found.fees(graph, query.amount).unwrap() <= path.fees(graph, query.amount).unwrap());
+            Ok(())
+        })?;
+    }
+}
