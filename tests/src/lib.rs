@@ -4,3 +4,4 @@
 pub mod memory;
 pub mod network;
 pub mod programs;
+pub mod routes;

@@ -1,18 +1,61 @@
 //! Benches across crates. `stbench funder` pays along a line of funders in memory and prints what it cost; run it under
-//! `valgrind --tool=callgrind` with two counts of payments, and the difference is the cost of a payment.
+//! `valgrind --tool=callgrind` with two counts of payments, and the difference is the cost of a payment. `stbench index`
+//! searches routes in large graphs ([`offset_tests::routes`] says how).
 
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use offset_tests::memory::Line;
+use offset_tests::routes::{Network, Times, Update};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, default: usize| args.get(at).map_or(Ok(default), |arg| arg.parse::<usize>());
     match args.first().map(String::as_str) {
         Some("funder") => funder(number(1, 1_000)?, number(2, 32)?, number(3, 3)?),
-        _ => bail!("usage: stbench funder [PAYMENTS [IN_FLIGHT [NODES]]]"),
+        Some("index") => {
+            let sizes = match args.get(1..) {
+                None | Some([]) => vec![10_000, 1_000_000],
+                Some(sizes) => sizes.iter().map(|size| size.parse()).collect::<Result<_, _>>()?,
+            };
+            sizes.into_iter().try_for_each(index)
+        }
+        _ => bail!("usage: stbench funder [PAYMENTS [IN_FLIGHT [NODES]]] | index [NODES]..."),
     }
+}
+
+#[allow(clippy::print_stdout)]
+fn index(nodes: u32) -> Result<()> {
+    let start = Instant::now();
+    let mut network = Network::new(nodes, 1)?;
+    let (entries, built) = (network.entries(), start.elapsed().as_secs_f64());
+    println!("{nodes} nodes, {entries} directed entries, one thread; made in {built:.1} s");
+    if let Some(bytes) = network.bytes {
+        println!(
+            "  memory   {:>8.1} MiB, {:.1} bytes an entry",
+            bytes as f64 / f64::from(1 << 20),
+            bytes as f64 / entries as f64
+        );
+    }
+    let (many, few) = if nodes > 100_000 { (3_000, 300) } else { (20_000, 2_000) };
+    let print = |what: &str, times: &Times| {
+        println!(
+            "  {what:<8} p50 {:>8.3} ms, p99 {:>8.3} ms, {:>9.0} a second ({} measured, {} without a route, {} capped)",
+            times.quantile_ms(0.5),
+            times.quantile_ms(0.99),
+            times.rate(),
+            times.count(),
+            times.failed,
+            times.capped,
+        );
+    };
+    print("single", &network.singles(many));
+    print("options", &network.options(many));
+    print("split", &network.splits(few));
+    print("refusal", &network.refusals(few));
+    print("capacity", &network.updates(many, Update::Capacity));
+    print("rate", &network.updates(many, Update::Rate));
+    Ok(())
 }
 
 #[allow(clippy::print_stdout)]
