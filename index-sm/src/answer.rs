@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | the cheapest single route, exact on (fees, hops) | a search | [`best`], [`answer`] |
 //! | up to two alternatives, each avoiding the most loaded edge of the option before it | the cheapest of those that the search met; if it met none, a search that avoids these edges | [`answer`] |
-//! | a split, if no single route carries the amount | the searches of [`split`](crate::split) | [`best`], [`answer`] |
+//! | a split, if no single route carries the amount | the searches of `split` | [`best`], [`answer`] |
 //! | a split that is cheaper than the cheapest route | the same, if one search says that there may be any | [`answer`] |
 //!
 //! A split of at most `k` parts has a part of at least `1/k` of the amount. So no split is cheaper than the cheapest way whose edges

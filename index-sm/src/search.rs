@@ -2,10 +2,10 @@
 //!
 //! | asked for | searched by |
 //! |---|---|
-//! | a route between two nodes | [`meet`](crate::meet): from both ends at once |
-//! | the same, where the cheapest way is too long for a route | [`backward`](crate::backward): from the destination, by length as well |
-//! | a cycle | [`backward`](crate::backward) |
-//! | alternatives | [`another`]: ways that the search from both ends met besides the cheapest |
+//! | a route between two nodes | `meet`: from both ends at once |
+//! | the same, where the cheapest way is too long for a route | `backward`: from the destination, by length as well |
+//! | a cycle | `backward` |
+//! | alternatives | `another`: ways that the search from both ends met besides the cheapest |
 //!
 //! Ties: of equal routes the one that the search meets first; searches take labels in the order of (fee, hops, number) and
 //! edges in the order of (`mul`, `add`, number). So the same graph, numbers included, and query give the same route.
