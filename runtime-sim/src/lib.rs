@@ -7,6 +7,7 @@
 //! * [`net`], [`disk`], [`clock`], [`latency`], [`signatures`]: what the hosts stand on.
 //! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
 //! * [`marks`]: rare states that the machines name, and rare behaviour that is switched on in them.
+//! * [`result`]: what a run came to.
 //! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`mod@line`]: a scenario.
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ pub mod marks;
 pub mod net;
 pub mod people;
 pub mod queue;
+pub mod result;
 pub mod servers;
 pub mod signatures;
 pub mod trace;
