@@ -8,6 +8,7 @@
 //! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
 //! * [`marks`]: rare states that the machines name, and rare behaviour that is switched on in them.
 //! * [`result`]: what a run came to.
+//! * [`mutants`]: machines that are broken on purpose, to check the checkers.
 //! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`mod@line`]: a scenario.
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ mod kernel;
 pub mod latency;
 pub mod line;
 pub mod marks;
+pub mod mutants;
 pub mod net;
 pub mod people;
 pub mod queue;

@@ -221,7 +221,7 @@ fn drift(dice: &mut Dice) -> i32 {
     dice.between(0, 2 * most) as i32 - most as i32
 }
 
-fn draw_rate(dice: &mut Dice) -> RatePlan {
+pub(crate) fn draw_rate(dice: &mut Dice) -> RatePlan {
     RatePlan { mul: if dice.chance(500) { 0 } else { dice.below(1 << 26) as u32 }, add: dice.below(4) as u32 }
 }
 

@@ -55,11 +55,15 @@ impl Funder {
         self.transits.len()
     }
 
-    /// Compares everything that a restart from `records` would find with how it is now.
+    /// Compares everything that a restart from `records` would find with how it is now. Nothing to compare while something
+    /// waits for the next revision: that is not meant to be in any record yet.
     ///
     /// # Errors
     /// The first difference, or why the records cannot be read.
     pub fn compare_with(&self, records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<(), Differs> {
+        if !self.changes.is_empty() || !self.touched.is_empty() {
+            return Ok(());
+        }
         let config = FunderConfig { signer: self.signer.clone(), seed: Seed::from_number(0) };
         let restored = Funder::rebuild(config, records).map_err(|error| Differs {
             what: "database".to_owned(),

@@ -1,0 +1,158 @@
+//! The checkers, checked: machines that are broken on purpose must be found out.
+//!
+//! | | |
+//! |---|---|
+//! | [`Mutant`] | a bug, one line in a machine, there with the cargo feature `mutants` only |
+//! | [`expects`] | the invariant that it is meant to break |
+//! | [`hunt`] | runs one case after the other until a checker fires |
+//!
+//! Whichever checker fires, the mutant is found; that it is another one than expected is worth a look, no more. A mutant
+//! that is not found within its budget is a checker, or a schedule, that is missing.
+
+mod cases;
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use offset_protocol::machine::Instant;
+use offset_protocol::probe::mutate;
+pub use offset_protocol::probe::{Home, Mutant};
+
+use crate::case::Case;
+use crate::check::{Invariant, Violation};
+use crate::full::{self, Options, Outcome};
+use crate::marks::{self, Sites};
+
+/// Whether machines can be broken at all: the cargo feature `mutants`.
+pub const COMPILED: bool = cfg!(feature = "mutants");
+
+/// The number of the invariant (I1 to I19) that a mutant is meant to break.
+pub const fn expects(mutant: Mutant) -> u8 {
+    match mutant {
+        Mutant::ResponseTwice
+        | Mutant::LateResponseAccepted
+        | Mutant::LoopingRouteAccepted
+        | Mutant::CrossingIsAnError
+        | Mutant::SignTwice
+        | Mutant::ResendChanged
+        | Mutant::AcceptOldBatch
+        | Mutant::HistoryCountedTwice
+        | Mutant::ResumeIgnoresUnacked => 2,
+        Mutant::IgnoreLimit | Mutant::LimitForgetsFrozen | Mutant::IgnoreLoweredLimit => 3,
+        Mutant::ForgetToUnfreeze => 4,
+        Mutant::CollectOffByOne
+        | Mutant::AnyLockOpens
+        | Mutant::FeeOffByOne
+        | Mutant::FeeToNextHop
+        | Mutant::MaxFeeIgnored => 6,
+        Mutant::CommitBeforeAllAnswered
+        | Mutant::ReceiptForAPart
+        | Mutant::EveryPartComplete
+        | Mutant::InvoicePaidTwice => 9,
+        Mutant::AckNever
+        | Mutant::WindowNeverFrees
+        | Mutant::QueueOrderSwapped
+        | Mutant::CommitLost
+        | Mutant::CancelNotPassed
+        | Mutant::CommitNotPassed
+        | Mutant::WithdrawNotPassed
+        | Mutant::CollectWithWrongLock
+        | Mutant::LinkDownSkipped
+        | Mutant::SellerIgnoresWithdraw
+        | Mutant::LinkEndNotTold
+        | Mutant::KeepaliveNever => 10,
+        Mutant::BalanceNotWritten
+        | Mutant::BatchNotWritten
+        | Mutant::TransitNotRemoved
+        | Mutant::EventNotWritten
+        | Mutant::PaidNotWritten
+        | Mutant::SkipPersist
+        | Mutant::SayBeforeDurable
+        | Mutant::WriteLost => 11,
+        Mutant::SwapSignInReset | Mutant::TermsForgetFrozen | Mutant::UnconfirmedSpeaks => 12,
+        Mutant::RateIgnored
+        | Mutant::CapacityOffByOne
+        | Mutant::ExpiredEdgeKept
+        | Mutant::ClosedEdgeKept
+        | Mutant::FederationSilent
+        | Mutant::StaleTickAccepted
+        | Mutant::AttestationReplayed
+        | Mutant::WantNotAsked
+        | Mutant::OneSidedEdges
+        | Mutant::VersionsUsedTwice
+        | Mutant::HeartbeatNever
+        | Mutant::RemovalNotReported => 13,
+        Mutant::OldSessionKept
+        | Mutant::TwoListeners
+        | Mutant::TunnelsCrossed
+        | Mutant::HalvesForever
+        | Mutant::JoinEndForgotten
+        | Mutant::RelayNotRedialled => 14,
+        Mutant::MessageTwice | Mutant::MessagesSwapped | Mutant::KeysNotSwitched | Mutant::TrailingAccepted => 15,
+        Mutant::ReportChangeLost
+        | Mutant::SnapshotNotComplete
+        | Mutant::PermissionNotChecked
+        | Mutant::ReplyTwice
+        | Mutant::CommandLost => 16,
+        Mutant::LeakAlarm | Mutant::QueueLimitIgnored | Mutant::ExpireNothing | Mutant::LongListAccepted => 17,
+    }
+}
+
+/// A mutant that was found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The number of the case: [`case`] draws it.
+    pub number: u64,
+    /// What a checker said.
+    pub violation: Violation,
+}
+
+/// The case of a number: small, and of another kind for every few numbers.
+pub fn case(number: u64) -> Case {
+    cases::draw(number)
+}
+
+/// Runs the cases of these numbers until one finds the mutant out.
+pub fn hunt(mutant: Mutant, numbers: Range<u64>) -> Option<Found> {
+    hunt_in(mutant, numbers, case)
+}
+
+/// Like [`hunt`], in cases of the caller's.
+pub fn hunt_in(mutant: Mutant, mut numbers: Range<u64>, draw: impl Fn(u64) -> Case) -> Option<Found> {
+    numbers.find_map(|number| {
+        let violation = run(Some(mutant), Some(Sites::Drawn), &draw(number)).err()?;
+        Some(Found { number, violation })
+    })
+}
+
+/// Runs a case with machines that have this bug, or none, and with rare behaviour at these sites, or at none. A machine that
+/// panics has broken a law.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn run(mutant: Option<Mutant>, sites: Option<Sites>, case: &Case) -> Result<Outcome, Violation> {
+    let _broken = Broken::new(mutant);
+    let _armed = sites.map(|sites| marks::arm(case.seed, sites));
+    let result = catch_unwind(AssertUnwindSafe(|| full::run(case, &Options::default())));
+    result.unwrap_or_else(|panic| {
+        let what = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let what = format!("a panic: {}", what.unwrap_or("without words"));
+        Err(Violation { invariant: Invariant::Laws, at: Instant::ZERO, host: None, what })
+    })
+}
+
+/// The machines of this thread have a bug as long as this lives.
+struct Broken;
+
+impl Broken {
+    fn new(mutant: Option<Mutant>) -> Self {
+        mutate(mutant);
+        Broken
+    }
+}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        mutate(None);
+    }
+}
