@@ -156,3 +156,32 @@ impl Drop for Broken {
         mutate(None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn honest_machines_are_not_found_out_whatever_rare_thing_they_do() {
+        for (sites, numbers) in [(Sites::Drawn, 0..24), (Sites::All, 24..36)] {
+            for number in numbers {
+                run(None, Some(sites), &case(number)).unwrap_or_else(|violation| panic!("case {number}: {violation}"));
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "mutants")]
+    fn broken_machines_are_found_out_and_the_thread_is_clean_afterwards() {
+        for mutant in [Mutant::ForgetToUnfreeze, Mutant::SignTwice, Mutant::CollectOffByOne, Mutant::BatchNotWritten] {
+            assert!(hunt(mutant, 0..20).is_some(), "{mutant:?}");
+        }
+        assert!(run(None, None, &case(0)).is_ok());
+    }
+
+    #[test]
+    #[cfg(not(feature = "mutants"))]
+    fn without_the_feature_no_machine_is_broken() {
+        assert_eq!(hunt(Mutant::ForgetToUnfreeze, 0..3), None);
+    }
+}
