@@ -7,6 +7,7 @@
 //! * [`net`], [`disk`], [`clock`], [`latency`], [`signatures`]: what the hosts stand on.
 //! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
 //! * [`marks`]: rare states that the machines name, and rare behaviour that is switched on in them.
+//! * [`topology`]: who is whose friend.
 //! * [`result`]: what a run came to.
 //! * [`mutants`]: machines that are broken on purpose, to check the checkers.
 //! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`mod@line`]: a scenario.
@@ -32,5 +33,6 @@ pub mod queue;
 pub mod result;
 pub mod servers;
 pub mod signatures;
+pub mod topology;
 pub mod trace;
 pub mod world;
