@@ -36,6 +36,17 @@ pub enum Fidelity {
     Funds,
 }
 
+/// Whether the machines show rare but legal behaviour more often than by themselves (see [`crate::marks`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rare {
+    /// They behave as in production.
+    #[default]
+    Off,
+    /// Each site is on or off for the whole run, drawn from the seed.
+    Drawn,
+}
+
 /// Whether somebody takes part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -61,6 +72,9 @@ pub struct Case {
     pub fidelity: Fidelity,
     /// Which signatures.
     pub signatures: Signatures,
+    /// Rare but legal behaviour of the machines themselves.
+    #[serde(default)]
+    pub rare: Rare,
     /// The network when nothing is broken.
     pub conditions: Conditions,
     /// How long a word between two people takes.

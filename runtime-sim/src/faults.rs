@@ -580,6 +580,11 @@ impl Injector {
         }
     }
 
+    /// Cuts that have not been healed.
+    pub fn active(&self) -> usize {
+        self.cuts.len()
+    }
+
     /// Hosts that forgot something that they had said.
     pub const fn forgetful(&self) -> &BTreeSet<HostId> {
         &self.forgetful

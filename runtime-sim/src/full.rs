@@ -11,20 +11,25 @@ mod books;
 mod build;
 mod flow;
 mod healing;
+mod record;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use record::Looks;
+
 use offset_protocol::bytes::Hash;
 use offset_protocol::machine::{Duration, Instant};
 
-use crate::case::{Case, Operation, Role};
+use crate::case::{Case, Operation, Rare, Role};
 use crate::check::friends::Friendships;
 use crate::check::restore::Restores;
 use crate::check::{Invariant, Violation};
 use crate::faults::{Family, Injector};
 use crate::host::HostId;
+use crate::marks::{self, Sites};
 use crate::people::{DealId, SharedPerson, Stage};
+use crate::result::Recorder;
 use crate::trace::{Keep, Trace};
 use crate::world::{Counts, StepKind, World};
 
@@ -82,13 +87,23 @@ pub struct Outcome {
 /// # Errors
 /// The first invariant that does not hold.
 pub fn run(case: &Case, options: &Options) -> Result<Outcome, Violation> {
-    run_traced(case, options).0
+    run_recorded(case, options, &mut Recorder::default()).0
 }
 
-/// Like [`run`]; gives the trace as well, whatever the run came to.
-pub fn run_traced(case: &Case, options: &Options) -> (Result<Outcome, Violation>, Trace) {
+/// Like [`run`]; tells the recorder what happens on the way, and gives the trace as well, whatever the run came to.
+pub fn run_recorded(case: &Case, options: &Options, recorder: &mut Recorder) -> (Result<Outcome, Violation>, Trace) {
+    // What this thread reached before is not this run's.
+    drop(marks::take());
+    let armed = match case.rare {
+        Rare::Off => None,
+        Rare::Drawn => Some(marks::arm(case.seed, Sites::Drawn)),
+    };
     let mut run = Run::new(case, options);
+    std::mem::swap(&mut run.recorder, recorder);
     let result = run.carry_on_to_the_end();
+    std::mem::swap(&mut run.recorder, recorder);
+    run.record_end(recorder);
+    drop(armed);
     (result, run.world.trace().clone())
 }
 
@@ -104,8 +119,11 @@ pub(crate) struct Run<'c> {
     restores: Restores,
     /// The deals that were made, with buyer and seller.
     deals: BTreeMap<DealId, (u32, u32)>,
+    ordered_at: BTreeMap<DealId, Instant>,
     /// Nodes that are neither taken out nor gone for good.
     core: BTreeSet<u32>,
+    recorder: Recorder,
+    looks: Looks,
 }
 
 impl<'c> Run<'c> {
@@ -124,7 +142,10 @@ impl<'c> Run<'c> {
             friendships,
             restores: Restores::new(options.compare_every),
             deals: BTreeMap::new(),
+            ordered_at: BTreeMap::new(),
             core,
+            recorder: Recorder::default(),
+            looks: Looks::new(case.hosts()),
         };
         run.schedule();
         run
@@ -171,6 +192,14 @@ impl<'c> Run<'c> {
                 what: broken.to_string(),
             })?;
             let Some(step) = step else { break };
+            if self.looks.are_due(step.at) {
+                let sample = self.sample();
+                self.recorder.sample(step.at, sample);
+            }
+            if let (StepKind::Turn { .. }, Some(Role::Person(node))) = (step.kind, self.case.role(step.host)) {
+                self.record_deals(node);
+                continue;
+            }
             match step.kind {
                 StepKind::Plan(number) => self.on_plan(number as usize),
                 StepKind::Turn { wrote } if self.options.watch == Watch::Always => {
@@ -196,6 +225,7 @@ impl<'c> Run<'c> {
         if let Some(timed) = case.operations.get(step) {
             self.operate(&timed.what);
         } else if let Some(timed) = case.faults.get(step - case.operations.len()) {
+            self.recorder.fault(self.world.now(), timed.what.family());
             self.injector.inject(&mut self.world, &timed.what);
         }
     }
@@ -206,7 +236,7 @@ impl<'c> Run<'c> {
                 if !(self.core.contains(buyer) && self.core.contains(seller)) {
                     return;
                 }
-                self.deals.insert(DealId(*deal), (*buyer, *seller));
+                self.note_order(DealId(*deal), (*buyer, *seller));
                 if let Some(note) = settings::order(self.case, operation) {
                     self.world.tell(self.case.host(Role::Person(*buyer)), note);
                 }
@@ -217,6 +247,12 @@ impl<'c> Run<'c> {
                 }
             }
         }
+    }
+
+    fn note_order(&mut self, deal: DealId, ends: (u32, u32)) {
+        self.deals.insert(deal, ends);
+        self.ordered_at.insert(deal, self.world.now());
+        self.recorder.order(self.world.now());
     }
 
     fn core_hosts(&self) -> Vec<HostId> {

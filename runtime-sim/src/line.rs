@@ -4,8 +4,8 @@
 use offset_protocol::machine::{Duration, Instant, Seed};
 
 use crate::case::{
-    Case, Commit, CurrencyName, FORMAT, Fidelity, Friendship, NodePlan, Operation, RatePlan, Role, ServerPlan, Setting,
-    Terms, Timed,
+    Case, Commit, CurrencyName, FORMAT, Fidelity, Friendship, NodePlan, Operation, Rare, RatePlan, Role, ServerPlan,
+    Setting, Terms, Timed,
 };
 use crate::check::Violation;
 use crate::dice::Dice;
@@ -90,6 +90,7 @@ pub fn case(number: u64, spec: &LineSpec) -> Case {
         seed: number,
         fidelity: Fidelity::Full,
         signatures: spec.signatures,
+        rare: if spec.weather == Weather::Foul { Rare::Drawn } else { Rare::Off },
         conditions: draw_conditions(&mut dice),
         note: Latency::Uniform { low: Duration::from_millis(100), high: Duration::from_secs(2) },
         currencies: "CRED".parse().map(CurrencyName).into_iter().collect(),

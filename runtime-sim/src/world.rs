@@ -255,6 +255,11 @@ impl World {
         self.hosts[host.0 as usize].disk.waiting() == 0
     }
 
+    /// How many bytes arrived at a host.
+    pub fn bytes_to(&self, host: HostId) -> u64 {
+        self.network.bytes_to(host)
+    }
+
     /// How many connections a host has.
     pub fn connections(&self, host: HostId) -> usize {
         self.life(host).map_or(0, Life::connections)

@@ -217,7 +217,7 @@ impl Run<'_> {
             patience: PROBE_PATIENCE,
         };
         if let Some(note) = settings::order(self.case, &operation) {
-            self.deals.insert(deal, (buyer, seller));
+            self.note_order(deal, (buyer, seller));
             self.world.tell(self.case.host(Role::Person(buyer)), note);
         }
         deal

@@ -161,6 +161,8 @@ pub(crate) struct Network {
     pub(crate) refused_per_mille: u32,
     pub(crate) hanging_per_mille: u32,
     pub(crate) counts: NetCounts,
+    /// Bytes that arrived, by host.
+    arrived: Vec<u64>,
 }
 
 /// A lost connection request is sent again after this long, and after twice as long the next time.
@@ -183,6 +185,7 @@ impl Network {
             refused_per_mille: 0,
             hanging_per_mille: 0,
             counts: NetCounts::default(),
+            arrived: Vec::new(),
         }
     }
 
@@ -330,6 +333,20 @@ impl Network {
         }
     }
 
+    fn count(&mut self, to: HostId, bytes: u64) {
+        self.counts.bytes += bytes;
+        let place = to.0 as usize;
+        if self.arrived.len() <= place {
+            self.arrived.resize(place + 1, 0);
+        }
+        self.arrived[place] += bytes;
+    }
+
+    /// Bytes that arrived at a host.
+    pub(crate) fn bytes_to(&self, host: HostId) -> u64 {
+        self.arrived.get(host.0 as usize).copied().unwrap_or(0)
+    }
+
     /// A segment is due; whether the host has something to read.
     pub(crate) fn on_arrive(&mut self, kernel: &mut Kernel, id: LinkId, side: Side) -> bool {
         let now = kernel.now;
@@ -353,7 +370,7 @@ impl Network {
             }
             return false;
         }
-        self.counts.bytes += arrived as u64;
+        self.count(to, arrived as u64);
         self.readable(id, side)
     }
 

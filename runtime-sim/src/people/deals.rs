@@ -145,6 +145,7 @@ pub struct Purchase {
     withdrawing: bool,
     impatient_at: Instant,
     ask_again_at: Instant,
+    hops: u32,
 }
 
 /// What a person wants of the node for a deal.
@@ -186,6 +187,8 @@ pub struct Deals {
     wishes: VecDeque<(DealId, Wish)>,
     notes: VecDeque<(HostId, Note)>,
     complaints: Vec<String>,
+    /// Purchases that have ended, for whoever keeps the statistics.
+    ended: Vec<DealId>,
 }
 
 impl Deals {
@@ -197,6 +200,15 @@ impl Deals {
     /// As a buyer.
     pub fn purchases(&self) -> impl Iterator<Item = (DealId, &Purchase)> {
         self.purchases.iter().map(|(deal, purchase)| (*deal, purchase))
+    }
+
+    /// One deal as its buyer sees it.
+    pub fn purchase(&self, deal: DealId) -> Option<&Purchase> {
+        self.purchases.get(&deal)
+    }
+
+    pub(super) fn take_ended(&mut self) -> Vec<DealId> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Deals that have not ended.
@@ -283,6 +295,7 @@ impl Deals {
             withdrawing: false,
             impatient_at: now + order.patience,
             ask_again_at: now + ASK_AGAIN,
+            hops: 0,
             order,
         };
         self.purchases.insert(deal, purchase);
@@ -406,7 +419,13 @@ impl Deals {
                     self.on_invoice(deal, report.state);
                 }
             }
-            Event::PartFailed { .. } | Event::PartsSent { .. } => {}
+            Event::PartsSent { payment_id, routes } => {
+                let longest = routes.parts.iter().map(|part| part.route.len().saturating_sub(1)).max();
+                if let Some(purchase) = self.current(&payment_id).and_then(|deal| self.purchases.get_mut(&deal)) {
+                    purchase.hops = longest.unwrap_or(0) as u32;
+                }
+            }
+            Event::PartFailed { .. } => {}
         }
     }
 
@@ -429,6 +448,7 @@ impl Deals {
                     self.complaints.push(format!("{deal:?}: {fees} in fees, more than {}", purchase.order.max_fee));
                 }
                 purchase.stage = Stage::Paid { fees };
+                self.ended.push(deal);
             }
             PaymentState::Failed(failure) => {
                 if purchase.committed && failure != PaymentFailure::PartLost {
@@ -472,6 +492,7 @@ impl Deals {
         let Some(purchase) = self.purchases.get_mut(&deal) else { return };
         if purchase.tries_left == 0 {
             purchase.stage = Stage::Failed(why);
+            self.ended.push(deal);
             self.notes.push_back((purchase.order.seller, Note::GiveUp { deal }));
             return;
         }
@@ -536,6 +557,16 @@ impl Deals {
 }
 
 impl Purchase {
+    /// How often it was tried.
+    pub const fn tries(&self) -> u32 {
+        self.order.tries.saturating_sub(self.tries_left)
+    }
+
+    /// Friendships on the longest route of the last try; 0 if it is not known.
+    pub const fn hops(&self) -> u32 {
+        self.hops
+    }
+
     /// Whether it waits for its node.
     fn waits(&self) -> bool {
         self.begun && self.stage == Stage::Open

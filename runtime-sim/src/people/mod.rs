@@ -173,6 +173,11 @@ impl Person {
         &self.deals
     }
 
+    /// The purchases that have ended since this was last asked.
+    pub fn take_ended(&mut self) -> Vec<DealId> {
+        self.deals.take_ended()
+    }
+
     /// What was noticed that must not be.
     pub fn complaints(&self) -> &[String] {
         &self.complaints

@@ -1,0 +1,120 @@
+//! What a run tells its recorder: payments as their buyers see them, and now and then how the world stands.
+
+use offset_funder_sm::node::Node;
+use offset_index_sm::server::IndexServer;
+use offset_protocol::machine::{Duration, Instant};
+
+use super::Run;
+use crate::case::Role;
+use crate::people::{DealId, Stage};
+use crate::result::{End, Ended, Recorder, Sample};
+
+/// The world is looked at so often; rarer the more hosts there are, because a look costs as much as all of them.
+const LOOK: Duration = Duration::from_secs(1);
+const HOSTS_PER_LOOK: u64 = 400;
+
+/// When the world is looked at next.
+pub(super) struct Looks {
+    every: Duration,
+    next: Instant,
+}
+
+impl Looks {
+    pub(super) fn new(hosts: u32) -> Self {
+        Looks { every: LOOK.times(1 + u64::from(hosts) / HOSTS_PER_LOOK), next: Instant::ZERO }
+    }
+
+    /// Whether it is time.
+    pub(super) fn are_due(&mut self, now: Instant) -> bool {
+        let due = self.next <= now;
+        if due {
+            self.next = now + self.every;
+        }
+        due
+    }
+}
+
+impl Run<'_> {
+    /// Tells what has become of the deals of the person of `node`.
+    pub(super) fn record_deals(&mut self, node: u32) {
+        let Some(person) = self.people.get(node as usize) else { return };
+        let ended = person.0.borrow_mut().take_ended();
+        for deal in ended {
+            if let Some(ended) = self.ended(node, deal) {
+                self.recorder.ended(self.world.now(), ended);
+            }
+        }
+    }
+
+    fn ended(&self, buyer: u32, deal: DealId) -> Option<Ended> {
+        let ordered_at = *self.ordered_at.get(&deal)?;
+        let person = self.people.get(buyer as usize)?.0.borrow();
+        let purchase = person.deals().purchase(deal)?;
+        let (fee, end) = match &purchase.stage {
+            Stage::Paid { fees } => (*fees, End::Paid),
+            Stage::Failed(why) => (0, End::Failed(why.clone())),
+            Stage::Open | Stage::PaidInPart { .. } => return None,
+        };
+        let latency = self.world.now().since(ordered_at);
+        Some(Ended { latency, attempts: purchase.tries(), hops: purchase.hops(), fee, end })
+    }
+
+    /// How the world stands.
+    pub(super) fn sample(&self) -> Sample {
+        let mut sample = Sample {
+            faults_active: self.injector.active() as u64,
+            events: self.world.counts().events,
+            ..Sample::default()
+        };
+        let (mut directions, mut saturated) = (0_u64, 0_u64);
+        for host in self.core_hosts() {
+            let Some(node) = self.world.machine::<Node>(host) else { continue };
+            for channel in node.money().channels() {
+                sample.open += channel.all_outgoing().count() as u64;
+                for report in channel.currencies() {
+                    sample.frozen += report.out_frozen;
+                    directions += 1;
+                    saturated += u64::from(channel.recv_capacity(&report.currency) < report.max_debt / 10);
+                }
+            }
+        }
+        sample.saturated_per_mille = (1_000 * saturated).checked_div(directions).unwrap_or(0);
+        sample.index_behind = self.reports_behind();
+        sample
+    }
+
+    /// Reports that some index server does not have as its node would give it now.
+    fn reports_behind(&self) -> u64 {
+        let mut behind = 0;
+        for number in 0..self.case.indexes.len() as u32 {
+            let server = self.world.machine::<IndexServer>(self.case.host(Role::Index(number)));
+            let Some(graph) = server.map(IndexServer::graph) else { continue };
+            for host in self.core_hosts() {
+                let Some(node) = self.world.machine::<Node>(host) else { continue };
+                let mut truth: Vec<_> = node.money().published().collect();
+                let mut held = graph.report(&self.world.key_of(host));
+                truth.sort();
+                held.sort();
+                behind += u64::from(truth != held);
+            }
+        }
+        behind
+    }
+
+    /// What is known at the end.
+    pub(super) fn record_end(&self, recorder: &mut Recorder) {
+        let counts = self.world.counts();
+        let named = [
+            ("turns of machines", counts.turns),
+            ("writes flushed", counts.flushes),
+            ("crashes", counts.crashes),
+            ("connections made", counts.net.made),
+            ("bytes that arrived", counts.net.bytes),
+        ];
+        named.into_iter().for_each(|(name, count)| recorder.count(name, count));
+        for number in 0..self.case.relays.len() as u32 {
+            recorder.relay(number, self.world.bytes_to(self.case.host(Role::Relay(number))));
+        }
+        recorder.marks(crate::marks::take());
+    }
+}
