@@ -306,9 +306,9 @@ impl RelayClient {
         }
     }
 
-    /// Panics if an invariant does not hold.
-    #[cfg(test)]
-    pub(crate) fn assert_consistent(&self) {
+    /// For simulations and tests: panics if an invariant does not hold.
+    #[cfg(any(test, feature = "probes"))]
+    pub fn assert_consistent(&self) {
         self.listener.assert_consistent();
         self.connector.assert_consistent();
     }

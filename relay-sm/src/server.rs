@@ -310,7 +310,6 @@ impl RelayServer {
     fn on_join_ended(&mut self, a: ConnId, b: ConnId) {
         if let Some(Role::Tunnel { other, .. }) = self.book.role(a)
             && other == b
-            && !mutant!(JoinEndForgotten)
         {
             self.book.remove(a);
             self.drained_if_empty();
@@ -427,9 +426,9 @@ impl RelayServer {
         self.outputs.push_back(Output::Net(command));
     }
 
-    /// Panics if an invariant does not hold.
-    #[cfg(test)]
-    pub(crate) fn assert_consistent(&self) {
+    /// For simulations and tests: panics if an invariant of the book does not hold.
+    #[cfg(any(test, feature = "probes"))]
+    pub fn assert_consistent(&self) {
         self.book.assert_consistent();
         let counts = self.counts();
         assert_eq!(

@@ -45,13 +45,10 @@ pub const fn expects(mutant: Mutant) -> u8 {
         | Mutant::FeeOffByOne
         | Mutant::FeeToNextHop
         | Mutant::MaxFeeIgnored => 6,
-        Mutant::CommitBeforeAllAnswered
-        | Mutant::ReceiptForAPart
-        | Mutant::EveryPartComplete
-        | Mutant::InvoicePaidTwice => 9,
+        Mutant::ReceiptForAPart | Mutant::EveryPartComplete | Mutant::InvoicePaidTwice => 9,
         Mutant::AckNever
         | Mutant::WindowNeverFrees
-        | Mutant::QueueOrderSwapped
+        | Mutant::AnswersDropped
         | Mutant::CommitLost
         | Mutant::CancelNotPassed
         | Mutant::CommitNotPassed
@@ -66,6 +63,7 @@ pub const fn expects(mutant: Mutant) -> u8 {
         | Mutant::TransitNotRemoved
         | Mutant::EventNotWritten
         | Mutant::PaidNotWritten
+        | Mutant::ReleaseNotWritten
         | Mutant::SkipPersist
         | Mutant::SayBeforeDurable
         | Mutant::WriteLost => 11,
@@ -86,7 +84,7 @@ pub const fn expects(mutant: Mutant) -> u8 {
         | Mutant::TwoListeners
         | Mutant::TunnelsCrossed
         | Mutant::HalvesForever
-        | Mutant::JoinEndForgotten
+        | Mutant::PlaceKept
         | Mutant::RelayNotRedialled => 14,
         Mutant::MessageTwice | Mutant::MessagesSwapped | Mutant::KeysNotSwitched | Mutant::TrailingAccepted => 15,
         Mutant::ReportChangeLost

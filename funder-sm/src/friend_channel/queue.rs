@@ -170,9 +170,7 @@ impl Queue {
 
     /// The next entry in the order of a batch.
     pub(super) fn first(&self) -> Option<(QueueKey, &Waiting)> {
-        let next =
-            if mutant!(QueueOrderSwapped) { self.entries.last_key_value() } else { self.entries.first_key_value() };
-        next.map(|(key, waiting)| (*key, waiting))
+        self.entries.first_key_value().map(|(key, waiting)| (*key, waiting))
     }
 
     pub(super) fn get(&self, key: &QueueKey) -> Option<&Waiting> {

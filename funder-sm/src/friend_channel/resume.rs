@@ -17,6 +17,9 @@ impl Channel {
     pub fn link_down(&mut self, events: &mut Vec<ChannelEvent>) {
         self.link = None;
         self.drop_unsent_requests(Refused::Offline, events);
+        if mutant!(AnswersDropped) {
+            self.queue.clear();
+        }
     }
 
     /// The friend says where it stands.

@@ -457,9 +457,10 @@ impl Links {
         }
     }
 
-    /// Panics if an invariant does not hold.
-    #[cfg(test)]
+    /// For simulations and tests: panics if an invariant does not hold.
+    #[cfg(any(test, feature = "probes"))]
     pub(crate) fn assert_consistent(&self) {
+        self.client.assert_consistent();
         let of_friends: usize =
             self.friends.values().map(|friend| friend.others.len() + friend.link.iter().len()).sum();
         assert_eq!(self.sessions.len(), of_friends, "every session has its place at a friend");

@@ -138,6 +138,12 @@ impl Node {
         &self.funder
     }
 
+    /// For simulations and tests: panics if an invariant of the links to friends and relays does not hold.
+    #[cfg(any(test, feature = "probes"))]
+    pub fn assert_consistent(&self) {
+        self.links.assert_consistent();
+    }
+
     /// This node.
     pub fn public_key(&self) -> PublicKey {
         self.us

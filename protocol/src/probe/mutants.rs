@@ -88,8 +88,8 @@ mutants! {
         LeakAlarm,
         /// An acknowledged batch keeps its place in the window.
         WindowNeverFrees,
-        /// What was queued last is signed first.
-        QueueOrderSwapped,
+        /// A link that goes takes the answers with it that were never signed.
+        AnswersDropped,
         /// A queue of requests has no end.
         QueueLimitIgnored,
         /// A commit is taken out of the queue and not signed.
@@ -130,8 +130,8 @@ mutants! {
         CollectWithWrongLock,
         /// The funder does not hear that a link went down.
         LinkDownSkipped,
-        /// A buyer commits when the first part is answered.
-        CommitBeforeAllAnswered,
+        /// That a commit was handed out is not written.
+        ReleaseNotWritten,
         /// A buyer makes a receipt of whatever part is collected last.
         ReceiptForAPart,
         /// A buyer takes any fee.
@@ -166,8 +166,8 @@ mutants! {
         TunnelsCrossed,
         /// Half a tunnel has no deadline.
         HalvesForever,
-        /// A tunnel that ended stays in the book.
-        JoinEndForgotten,
+        /// The place of half a tunnel is not given back.
+        PlaceKept,
         /// A relay that was lost is not called again.
         RelayNotRedialled,
     }

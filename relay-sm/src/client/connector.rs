@@ -367,7 +367,7 @@ impl Connector {
     }
 
     /// Panics if an invariant does not hold.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "probes"))]
     pub(super) fn assert_consistent(&self) {
         assert!(self.attempts.len() <= MAX_ATTEMPTS);
         let mut open = 0;

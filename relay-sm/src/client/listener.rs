@@ -348,7 +348,7 @@ impl Listener {
     }
 
     /// Panics if an invariant does not hold.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "probes"))]
     pub(super) fn assert_consistent(&self) {
         assert!(self.calls.len() <= MAX_CALLS);
         let listening = self.relays.values().filter(|own| matches!(own.state, State::Listening { .. })).count();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use offset_protocol::bytes::PublicKey;
+use offset_protocol::mutant;
 use offset_protocol::net::{Address, ConnId};
 use offset_protocol::relay::LimitScope;
 
@@ -176,7 +177,9 @@ impl Book {
                 self.listeners.remove(&peer.key);
             }
             Role::Half(call) => {
-                self.half_places.release(conn, peer.key, &peer.address);
+                if !mutant!(PlaceKept) {
+                    self.half_places.release(conn, peer.key, &peer.address);
+                }
                 self.halves.remove(&call);
                 decrement(&mut self.waiting, &call.to);
             }
@@ -202,7 +205,7 @@ impl Book {
     }
 
     /// Panics if an invariant of the module does not hold.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "probes"))]
     pub(super) fn assert_consistent(&self) {
         for places in [&self.setup_places, &self.listener_places, &self.half_places, &self.tunnel_places] {
             places.assert_consistent();

@@ -107,7 +107,7 @@ impl Places {
     }
 
     /// Panics if a limit does not hold or something is left of what was released.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "probes"))]
     pub(crate) fn assert_consistent(&self) {
         let sum = |counts: &mut dyn Iterator<Item = u32>| counts.map(|count| count as usize).sum::<usize>();
         assert_eq!(sum(&mut self.by_identity.values().copied()), self.taken.len());

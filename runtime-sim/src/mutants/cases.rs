@@ -23,6 +23,8 @@ pub(super) fn draw(number: u64) -> Case {
         return line::case(number, &spec);
     }
     spec.deals *= 3;
+    spec.indexes = dice.between(1, 4) as u32;
+    spec.relays = dice.between(1, 3) as u32;
     spec.max_debt = if dice.chance(700) { dice.between(800, 6_000).into() } else { 1_000_000 };
     spec.weather = if dice.chance(300) { Weather::Fair } else { Weather::Foul };
     let mut case = line::case(number, &spec);
