@@ -79,6 +79,11 @@ impl Disk {
         disk.durable
     }
 
+    /// The last write that is not durable yet.
+    pub fn last_write(&self) -> &[Change] {
+        self.waiting.back().map_or(&[], |(_, changes)| changes)
+    }
+
     /// Writes that are not durable yet.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

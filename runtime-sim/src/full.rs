@@ -23,9 +23,10 @@ use offset_protocol::machine::{Duration, Instant};
 
 use crate::case::{Case, Operation, Rare, Role};
 use crate::check::friends::Friendships;
+use crate::check::ledger::User;
 use crate::check::restore::Restores;
 use crate::check::{Invariant, Violation};
-use crate::faults::{Family, Injector};
+use crate::faults::{Family, Fault, Injector};
 use crate::host::HostId;
 use crate::marks::{self, Sites};
 use crate::people::{DealId, SharedPerson, Stage};
@@ -132,7 +133,12 @@ impl<'c> Run<'c> {
         let core: BTreeSet<u32> =
             (0..case.nodes.len() as u32).filter(|&node| case.is_present(Role::Node(node))).collect();
         let nodes: Vec<HostId> = core.iter().map(|&node| case.host(Role::Node(node))).collect();
-        let friendships = Friendships::new(&world, &nodes);
+        let mut friendships = Friendships::default();
+        for (&node, &host) in core.iter().zip(&nodes) {
+            let accepts = case.nodes.get(node as usize).and_then(|plan| plan.accepts_reset_after);
+            let user = if accepts.is_some() { User::MayAccept } else { User::NeverAccepts };
+            friendships.watch(&world, host, user);
+        }
         let mut run = Run {
             case,
             options: *options,
@@ -202,18 +208,17 @@ impl<'c> Run<'c> {
             }
             match step.kind {
                 StepKind::Plan(number) => self.on_plan(number as usize),
-                StepKind::Turn { wrote } if self.options.watch == Watch::Always => {
+                StepKind::Turn { wrote: true } if self.options.watch == Watch::Always => {
                     self.friendships.check(&self.world, step.host)?;
-                    if wrote && self.options.compare_every > 0 {
+                    if self.options.compare_every > 0 {
                         self.restores.check(&self.world, step.host)?;
                     }
                 }
-                StepKind::Turn { .. }
-                | StepKind::Network
-                | StepKind::Flushed
-                | StepKind::Booted
-                | StepKind::Crashed
-                | StepKind::Stale => {}
+                StepKind::Booted if self.options.watch == Watch::Always => {
+                    self.friendships.on_booted(&self.world, step.host)?;
+                }
+                StepKind::Flushed => self.friendships.on_flushed(&self.world, step.host),
+                StepKind::Turn { .. } | StepKind::Network | StepKind::Booted | StepKind::Crashed | StepKind::Stale => {}
             }
         }
         self.world.wait_until(until);
@@ -227,6 +232,9 @@ impl<'c> Run<'c> {
         } else if let Some(timed) = case.faults.get(step - case.operations.len()) {
             self.recorder.fault(self.world.now(), timed.what.family());
             self.injector.inject(&mut self.world, &timed.what);
+            if let Fault::PutBack { host, .. } | Fault::Wipe { host, .. } = &timed.what {
+                self.friendships.excuse(*host);
+            }
         }
     }
 

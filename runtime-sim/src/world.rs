@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use offset_protocol::bytes::{Hash, PublicKey};
 use offset_protocol::machine::{Duration, Instant, Seed};
 use offset_protocol::net::{Address, NetCommand};
+use offset_protocol::persist::Change;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
@@ -248,6 +249,11 @@ impl World {
     /// What would be on the host's disk if everything that it has written became durable.
     pub fn written(&self, host: HostId) -> Records {
         self.hosts[host.0 as usize].disk.written()
+    }
+
+    /// What the host wrote last, if it is not durable yet.
+    pub fn last_write(&self, host: HostId) -> &[Change] {
+        self.hosts[host.0 as usize].disk.last_write()
     }
 
     /// Whether everything that the host wrote is durable.

@@ -1,114 +1,139 @@
-//! Friendships: mirror, logs, limits, frozen sums, conservation (I1–I5).
+//! The ledger of a world, and what two ends of a friendship show of each other (I1, I4, and what [`super::ledger`] holds).
 //!
 //! A *delivered cut* of a friendship is a moment at which each end has applied everything that the other has made. At such
 //! a moment the two ends must describe one and the same ledger. Between such moments they may differ by what is under way,
-//! and only by that; this checker does not follow what is under way.
+//! and by nothing else: the ledger follows what is under way.
+//!
+//! Lists of open requests are compared when they are short, and now and then when they are long: their sums and numbers are
+//! compared always.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use offset_funder_sm::friend_channel::{Channel, Standing};
+use offset_funder_sm::friend_channel::Channel;
 use offset_funder_sm::node::Node;
 use offset_protocol::bytes::{PublicKey, RequestId};
 use offset_protocol::money::Currency;
 
-use super::{Invariant, Violation};
+use super::ledger::{Fault, Ledger, NodeId, User};
+use super::{Invariant, Violation, view};
 use crate::host::HostId;
 use crate::world::World;
+
+/// Requests of a friendship that are listed at every look.
+const SHORT: usize = 16;
+/// Longer lists are looked at once in so many looks.
+const LONG_EVERY: u64 = 64;
 
 /// Watches all friendships of a world.
 #[derive(Debug, Default)]
 pub struct Friendships {
+    ledger: Ledger,
     hosts: BTreeMap<PublicKey, HostId>,
-    delivered: u64,
-    whole: u64,
+    nodes: BTreeMap<HostId, NodeId>,
+    looks: u64,
 }
 
 impl Friendships {
-    /// Watches the nodes on these hosts.
+    /// Watches the nodes on these hosts; all of them are honest.
     pub fn new(world: &World, nodes: &[HostId]) -> Self {
-        let hosts = nodes.iter().map(|&host| (world.key_of(host), host)).collect();
-        Friendships { hosts, delivered: 0, whole: 0 }
+        let mut friendships = Friendships::default();
+        for &host in nodes {
+            friendships.watch(world, host, User::MayAccept);
+        }
+        friendships
+    }
+
+    /// Watches one more honest node, which has not started yet.
+    pub fn watch(&mut self, world: &World, host: HostId, user: User) {
+        let key = world.key_of(host);
+        self.hosts.insert(key, host);
+        self.nodes.insert(host, self.ledger.add_node(key, user));
+    }
+
+    /// The books.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// How many delivered cuts of friendships, and of the whole network, were looked at.
     pub const fn looked_at(&self) -> (u64, u64) {
-        (self.delivered, self.whole)
+        let looked = self.ledger.looked();
+        (looked.cuts, looked.whole)
     }
 
-    /// Checks the friendships of the node on `host`, which has just taken a turn.
+    /// Checks the friendships of the node on `host`, which has just taken a turn and written: those that it wrote about.
     ///
     /// # Errors
     /// The first invariant that does not hold.
     pub fn check(&mut self, world: &World, host: HostId) -> Result<(), Violation> {
+        let Some(&id) = self.nodes.get(&host) else { return Ok(()) };
         let Some(node) = world.machine::<Node>(host) else { return Ok(()) };
-        let fail = |invariant, what| Violation { invariant, at: world.now(), host: Some(host), what };
-        let mut all_delivered = true;
-        for channel in node.money().channels() {
-            check_alone(channel).map_err(|(invariant, what)| fail(invariant, what))?;
-            let Some(other) = self.other_end(world, channel) else {
-                all_delivered = false;
-                continue;
-            };
-            if !is_delivered(channel, other) {
-                all_delivered = false;
-                continue;
-            }
-            self.delivered += 1;
-            check_mirror(channel, other).map_err(|what| fail(Invariant::Mirror, what))?;
-        }
-        if all_delivered { self.check_sum(world).map_err(|what| fail(Invariant::Conservation, what)) } else { Ok(()) }
-    }
-
-    /// Every friendship is at a delivered cut. Only when nothing is under way.
-    ///
-    /// # Errors
-    /// [`Invariant::Resolution`] names the first that is not.
-    pub fn check_all_delivered(&self, world: &World) -> Result<(), Violation> {
-        for &host in self.hosts.values() {
-            let channels = world.machine::<Node>(host).into_iter().flat_map(|node| node.money().channels());
-            for channel in channels {
-                if !self.other_end(world, channel).is_some_and(|other| is_delivered(channel, other)) {
-                    let what =
-                        format!("{:?} with {:?}: not everything was delivered", channel.marks(), channel.friend());
-                    return Err(Violation {
-                        invariant: Invariant::Resolution,
-                        at: world.now(),
-                        host: Some(host),
-                        what,
-                    });
-                }
-            }
+        let touched = view::touched(world.last_write(host));
+        self.ledger.on_turn(id, node.money(), &touched).map_err(at(world, host))?;
+        self.looks += 1;
+        for channel in touched.iter().filter_map(|friend| node.money().channel(friend)) {
+            self.check_lists(world, channel).map_err(at(world, host))?;
         }
         Ok(())
     }
 
-    fn other_end<'w>(&self, world: &'w World, channel: &Channel) -> Option<&'w Channel> {
-        let host = self.hosts.get(&channel.friend())?;
-        let us = channel.us();
-        world.machine::<Node>(*host)?.money().channels().find(|other| other.friend() == us)
+    /// A write of the node on `host` has reached its disk.
+    pub fn on_flushed(&mut self, world: &World, host: HostId) {
+        if let Some(&id) = self.nodes.get(&host).filter(|_| world.is_flushed(host)) {
+            self.ledger.on_durable(id);
+        }
     }
 
-    /// The sum of all balances, if every friendship is at a delivered cut.
-    fn check_sum(&mut self, world: &World) -> Result<(), String> {
-        let mut sums: BTreeMap<Currency, i128> = BTreeMap::new();
-        for host in self.hosts.values() {
-            let Some(node) = world.machine::<Node>(*host) else { return Ok(()) };
-            for channel in node.money().channels() {
-                match self.other_end(world, channel) {
-                    Some(other) if is_delivered(channel, other) => {}
-                    Some(_) | None => return Ok(()),
-                }
-                for report in channel.currencies() {
-                    *sums.entry(report.currency).or_default() += report.balance;
-                }
-            }
-        }
-        self.whole += 1;
-        match sums.into_iter().find(|(_, sum)| *sum != 0) {
-            None => Ok(()),
-            Some((currency, sum)) => Err(format!("all balances in {currency} sum to {sum}")),
+    /// The node on `host` has started.
+    ///
+    /// # Errors
+    /// [`Invariant::Logs`] if it does not know what it must know, or whatever else does not hold.
+    pub fn on_booted(&mut self, world: &World, host: HostId) -> Result<(), Violation> {
+        let Some(&id) = self.nodes.get(&host) else { return Ok(()) };
+        let Some(node) = world.machine::<Node>(host) else { return Ok(()) };
+        self.ledger.on_boot(id, node.money()).map_err(at(world, host))
+    }
+
+    /// The disk of `host` is an old copy, or empty, from now on.
+    pub fn excuse(&mut self, host: HostId) {
+        if let Some(&id) = self.nodes.get(&host) {
+            self.ledger.excuse(id);
         }
     }
+
+    /// At rest: every request has ended, but for those that `may_be_open` names, and every node has what its requests and
+    /// resets brought.
+    ///
+    /// # Errors
+    /// [`Invariant::Resolution`], [`Invariant::Shadow`].
+    pub fn check_whole(&self, world: &World, may_be_open: impl Fn(&RequestId) -> bool) -> Result<(), Violation> {
+        self.ledger.check_whole(may_be_open).map_err(|(node, (invariant, what))| {
+            let host = node.and_then(|node| self.nodes.iter().find(|(_, id)| **id == node)).map(|(host, _)| *host);
+            Violation { invariant, at: world.now(), host, what }
+        })
+    }
+
+    fn check_lists(&self, world: &World, channel: &Channel) -> Result<(), Fault> {
+        let open = channel.open_requests();
+        if open.0 + open.1 > SHORT && !self.looks.is_multiple_of(LONG_EVERY) {
+            return Ok(());
+        }
+        check_frozen(channel)?;
+        match self.other_end(world, channel) {
+            Some(other) if is_delivered(channel, other) => check_mirror(channel, other),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn other_end<'w>(&self, world: &'w World, channel: &Channel) -> Option<&'w Channel> {
+        let host = self.hosts.get(&channel.friend())?;
+        world.machine::<Node>(*host)?.money().channel(&channel.us())
+    }
+}
+
+fn at(world: &World, host: HostId) -> impl Fn(Fault) -> Violation {
+    let at = world.now();
+    move |(invariant, what)| Violation { invariant, at, host: Some(host), what }
 }
 
 fn is_delivered(a: &Channel, b: &Channel) -> bool {
@@ -116,11 +141,11 @@ fn is_delivered(a: &Channel, b: &Channel) -> bool {
     a.epoch == b.epoch && a.made == b.applied && b.made == a.applied
 }
 
-/// What one end must show by itself: I2, I3, I4.
-fn check_alone(channel: &Channel) -> Result<(), (Invariant, String)> {
-    if let Standing::Inconsistent { why, .. } = channel.standing() {
-        return Err((Invariant::Logs, format!("the channel to {:?} is inconsistent: {why:?}", channel.friend())));
-    }
+/// I4: what is frozen is the sum over the open requests.
+///
+/// # Errors
+/// [`Invariant::Frozen`].
+pub fn check_frozen(channel: &Channel) -> Result<(), Fault> {
     let mut out: BTreeMap<Currency, u128> = BTreeMap::new();
     let mut incoming: BTreeMap<Currency, (u128, u128)> = BTreeMap::new();
     for (currency, open) in channel.all_outgoing() {
@@ -138,17 +163,20 @@ fn check_alone(channel: &Channel) -> Result<(), (Invariant, String)> {
             let what = format!("{report:?}: open requests freeze {out} out and {all} in");
             return Err((Invariant::Frozen, what));
         }
-        // Limits do not change in the scenarios of today, so what held at acceptance holds for ever.
-        let owed = report.balance.saturating_add(i128::try_from(accepted).unwrap_or(i128::MAX));
-        if accepted > 0 && owed > i128::try_from(report.max_debt).unwrap_or(i128::MAX) {
-            return Err((Invariant::Limits, format!("{report:?}: the friend may owe {owed}")));
+        let counted = channel.accepted_frozen(&report.currency);
+        if counted != accepted {
+            let what = format!("{report:?}: {counted} counts as accepted, open requests come to {accepted}");
+            return Err((Invariant::Frozen, what));
         }
     }
     Ok(())
 }
 
 /// I1: two ends at a delivered cut.
-fn check_mirror(a: &Channel, b: &Channel) -> Result<(), String> {
+///
+/// # Errors
+/// [`Invariant::Mirror`].
+pub fn check_mirror(a: &Channel, b: &Channel) -> Result<(), Fault> {
     let numbers = |channel: &Channel| -> BTreeMap<Currency, (i128, u128, u128)> {
         let all = channel.currencies().map(|r| (r.currency, (r.balance, r.out_frozen, r.in_frozen)));
         all.filter(|(_, numbers)| *numbers != (0, 0, 0)).collect()
@@ -157,13 +185,14 @@ fn check_mirror(a: &Channel, b: &Channel) -> Result<(), String> {
         numbers(b).into_iter().map(|(currency, (balance, out, in_))| (currency, (-balance, in_, out))).collect();
     let ours = numbers(a);
     if ours != mirrored {
-        return Err(format!("with {:?}: ours {ours:?}, the friend's mirrored {mirrored:?}", a.friend()));
+        let what = format!("with {:?}: ours {ours:?}, the friend's mirrored {mirrored:?}", a.friend());
+        return Err((Invariant::Mirror, what));
     }
     let ids = |open: &mut dyn Iterator<Item = (Currency, RequestId)>| open.collect::<BTreeSet<_>>();
     let out = |channel: &Channel| ids(&mut channel.all_outgoing().map(|(c, open)| (c, open.request.request_id)));
     let in_ = |channel: &Channel| ids(&mut channel.all_incoming().map(|(c, open)| (c, open.request.request_id)));
     if out(a) != in_(b) || in_(a) != out(b) {
-        return Err(format!("with {:?}: other requests are open at the two ends", a.friend()));
+        return Err((Invariant::Mirror, format!("with {:?}: other requests are open at the two ends", a.friend())));
     }
     Ok(())
 }

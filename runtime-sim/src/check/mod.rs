@@ -20,10 +20,12 @@
 //! routes as they are offered (I13), bounds of queues (I17).
 
 pub mod friends;
+pub mod ledger;
 pub mod report;
 pub mod restore;
 pub mod servers;
 pub mod shadow;
+pub mod view;
 
 use offset_protocol::machine::Instant;
 
@@ -44,18 +46,26 @@ pub enum Invariant {
     Conservation,
     /// I5 to I7, against a ledger of our own.
     Shadow,
+    /// I6 and I7, hop by hop.
+    Hops,
+    /// I8.
+    Losses,
     /// I9.
     Receipts,
     /// I10.
     Resolution,
     /// I11.
     Durability,
+    /// I12.
+    Reset,
     /// I13.
     Index,
     /// I14.
     Relay,
     /// I16.
     Report,
+    /// I17: sizes.
+    Bounds,
     /// I17 and I18: laws of machines, and programs that do not start.
     Laws,
     /// A person noticed what must not be.

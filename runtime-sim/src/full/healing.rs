@@ -12,9 +12,9 @@ use offset_protocol::friend::Operation as ChannelOperation;
 use offset_protocol::machine::Duration;
 use offset_protocol::money::Currency;
 
-use super::Run;
 use super::flow::{Capacities, max_flow};
 use super::settings;
+use super::{Run, Watch};
 use crate::case::{Commit, Operation, Role};
 use crate::check::servers::AtRelays;
 use crate::check::{Invariant, Violation, report, servers};
@@ -266,6 +266,10 @@ impl Run<'_> {
             report::check(&self.world, self.case.host(Role::Node(node)), &self.people[node as usize])?;
         }
         self.check_delivered()?;
+        if self.options.watch == Watch::Always {
+            let (held, _) = self.held_by_others();
+            self.friendships.check_whole(&self.world, |id| held.contains(id))?;
+        }
         let present = |role: &Role| self.case.is_present(*role) && !self.world.is_retired(self.case.host(*role));
         let indexes = (0..self.case.indexes.len() as u32).map(Role::Index).filter(present);
         let indexes: Vec<HostId> = indexes.map(|role| self.case.host(role)).collect();
