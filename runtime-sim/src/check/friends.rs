@@ -107,7 +107,9 @@ impl Friendships {
     /// # Errors
     /// [`Invariant::Resolution`], [`Invariant::Shadow`].
     pub fn check_whole(&self, world: &World, may_be_open: impl Fn(&RequestId) -> bool) -> Result<(), Violation> {
-        self.ledger.check_whole(may_be_open).map_err(|(node, (invariant, what))| {
+        let gone = self.nodes.iter().filter(|(host, _)| world.is_retired(**host));
+        let gone: BTreeSet<NodeId> = gone.map(|(_, node)| *node).collect();
+        self.ledger.check_whole(|node| gone.contains(&node), may_be_open).map_err(|(node, (invariant, what))| {
             let host = node.and_then(|node| self.nodes.iter().find(|(_, id)| **id == node)).map(|(host, _)| *host);
             Violation { invariant, at: world.now(), host, what }
         })

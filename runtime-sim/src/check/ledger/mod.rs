@@ -20,9 +20,12 @@
 //! Not checked: friendships with a cheater (but for limits and terms); friendships of a node that was excused
 //! ([`Ledger::excuse`]), from the moment at which something does not fit until both ends have begun anew.
 
+mod batches;
+mod crashes;
 mod flows;
 mod pair;
 mod resets;
+mod shows;
 mod sums;
 #[cfg(test)]
 mod tests;
@@ -34,13 +37,13 @@ use offset_funder_sm::funder::Funder;
 use offset_protocol::bytes::{PublicKey, RequestId};
 use offset_protocol::money::Currency;
 
+use flows::Flows;
 pub use flows::{Ended, Fault};
-use flows::{Flows, State, Way};
-use pair::{Deed, End, Entry, Log, Marks, Model, Pair, Step, exposure, signed};
+use pair::{End, Log, Model, Pair};
 pub use sums::Sums;
 
 use super::Invariant;
-use super::view::{self, Act, Asked, BatchView, ChannelView, CurrencyView, Move};
+use super::view::{self, ChannelView};
 
 /// Names a node of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -298,339 +301,8 @@ impl Ledger {
     }
 }
 
-/// Batches.
+/// Sums.
 impl Ledger {
-    /// The hop of a request that the end at `opener` sends.
-    fn way(&self, pair: u32, opener: usize) -> Way {
-        let nodes = &self.pairs[pair as usize].nodes;
-        Way { pair, opener, from: nodes[opener].unwrap_or(u32::MAX), to: nodes[1 - opener].unwrap_or(u32::MAX) }
-    }
-
-    /// Something does not fit: legal only if a fault explains it. Then nothing more is known of the friendship.
-    fn mismatch(&mut self, pair: u32, what: String) -> Result<(), Fault> {
-        if self.pairs[pair as usize].is_excused() { self.lose(pair) } else { Err((Invariant::Logs, what)) }
-    }
-
-    fn take_applied(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
-        let exact = |ledger: &Ledger| ledger.pairs[pair as usize].model == Model::Exact;
-        while exact(self) && self.pairs[pair as usize].ends[side].marks.applied < view.applied {
-            let seq = self.pairs[pair as usize].ends[side].marks.applied + 1;
-            let Some(steps) = self.pairs[pair as usize].logs[1 - side].get(seq).map(|entry| entry.steps.clone()) else {
-                return self.mismatch(pair, format!("batch {seq} was applied, and its friend never made it"));
-            };
-            for step in &steps {
-                self.apply(pair, side, step, view);
-            }
-            self.pairs[pair as usize].ends[side].marks.applied = seq;
-        }
-        if exact(self) && self.pairs[pair as usize].ends[side].marks.applied != view.applied {
-            return self.mismatch(pair, format!("batch {} was applied last, and that goes back", view.applied));
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, pair: u32, side: usize, step: &Step, view: &ChannelView) {
-        let end = &mut self.pairs[pair as usize].ends[side];
-        end.applied(step);
-        let before = end.watch(step.currency).rate;
-        match step.deed {
-            Deed::Open(_) => {
-                let now = view.currencies.iter().find(|one| one.currency == step.currency).map(|one| one.rate);
-                let way = self.way(pair, 1 - side);
-                self.flows.received(&way, step, [before, now.unwrap_or(before)]);
-            }
-            Deed::Collect | Deed::Cancel => {
-                let way = self.way(pair, side);
-                self.flows.closed(&way, step);
-                self.gain(way.from, step, Direction::Pays);
-            }
-        }
-    }
-
-    fn take_made(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
-        for batch in &view.batches {
-            if self.pairs[pair as usize].model != Model::Exact {
-                return Ok(());
-            }
-            let last = self.pairs[pair as usize].ends[side].marks.made;
-            if batch.seq == last + 1 {
-                self.record(pair, side, batch)?;
-            } else if batch.seq > last {
-                self.mismatch(pair, format!("batch {} was made after {last}", batch.seq))?;
-            } else if self.is_other(pair, side, batch) {
-                self.mismatch(pair, format!("two batches have the number {}", batch.seq))?;
-            }
-        }
-        if self.pairs[pair as usize].model != Model::Exact {
-            return Ok(());
-        }
-        let last = self.pairs[pair as usize].ends[side].marks.made;
-        if last != view.made {
-            return self.mismatch(pair, format!("batch {} is said to be the last, and it was {last}", view.made));
-        }
-        self.take_signed_for(pair, side, view.signed_for)
-    }
-
-    fn is_other(&self, pair: u32, side: usize, batch: &BatchView) -> bool {
-        let known = self.pairs[pair as usize].logs[side].get(batch.seq);
-        known.is_some_and(|entry| entry.signature != batch.signature)
-    }
-
-    fn record(&mut self, pair: u32, side: usize, batch: &BatchView) -> Result<(), Fault> {
-        self.looked.batches += 1;
-        let mut steps = Vec::with_capacity(batch.moves.len());
-        for one in &batch.moves {
-            let Some(step) = self.step_of(pair, side, one) else {
-                return self.mismatch(pair, format!("{:?} is ended, and was not open", one.id));
-            };
-            self.make(pair, side, &step)?;
-            steps.push(step);
-        }
-        let friendship = &mut self.pairs[pair as usize];
-        friendship.logs[side].entries.push_back(Entry { seq: batch.seq, signature: batch.signature, steps });
-        friendship.ends[side].marks.made = batch.seq;
-        Ok(())
-    }
-
-    /// An operation with the amount that it is about.
-    fn step_of(&self, pair: u32, side: usize, one: &Move) -> Option<Step> {
-        let of_friend = || self.flows.frozen(&self.way(pair, 1 - side), &one.currency, &one.id);
-        let (deed, frozen) = match one.act {
-            Act::Request(asked) => (Deed::Open(asked), asked.frozen),
-            Act::Collect => (Deed::Collect, of_friend()?),
-            Act::Cancel => (Deed::Cancel, of_friend()?),
-        };
-        Some(Step { currency: one.currency, id: one.id, deed, frozen })
-    }
-
-    fn make(&mut self, pair: u32, side: usize, step: &Step) -> Result<(), Fault> {
-        let way = match step.deed {
-            Deed::Open(asked) => {
-                let way = self.way(pair, side);
-                self.flows.opened(way, step, asked)?;
-                way
-            }
-            Deed::Collect | Deed::Cancel => {
-                let way = self.way(pair, 1 - side);
-                let state = if step.deed == Deed::Collect { State::Collected } else { State::Cancelled };
-                let (nodes, pairs) = (&self.nodes, &self.pairs);
-                let is_modelled = |asked: &Asked| {
-                    let next = asked.next.and_then(|next| nodes.get(way.to as usize)?.ends.get(&next));
-                    let exact = |pair: &Pair| pair.model == Model::Exact && !pair.is_excused();
-                    next.is_some_and(|(pair, _)| exact(&pairs[*pair as usize]))
-                };
-                self.flows.ended_by_receiver(&way, step, state, is_modelled)?;
-                way
-            }
-        };
-        self.gain(way.to, step, Direction::IsPaid);
-        self.pairs[pair as usize].ends[side].made(step);
-        Ok(())
-    }
-
-    /// The friend has signed for batches: they are part of both ends for ever.
-    fn take_signed_for(&mut self, pair: u32, side: usize, signed_for: u64) -> Result<(), Fault> {
-        let friendship = &self.pairs[pair as usize];
-        if signed_for < friendship.ends[side].marks.signed_for {
-            return self.mismatch(pair, format!("batch {signed_for} was signed for last, and that goes back"));
-        }
-        if signed_for > friendship.ends[1 - side].marks.applied {
-            return self.mismatch(pair, format!("batch {signed_for} was signed for, and never applied"));
-        }
-        let way = self.way(pair, 1 - side);
-        let friendship = &mut self.pairs[pair as usize];
-        friendship.ends[side].marks.signed_for = signed_for;
-        while friendship.logs[side].entries.front().is_some_and(|entry| entry.seq <= signed_for) {
-            for step in friendship.logs[side].entries.pop_front().into_iter().flat_map(|entry| entry.steps) {
-                if matches!(step.deed, Deed::Collect | Deed::Cancel) {
-                    self.flows.settled(&way, &step)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A node loses or is paid what a request moved.
-    fn gain(&mut self, node: u32, step: &Step, direction: Direction) {
-        if step.deed != Deed::Collect {
-            return;
-        }
-        if let Some(book) = self.nodes.get_mut(node as usize) {
-            let amount = match direction {
-                Direction::IsPaid => signed(step.frozen),
-                Direction::Pays => -signed(step.frozen),
-            };
-            book.gains.add(step.currency, amount);
-        }
-    }
-}
-
-/// Who moves.
-#[derive(Clone, Copy)]
-enum Direction {
-    IsPaid,
-    Pays,
-}
-
-/// Crashes.
-impl Ledger {
-    /// A node started again: what it wrote last may be lost, and nothing else.
-    fn roll_back(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
-        let friendship = &self.pairs[pair as usize];
-        let end = &friendship.ends[side];
-        let node = friendship.nodes[side].and_then(|node| self.nodes.get(node as usize));
-        let durable = node.map_or(0, |book| book.durable);
-        let least = if end.write > durable { end.before } else { end.marks };
-        if view.epoch != end.marks.epoch || !end.present {
-            let goes_back = view.epoch.number < least.epoch.number;
-            return if goes_back { self.mismatch(pair, "an epoch was forgotten".to_owned()) } else { Ok(()) };
-        }
-        if friendship.model != Model::Exact || view.dispute.is_some() {
-            return Ok(());
-        }
-        let is_less = |view: &ChannelView, least: &Marks| {
-            view.made < least.made || view.applied < least.applied || view.signed_for < least.signed_for
-        };
-        if least.epoch == view.epoch && is_less(view, &least) {
-            let found = (view.made, view.signed_for, view.applied);
-            return self.mismatch(pair, format!("at a start {found:?} is found, {least:?} was on the disk"));
-        }
-        if view.made < friendship.ends[1 - side].marks.applied {
-            return self.mismatch(pair, format!("{} batches are left, the friend applied more", view.made));
-        }
-        // Nothing is missing in this friendship, whatever was done to the disk.
-        self.pairs[pair as usize].excused[side] = false;
-        self.forget(pair, side, view)
-    }
-
-    fn forget(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
-        let (out, incoming) = (self.way(pair, side), self.way(pair, 1 - side));
-        while self.pairs[pair as usize].ends[side].marks.made > view.made {
-            let friendship = &mut self.pairs[pair as usize];
-            friendship.ends[side].marks.made -= 1;
-            let Some(entry) = friendship.logs[side].entries.pop_back() else { continue };
-            for step in entry.steps.iter().rev() {
-                friendship.ends[side].unmade(step);
-                match step.deed {
-                    Deed::Open(_) => self.flows.unopened(&out, step)?,
-                    Deed::Collect | Deed::Cancel => self.flows.unended(&incoming, step),
-                }
-                if let (Deed::Collect, Some(book)) = (step.deed, self.nodes.get_mut(incoming.to as usize)) {
-                    book.gains.add(step.currency, -signed(step.frozen));
-                }
-            }
-        }
-        while self.pairs[pair as usize].ends[side].marks.applied > view.applied {
-            let friendship = &mut self.pairs[pair as usize];
-            let seq = friendship.ends[side].marks.applied;
-            friendship.ends[side].marks.applied -= 1;
-            let Some(steps) = friendship.logs[1 - side].get(seq).map(|entry| entry.steps.clone()) else {
-                return self.mismatch(pair, format!("batch {seq} was signed for, and is forgotten"));
-            };
-            for step in steps.iter().rev() {
-                self.pairs[pair as usize].ends[side].unapplied(step);
-                match step.deed {
-                    Deed::Open(_) => self.flows.unreceived(&incoming, step),
-                    Deed::Collect | Deed::Cancel => self.flows.unclosed(&out, step),
-                }
-                if let (Deed::Collect, Some(book)) = (step.deed, self.nodes.get_mut(out.from as usize)) {
-                    book.gains.add(step.currency, signed(step.frozen));
-                }
-            }
-        }
-        let marks = &mut self.pairs[pair as usize].ends[side].marks;
-        marks.signed_for = marks.signed_for.min(view.signed_for);
-        Ok(())
-    }
-}
-
-/// What an end shows.
-impl Ledger {
-    fn take_limits(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
-        let excused = self.pairs[pair as usize].excused[side];
-        let end = &mut self.pairs[pair as usize].ends[side];
-        for one in &view.currencies {
-            let watch = end.watch(one.currency);
-            let now = exposure(one);
-            let most = signed(one.max_debt.max(watch.max_debt)).max(watch.exposure);
-            let before = *watch;
-            watch.exposure = now;
-            watch.granted = watch.granted.max(one.max_debt);
-            (watch.max_debt, watch.rate) = (one.max_debt, one.rate);
-            if now > most && view.dispute.is_none() && !excused {
-                return Err((Invariant::Limits, format!("the friend may owe {now} by {one:?}, before {before:?}")));
-            }
-        }
-        Ok(())
-    }
-
-    fn take_balances(&mut self, node: NodeId, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
-        self.looked.ends += 1;
-        if self.pairs[pair as usize].model == Model::Exact {
-            self.check_expected(pair, side, view)?;
-        }
-        let friendship = &mut self.pairs[pair as usize];
-        let mut shown = Sums::default();
-        view.currencies.iter().for_each(|one| shown.add(one.currency, one.balance));
-        let end = &mut friendship.ends[side];
-        let mut change = shown.clone();
-        change.take_all(&end.shown);
-        end.shown = shown;
-        let model = friendship.model;
-        if let Some(book) = self.nodes.get_mut(node.0 as usize).filter(|_| model != Model::Foreign) {
-            book.sum.add_all(&change);
-            if model == Model::Lost {
-                book.drift.add_all(&change);
-            }
-        }
-        if model == Model::Exact {
-            self.sums.add_all(&change);
-        }
-        Ok(())
-    }
-
-    fn check_expected(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
-        let end = &self.pairs[pair as usize].ends[side];
-        let shows = |currency| view.currencies.iter().find(|one| one.currency == currency);
-        let missing = end.all_expected().find(|(currency, stand)| {
-            shows(*currency).is_none() && (stand.balance, stand.outgoing, stand.incoming) != (0, 0, 0)
-        });
-        let differs = |one: &&CurrencyView| {
-            let stand = end.expected(&one.currency);
-            (one.balance, signed(one.out_frozen), signed(one.in_frozen))
-                != (stand.balance, stand.outgoing, stand.incoming)
-        };
-        let open = end.all_expected().fold((0, 0), |sum, (_, stand)| (sum.0 + stand.sent, sum.1 + stand.received));
-        let counted = (view.open.0 as i64, view.open.1 as i64);
-        let what = match (missing, view.currencies.iter().find(differs)) {
-            (None, None) if open == counted => return Ok(()),
-            (None, None) => format!("{counted:?} requests are open, and {open:?} should be"),
-            (Some((currency, stand)), _) => format!("{currency} is gone, and should be {stand:?}"),
-            (None, Some(one)) => format!("{one:?} should be {:?}", end.expected(&one.currency)),
-        };
-        if self.pairs[pair as usize].is_excused() { self.lose(pair) } else { Err((Invariant::Shadow, what)) }
-    }
-
-    fn take_marks(&mut self, node: NodeId, pair: u32, side: usize, view: &ChannelView) {
-        let write = self.nodes.get(node.0 as usize).map_or(0, |book| book.writes);
-        let friendship = &mut self.pairs[pair as usize];
-        let end = &mut friendship.ends[side];
-        end.present = true;
-        let marks = Marks { epoch: view.epoch, made: view.made, signed_for: view.signed_for, applied: view.applied };
-        end.before = end.last;
-        (end.marks, end.last, end.write) = (marks, marks, write);
-        if friendship.model == Model::Exact {
-            let delivered = friendship.is_delivered();
-            self.looked.cuts += u64::from(delivered);
-            match (friendship.delivered, delivered) {
-                (true, false) => self.undelivered += 1,
-                (false, true) => self.undelivered -= 1,
-                (true, true) | (false, false) => {}
-            }
-            friendship.delivered = delivered;
-        }
-    }
-
     /// The network's balances, when everything was delivered.
     fn check_sum(&mut self) -> Result<(), Fault> {
         if self.undelivered > 0 {
@@ -644,12 +316,16 @@ impl Ledger {
     }
 
     /// At rest: every request has ended, and every node has what its requests and resets brought. A request that a cheater
-    /// holds may be open: `may_be_open` says which.
+    /// holds may be open: `may_be_open` says which. A node that `is_gone` need not know how its requests ended.
     ///
     /// # Errors
     /// [`Invariant::Resolution`] or [`Invariant::Shadow`].
-    pub fn check_whole(&self, may_be_open: impl Fn(&RequestId) -> bool) -> Result<(), (Option<NodeId>, Fault)> {
-        if let Some((id, hops)) = self.flows.find_open(may_be_open) {
+    pub fn check_whole(
+        &self,
+        is_gone: impl Fn(NodeId) -> bool,
+        may_be_open: impl Fn(&RequestId) -> bool,
+    ) -> Result<(), (Option<NodeId>, Fault)> {
+        if let Some((id, hops)) = self.flows.find_open(|node| is_gone(NodeId(node)), may_be_open) {
             return Err((None, (Invariant::Resolution, format!("{id:?} has not ended everywhere: {hops:?}"))));
         }
         for (number, book) in self.nodes.iter().enumerate() {

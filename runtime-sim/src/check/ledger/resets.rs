@@ -11,7 +11,7 @@
 
 use offset_protocol::bytes::{PublicKey, ResetToken};
 
-use super::pair::{End, Log, Marks, Model, Pair, balances, mirrored, signed};
+use super::pair::{End, Log, Marks, Model, Pair, balances, exposure, mirrored, signed};
 use super::{Fault, Invariant, Ledger, NodeId, Sums, User};
 use crate::check::view::{ChannelView, EpochId};
 
@@ -118,8 +118,7 @@ impl Ledger {
         end.marks = Marks { epoch: view.epoch, ..Marks::default() };
         for one in &view.currencies {
             // What a user accepted may be more than any limit.
-            let exposure = super::exposure(one);
-            end.watch(one.currency).exposure = exposure;
+            end.watch(one.currency).exposure = exposure(one);
         }
         let mut shown = Sums::default();
         view.currencies.iter().for_each(|one| shown.add(one.currency, one.balance));

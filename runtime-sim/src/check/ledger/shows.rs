@@ -1,0 +1,100 @@
+//! What an end shows after a write: within its limits (I3), as its log and its friend's come to (I5, I7).
+
+use super::pair::{Marks, Model, exposure, signed};
+use super::{Fault, Ledger, NodeId, Sums};
+use crate::check::Invariant;
+use crate::check::view::{ChannelView, CurrencyView};
+
+/// What an end shows.
+impl Ledger {
+    pub(super) fn take_limits(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
+        let excused = self.pairs[pair as usize].excused[side];
+        let end = &mut self.pairs[pair as usize].ends[side];
+        for one in &view.currencies {
+            let watch = end.watch(one.currency);
+            let now = exposure(one);
+            let most = signed(one.max_debt.max(watch.max_debt)).max(watch.exposure);
+            let before = *watch;
+            watch.exposure = now;
+            watch.granted = watch.granted.max(one.max_debt);
+            (watch.max_debt, watch.rate) = (one.max_debt, one.rate);
+            if now > most && view.dispute.is_none() && !excused {
+                return Err((Invariant::Limits, format!("the friend may owe {now} by {one:?}, before {before:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_balances(
+        &mut self,
+        node: NodeId,
+        pair: u32,
+        side: usize,
+        view: &ChannelView,
+    ) -> Result<(), Fault> {
+        self.looked.ends += 1;
+        if self.pairs[pair as usize].model == Model::Exact {
+            self.check_expected(pair, side, view)?;
+        }
+        let friendship = &mut self.pairs[pair as usize];
+        let mut shown = Sums::default();
+        view.currencies.iter().for_each(|one| shown.add(one.currency, one.balance));
+        let end = &mut friendship.ends[side];
+        let mut change = shown.clone();
+        change.take_all(&end.shown);
+        end.shown = shown;
+        let model = friendship.model;
+        if let Some(book) = self.nodes.get_mut(node.0 as usize).filter(|_| model != Model::Foreign) {
+            book.sum.add_all(&change);
+            if model == Model::Lost {
+                book.drift.add_all(&change);
+            }
+        }
+        if model == Model::Exact {
+            self.sums.add_all(&change);
+        }
+        Ok(())
+    }
+
+    fn check_expected(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
+        let end = &self.pairs[pair as usize].ends[side];
+        let shows = |currency| view.currencies.iter().find(|one| one.currency == currency);
+        let missing = end.all_expected().find(|(currency, stand)| {
+            shows(*currency).is_none() && (stand.balance, stand.outgoing, stand.incoming) != (0, 0, 0)
+        });
+        let differs = |one: &&CurrencyView| {
+            let stand = end.expected(&one.currency);
+            (one.balance, signed(one.out_frozen), signed(one.in_frozen))
+                != (stand.balance, stand.outgoing, stand.incoming)
+        };
+        let open = end.all_expected().fold((0, 0), |sum, (_, stand)| (sum.0 + stand.sent, sum.1 + stand.received));
+        let counted = (view.open.0 as i64, view.open.1 as i64);
+        let what = match (missing, view.currencies.iter().find(differs)) {
+            (None, None) if open == counted => return Ok(()),
+            (None, None) => format!("{counted:?} requests are open, and {open:?} should be"),
+            (Some((currency, stand)), _) => format!("{currency} is gone, and should be {stand:?}"),
+            (None, Some(one)) => format!("{one:?} should be {:?}", end.expected(&one.currency)),
+        };
+        if self.pairs[pair as usize].is_excused() { self.lose(pair) } else { Err((Invariant::Shadow, what)) }
+    }
+
+    pub(super) fn take_marks(&mut self, node: NodeId, pair: u32, side: usize, view: &ChannelView) {
+        let write = self.nodes.get(node.0 as usize).map_or(0, |book| book.writes);
+        let friendship = &mut self.pairs[pair as usize];
+        let end = &mut friendship.ends[side];
+        end.present = true;
+        let marks = Marks { epoch: view.epoch, made: view.made, signed_for: view.signed_for, applied: view.applied };
+        end.before = end.last;
+        (end.marks, end.last, end.write) = (marks, marks, write);
+        if friendship.model == Model::Exact {
+            let delivered = friendship.is_delivered();
+            self.looked.cuts += u64::from(delivered);
+            match (friendship.delivered, delivered) {
+                (true, false) => self.undelivered += 1,
+                (false, true) => self.undelivered -= 1,
+                (true, true) | (false, false) => {}
+            }
+            friendship.delivered = delivered;
+        }
+    }
+}
