@@ -3,10 +3,9 @@
 //! A mediator's fee is the same wherever it stands in a route, so fees can be summed from either end. What couples the two
 //! ends is the room on an edge: amount and fees *ahead* of it.
 //!
-//! | half | a label says | an edge is open if it has room for |
-//! |---|---|---|
-//! | back, from the destination | from here the payment needs this fee and these hops | amount, and exactly the fees ahead |
-//! | ahead, from the source | to here they were these | amount, and the *least* fees ahead that are possible as far as is known |
+//! A label of the half that goes back from the destination says: from here the payment needs this fee and these hops. One
+//! of the half that goes ahead from the source says that to here it needed these. Which edges are open to them says
+//! [`ground`](crate::ground).
 //!
 //! The halves take turns; a node that both have labelled joins them. When the cheapest labels that are left could not make
 //! a cheaper way, even with one edge between them, the cheapest join is the answer, if it has room for its fees.
@@ -19,16 +18,17 @@
 //! * A node that the other half has settled is not gone on from: its own cheapest rest is known.
 //! * The way never repeats a node: joining at the repeated one would have been cheaper.
 //! * *Length.* Labels of more hops than a route may have are dropped. If such a label, or a join that is too long, is
-//!   cheaper than the answer, the answer may not be the cheapest legal one: [`Met::TooLong`], and another search is needed.
+//!   cheaper than the answer, the answer may not be the cheapest legal one: [`Met::TooLong`], and
+//!   [`fronts`](crate::fronts) has to decide.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::arc::Arc;
 use crate::cost::Cost;
 use crate::graph::CurrencyGraph;
+use crate::ground::{Ground, Side, Step};
 use crate::path::Path;
-use crate::search::{Budget, MAX_HOPS, Query, Room};
+use crate::search::{Budget, MAX_HOPS, Query};
 
 /// Joins that are looked at for an alternative, the cheapest ones. Chosen freely: all nodes of the cheapest way make a join
 /// that leads to it again, at most 31; the rest is for those that share its loaded edge.
@@ -38,23 +38,10 @@ const TRIED_JOINS: usize = 128;
 pub(crate) enum Met {
     Way(Path),
     Nothing,
-    /// The length of routes matters: not decided here.
-    TooLong,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Ahead,
-    Back,
-}
-
-impl Side {
-    fn other(self) -> Side {
-        match self {
-            Side::Ahead => Side::Back,
-            Side::Back => Side::Ahead,
-        }
-    }
+    /// The length of routes matters: not decided here. Some edges are known to be shut for all routes.
+    TooLong {
+        shut: Vec<(u32, u32)>,
+    },
 }
 
 /// Memory of the search. Nothing is cleared between searches but what they touched: marks of earlier rounds are worth
@@ -86,27 +73,6 @@ enum Known<C> {
     Settled(C),
 }
 
-/// An arc that a half goes over, and the label at its other end.
-#[derive(Clone, Copy)]
-struct Step<'a, C> {
-    side: Side,
-    /// The settled end.
-    node: u32,
-    arc: &'a Arc,
-    edges: Edges,
-    /// What the edge adds to the fees.
-    fee: C,
-    cost: C,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Edges {
-    /// As the graph says.
-    Plain,
-    /// Some may be shut, or partly used.
-    Special,
-}
-
 /// The cheapest route for `query`, whose ends are two.
 pub(crate) fn cheapest<C: Cost>(
     graph: &CurrencyGraph,
@@ -118,18 +84,19 @@ pub(crate) fn cheapest<C: Cost>(
     let mut best: Option<Path> = None;
     let mut bound = C::amount(query.max_fee.saturating_add(1)).cost();
     loop {
-        let mut meeting = Meeting::new(graph, query, halves, &shut, bound);
+        let ground = Ground::new(graph, query, &shut);
+        let mut meeting = Meeting::new(&ground, halves, bound);
         meeting.run(budget);
         let (end, dropped) = (meeting.bound, meeting.dropped);
         let Some(node) = meeting.best else {
-            return if dropped.is_some_and(|cost| cost < end) { Met::TooLong } else { Met::from(best) };
+            return if dropped.is_some_and(|cost| cost < end) { Met::TooLong { shut } } else { Met::from(best) };
         };
         let path = halves.path(query, node);
         if budget.exhausted {
             return Met::from(another(graph, query, halves).or(best));
         }
         if end.hops() > MAX_HOPS || dropped.is_some_and(|cost| cost < end) {
-            return Met::TooLong;
+            return Met::TooLong { shut };
         }
         let blocked = path.blocked(graph, query);
         if blocked.is_empty() {
@@ -156,14 +123,8 @@ impl From<Option<Path>> for Met {
 
 /// One run of both halves.
 struct Meeting<'a, C> {
-    graph: &'a CurrencyGraph,
-    query: &'a Query<'a>,
+    ground: &'a Ground<'a, C>,
     halves: &'a mut Halves<C>,
-    amount: C,
-    /// Edges that no route can use, though it looked so from the source.
-    shut: &'a [(u32, u32)],
-    /// Nodes whose edges are not all what the graph says: from them, and to them; ascending.
-    special: [Vec<u32>; 2],
     /// Only what is below is worth anything: the best join, or what the query may cost.
     bound: C,
     best: Option<u32>,
@@ -175,37 +136,15 @@ struct Meeting<'a, C> {
 }
 
 impl<'a, C: Cost> Meeting<'a, C> {
-    fn new(
-        graph: &'a CurrencyGraph,
-        query: &'a Query<'a>,
-        halves: &'a mut Halves<C>,
-        shut: &'a [(u32, u32)],
-        bound: C,
-    ) -> Self {
-        let edges = || query.residual.edges().chain(shut.iter().copied());
-        let sorted = |mut nodes: Vec<u32>| {
-            nodes.sort_unstable();
-            nodes
-        };
-        let special = [sorted(edges().map(|(from, _)| from).collect()), sorted(edges().map(|(_, to)| to).collect())];
-        Meeting {
-            graph,
-            query,
-            halves,
-            amount: C::amount(query.amount),
-            shut,
-            special,
-            bound,
-            best: None,
-            dropped: None,
-            floors: [C::default(); 2],
-            looked: [0; 2],
-        }
+    fn new(ground: &'a Ground<'a, C>, halves: &'a mut Halves<C>, bound: C) -> Self {
+        let nothing = [C::default(); 2];
+        Meeting { ground, halves, bound, best: None, dropped: None, floors: nothing, looked: [0; 2] }
     }
 
     fn run(&mut self, budget: &mut Budget) {
-        self.halves.begin(self.graph.size());
-        for (side, node) in [(Side::Ahead, self.query.source), (Side::Back, self.query.destination)] {
+        let query = self.ground.query;
+        self.halves.begin(self.ground.graph.size());
+        for (side, node) in [(Side::Ahead, query.source), (Side::Back, query.destination)] {
             self.halves.mark(side, node, C::default(), node);
             self.halves.push(side, C::default(), node);
         }
@@ -232,70 +171,42 @@ impl<'a, C: Cost> Meeting<'a, C> {
         if matches!(self.halves.known(side.other(), node), Known::Settled(_)) {
             return;
         }
-        let all = match side {
-            Side::Ahead => self.graph.ahead(node),
-            Side::Back => self.graph.back(node),
-        };
-        let arcs = budget.afford(all);
-        let special = self.special[side as usize].binary_search(&node).is_ok();
-        let free = side == Side::Back && node == self.query.destination;
-        let edges = if special { Edges::Special } else { Edges::Plain };
-        let (mut looked, mut ended) = (0, false);
-        for arc in arcs {
-            looked += 1;
-            let share = if free { C::default() } else { self.amount.share(arc.rate.mul) };
-            if cost + share.cost() + C::HOP >= self.bound {
-                ended = true;
-                break;
-            }
-            let fee = if free { share } else { share + C::from_add(arc.rate.add) };
-            let step = Step { side, node, arc, edges, fee, cost: cost + fee.cost() + C::HOP };
-            if step.cost < self.bound {
-                self.offer(&step);
-            }
-        }
-        self.looked[side as usize] += looked + 1;
-        budget.spend(looked + 1);
-        if !ended && arcs.len() < all.len() {
-            budget.exhausted = true;
-        }
+        let ground = self.ground;
+        let looked = ground.expand(side, node, cost, self.bound, budget, |step, _| {
+            self.offer(step);
+            self.bound
+        });
+        self.looked[side as usize] += looked;
     }
 
-    /// Offers a label to the node at the other end of an arc.
+    /// Offers a label to the node at the other end of a step.
     fn offer(&mut self, step: &Step<'_, C>) {
-        let Step { side, node, arc, cost, .. } = *step;
-        let to_the_end = match side {
-            // The destination's half has labelled all that leads there.
-            Side::Ahead => arc.node == self.query.destination,
-            Side::Back => false,
-        };
-        if to_the_end || !self.has_room(step, C::default()) {
-            return;
-        }
-        match self.halves.known(side, arc.node) {
+        let Step { side, node: via, cost, .. } = *step;
+        let node = step.arc.node;
+        match self.halves.known(side, node) {
             Known::Labelled(old) | Known::Settled(old) if old <= cost => return,
             Known::Labelled(_) | Known::Settled(_) | Known::Nothing => {}
         }
-        let other = self.halves.known(side.other(), arc.node);
+        let other = self.halves.known(side.other(), node);
         // The least that the rest of the way costs, if it goes over this node.
         let rest = match other {
             Known::Settled(rest) => rest,
             Known::Labelled(_) => self.floors[side.other() as usize],
             Known::Nothing => self.floors[side.other() as usize] + C::HOP,
         };
-        if side == Side::Ahead && rest.fee() > C::default() && !self.has_room(step, rest.fee()) {
+        if side == Side::Ahead && rest.fee() > C::default() && !self.ground.has_room(step, rest.fee()) {
             return;
         }
         if cost.hops() > MAX_HOPS {
             self.dropped = Some(self.dropped.map_or(cost, |least| least.min(cost)));
             return;
         }
-        self.halves.mark(side, arc.node, cost, node);
+        self.halves.mark(side, node, cost, via);
         if let Known::Labelled(rest) | Known::Settled(rest) = other {
-            self.join(cost + rest, arc.node);
+            self.join(cost + rest, node);
         }
         if !matches!(other, Known::Settled(_)) && cost + rest < self.bound {
-            self.halves.push(side, cost, arc.node);
+            self.halves.push(side, cost, node);
         }
     }
 
@@ -304,36 +215,6 @@ impl<'a, C: Cost> Meeting<'a, C> {
         if cost < self.bound {
             (self.bound, self.best) = (cost, Some(node));
         }
-    }
-
-    /// Whether the step's edge has room for the amount, the fee of the step, those that its label counts if they are ahead,
-    /// and `more`.
-    fn has_room(&self, step: &Step<'_, C>, more: C) -> bool {
-        let Step { side, node, arc, .. } = *step;
-        let need = match (self.query.room, side) {
-            (Room::AtLeast(least), _) => C::amount(least),
-            (Room::Whole, Side::Ahead) => self.amount + step.fee + more,
-            (Room::Whole, Side::Back) => self.amount + step.cost.fee(),
-        };
-        let edge = match side {
-            Side::Ahead => (node, arc.node),
-            Side::Back => (arc.node, node),
-        };
-        match step.edges {
-            Edges::Plain => match need.rounded().cmp(&arc.capacity) {
-                Ordering::Less => true,
-                Ordering::Greater => false,
-                Ordering::Equal => arc.capacity.is_exact() || need.wide() <= self.capacity(edge),
-            },
-            Edges::Special => {
-                let left = self.query.residual.left(edge, self.capacity(edge));
-                need.wide() <= left && !self.shut.contains(&edge)
-            }
-        }
-    }
-
-    fn capacity(&self, edge: (u32, u32)) -> u128 {
-        self.graph.edge(edge.0, edge.1).map_or(0, |line| line.capacity)
     }
 }
 
