@@ -19,6 +19,7 @@ mod cost;
 mod fronts;
 pub mod graph;
 mod ground;
+mod marks;
 mod meet;
 mod path;
 pub mod search;

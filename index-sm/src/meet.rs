@@ -27,6 +27,7 @@ use std::collections::BinaryHeap;
 use crate::cost::Cost;
 use crate::graph::CurrencyGraph;
 use crate::ground::{Ground, Side, Step};
+use crate::marks::{Mark, Marks, State};
 use crate::path::Path;
 use crate::search::{Budget, MAX_HOPS, Query};
 
@@ -44,33 +45,21 @@ pub(crate) enum Met {
     },
 }
 
-/// Memory of the search. Nothing is cleared between searches but what they touched: marks of earlier rounds are worth
-/// nothing.
+/// Memory of the search.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Halves<C> {
-    /// Ahead and back of each node, beside each other, because they are looked at together.
-    marks: Vec<[Mark<C>; 2]>,
-    heaps: [BinaryHeap<Reverse<(C, u32)>>; 2],
-    /// Marks of this round are labelled; settled, if they have the next number.
-    round: u32,
-    /// Nodes that both halves labelled, with the cost at that time.
+    marks: Marks<C>,
+    heaps: [BinaryHeap<Reverse<Candidate<C>>>; 2],
+    /// Places of nodes that both halves labelled, with the cost at that time.
     joins: Vec<(C, u32)>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Mark<C> {
+/// A label that is not settled, in the order in which labels are settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate<C> {
     cost: C,
-    /// The next node towards this half's end.
-    via: u32,
-    round: u32,
-}
-
-/// What one half knows of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known<C> {
-    Nothing,
-    Labelled(C),
-    Settled(C),
+    node: u32,
+    place: u32,
 }
 
 /// The cheapest route for `query`, whose ends are two.
@@ -88,10 +77,10 @@ pub(crate) fn cheapest<C: Cost>(
         let mut meeting = Meeting::new(&ground, halves, bound);
         meeting.run(budget);
         let (end, dropped) = (meeting.bound, meeting.dropped);
-        let Some(node) = meeting.best else {
+        let Some(place) = meeting.best else {
             return if dropped.is_some_and(|cost| cost < end) { Met::TooLong { shut } } else { Met::from(best) };
         };
-        let path = halves.path(query, node);
+        let path = halves.path(place);
         if budget.exhausted {
             return Met::from(another(graph, query, halves).or(best));
         }
@@ -143,10 +132,11 @@ impl<'a, C: Cost> Meeting<'a, C> {
 
     fn run(&mut self, budget: &mut Budget) {
         let query = self.ground.query;
-        self.halves.begin(self.ground.graph.size());
+        self.halves.begin();
         for (side, node) in [(Side::Ahead, query.source), (Side::Back, query.destination)] {
-            self.halves.mark(side, node, C::default(), node);
-            self.halves.push(side, C::default(), node);
+            let place = self.halves.marks.add(node);
+            self.halves.label(side, place, C::default(), place);
+            self.halves.push(side, place, C::default());
         }
         // The destination first: edges to it are free, and only this half looks at them.
         self.expand(Side::Back, budget);
@@ -155,8 +145,8 @@ impl<'a, C: Cost> Meeting<'a, C> {
             let (Some(ahead), Some(back)) = (self.halves.first(Side::Ahead), self.halves.first(Side::Back)) else {
                 return;
             };
-            self.floors = [ahead, back];
-            if ahead + back + C::HOP >= self.bound {
+            self.floors = [ahead.cost, back.cost];
+            if ahead.cost + back.cost + C::HOP >= self.bound {
                 return;
             }
             // The half that has looked at less goes on: nodes with many friends make steps unequal.
@@ -167,32 +157,33 @@ impl<'a, C: Cost> Meeting<'a, C> {
 
     /// Settles the cheapest label of a half and offers labels to its neighbours.
     fn expand(&mut self, side: Side, budget: &mut Budget) {
-        let Some((node, cost)) = self.halves.settle(side) else { return };
-        if matches!(self.halves.known(side.other(), node), Known::Settled(_)) {
+        let Some(Candidate { cost, node, place }) = self.halves.settle(side) else { return };
+        if self.halves.marks.mark(side.other(), place).state == State::Settled {
             return;
         }
         let ground = self.ground;
         let looked = ground.expand(side, node, cost, self.bound, budget, |step, _| {
-            self.offer(step);
+            self.offer(step, place);
             self.bound
         });
         self.looked[side as usize] += looked;
     }
 
     /// Offers a label to the node at the other end of a step.
-    fn offer(&mut self, step: &Step<'_, C>) {
-        let Step { side, node: via, cost, .. } = *step;
-        let node = step.arc.node;
-        match self.halves.known(side, node) {
-            Known::Labelled(old) | Known::Settled(old) if old <= cost => return,
-            Known::Labelled(_) | Known::Settled(_) | Known::Nothing => {}
+    fn offer(&mut self, step: &Step<'_, C>, via: u32) {
+        let Step { side, cost, .. } = *step;
+        let found = self.halves.marks.find(step.arc.node);
+        let mark = |side| found.map_or(Mark::default(), |place| *self.halves.marks.mark(side, place));
+        let (own, other) = (mark(side), mark(side.other()));
+        if own.state != State::Unknown && own.cost <= cost {
+            return;
         }
-        let other = self.halves.known(side.other(), node);
         // The least that the rest of the way costs, if it goes over this node.
-        let rest = match other {
-            Known::Settled(rest) => rest,
-            Known::Labelled(_) => self.floors[side.other() as usize],
-            Known::Nothing => self.floors[side.other() as usize] + C::HOP,
+        let floor = self.floors[side.other() as usize];
+        let rest = match other.state {
+            State::Settled => other.cost,
+            State::Labelled => floor,
+            State::Unknown => floor + C::HOP,
         };
         if side == Side::Ahead && rest.fee() > C::default() && !self.ground.has_room(step, rest.fee()) {
             return;
@@ -201,96 +192,74 @@ impl<'a, C: Cost> Meeting<'a, C> {
             self.dropped = Some(self.dropped.map_or(cost, |least| least.min(cost)));
             return;
         }
-        self.halves.mark(side, node, cost, via);
-        if let Known::Labelled(rest) | Known::Settled(rest) = other {
-            self.join(cost + rest, node);
+        let goes_on = cost + rest < self.bound;
+        if other.state == State::Unknown && !goes_on {
+            return;
         }
-        if !matches!(other, Known::Settled(_)) && cost + rest < self.bound {
-            self.halves.push(side, cost, node);
+        let place = found.unwrap_or_else(|| self.halves.marks.add(step.arc.node));
+        self.halves.label(side, place, cost, via);
+        if other.state != State::Unknown {
+            self.join(cost + other.cost, place);
+        }
+        if other.state != State::Settled && goes_on {
+            self.halves.push(side, place, cost);
         }
     }
 
-    fn join(&mut self, cost: C, node: u32) {
-        self.halves.joins.push((cost, node));
+    fn join(&mut self, cost: C, place: u32) {
+        self.halves.joins.push((cost, place));
         if cost < self.bound {
-            (self.bound, self.best) = (cost, Some(node));
+            (self.bound, self.best) = (cost, Some(place));
         }
     }
 }
 
 impl<C: Cost> Halves<C> {
-    fn begin(&mut self, size: usize) {
+    fn begin(&mut self) {
+        self.marks.begin();
         self.heaps.iter_mut().for_each(BinaryHeap::clear);
         self.joins.clear();
-        if self.marks.len() < size {
-            self.marks.resize(size, Default::default());
-        }
-        // The last number of a round is the next one's: after 2^31 rounds all is cleared once.
-        self.round = match self.round.checked_add(3) {
-            Some(_) => self.round + 2,
-            None => {
-                self.marks.fill(Default::default());
-                2
-            }
-        };
     }
 
-    fn known(&self, side: Side, node: u32) -> Known<C> {
-        let mark = &self.marks[node as usize][side as usize];
-        if mark.round == self.round {
-            Known::Labelled(mark.cost)
-        } else if mark.round == self.round + 1 {
-            Known::Settled(mark.cost)
-        } else {
-            Known::Nothing
-        }
+    fn label(&mut self, side: Side, place: u32, cost: C, via: u32) {
+        *self.marks.mark_mut(side, place) = Mark { cost, via, state: State::Labelled };
     }
 
-    fn mark(&mut self, side: Side, node: u32, cost: C, via: u32) {
-        self.marks[node as usize][side as usize] = Mark { cost, via, round: self.round };
+    fn push(&mut self, side: Side, place: u32, cost: C) {
+        let node = self.marks.node(place);
+        self.heaps[side as usize].push(Reverse(Candidate { cost, node, place }));
     }
 
-    fn push(&mut self, side: Side, cost: C, node: u32) {
-        self.heaps[side as usize].push(Reverse((cost, node)));
-    }
-
-    /// The cost of the half's cheapest label that is not settled; labels that were bettered since leave the heap.
-    fn first(&mut self, side: Side) -> Option<C> {
+    /// The half's cheapest label that is not settled; those that were bettered since leave the heap.
+    fn first(&mut self, side: Side) -> Option<Candidate<C>> {
         loop {
-            let Reverse((cost, node)) = *self.heaps[side as usize].peek()?;
-            if self.known(side, node) == Known::Labelled(cost) {
-                return Some(cost);
+            let Reverse(candidate) = *self.heaps[side as usize].peek()?;
+            let mark = self.marks.mark(side, candidate.place);
+            if mark.state == State::Labelled && mark.cost == candidate.cost {
+                return Some(candidate);
             }
             self.heaps[side as usize].pop();
         }
     }
 
-    /// Settles the label that [`Halves::first`] is about.
-    fn settle(&mut self, side: Side) -> Option<(u32, C)> {
-        let cost = self.first(side)?;
-        let Reverse((_, node)) = self.heaps[side as usize].pop()?;
-        self.marks[node as usize][side as usize].round = self.round + 1;
-        Some((node, cost))
+    /// Settles the half's cheapest label.
+    fn settle(&mut self, side: Side) -> Option<Candidate<C>> {
+        let candidate = self.first(side)?;
+        self.heaps[side as usize].pop();
+        self.marks.mark_mut(side, candidate.place).state = State::Settled;
+        Some(candidate)
     }
 
     /// The way over a node that both halves labelled.
-    fn path(&self, query: &Query<'_>, node: u32) -> Path {
-        let mut nodes: Vec<u32> = self.chain(Side::Ahead, node, query.source).collect();
+    fn path(&self, place: u32) -> Path {
+        let chain = |side| {
+            let via = move |at: &u32| Some(self.marks.mark(side, *at).via).filter(|via| via != at);
+            std::iter::successors(Some(place), via).map(|at| self.marks.node(at))
+        };
+        let mut nodes: Vec<u32> = chain(Side::Ahead).collect();
         nodes.reverse();
-        nodes.push(node);
-        nodes.extend(self.chain(Side::Back, node, query.destination));
+        nodes.extend(chain(Side::Back).skip(1));
         Path { nodes }
-    }
-
-    /// The nodes that a half came from to `node`, without it; the half's end last.
-    fn chain(&self, side: Side, node: u32, end: u32) -> impl Iterator<Item = u32> + '_ {
-        let mut at = node;
-        std::iter::from_fn(move || {
-            (at != end).then(|| {
-                at = self.marks[at as usize][side as usize].via;
-                at
-            })
-        })
     }
 
     /// The cheapest of the joins that makes a way which `query` allows.
@@ -300,10 +269,10 @@ impl<C: Cost> Halves<C> {
         }
         let tried = self.joins.len().min(TRIED_JOINS);
         self.joins[..tried].sort_unstable();
-        self.joins[..tried].iter().find_map(|(cost, node)| {
+        self.joins[..tried].iter().find_map(|(cost, place)| {
             // A join that was bettered later stands here twice, and makes the better way both times.
             let fits = cost.fee().wide() <= query.max_fee;
-            let path = Some(self.path(query, *node)).filter(|path| fits && path.is_legal(query.residual))?;
+            let path = Some(self.path(*place)).filter(|path| fits && path.is_legal(query.residual))?;
             path.blocked(graph, query).is_empty().then_some((*cost, path))
         })
     }

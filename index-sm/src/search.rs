@@ -92,8 +92,8 @@ impl Budget {
     }
 }
 
-/// Memory that searches use again and again: one for each thread that answers queries. It grows with the graphs that it is
-/// used on: 32 bytes a node, twice that if there are amounts above 2^50.
+/// Memory that searches use again and again: one for each thread that answers queries. It grows with what searches touch;
+/// for cycles, for routes at the limit of length, and for splits by flow, with the graphs that it is used on as well.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     small: Halves<u64>,
