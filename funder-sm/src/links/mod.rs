@@ -460,6 +460,7 @@ impl Links {
     /// For simulations and tests: panics if an invariant does not hold.
     #[cfg(any(test, feature = "probes"))]
     pub(crate) fn assert_consistent(&self) {
+        #[cfg(feature = "probes")]
         self.client.assert_consistent();
         let of_friends: usize =
             self.friends.values().map(|friend| friend.others.len() + friend.link.iter().len()).sum();
