@@ -229,10 +229,9 @@ impl Cheater {
         let fits = |trick: &&FriendTrick| match trick {
             FriendTrick::WithholdResponse => holds_response,
             FriendTrick::WithholdCollect => holds_collect,
-            FriendTrick::DropBatch
-            | FriendTrick::RepeatBatch
-            | FriendTrick::BadSignature
-            | FriendTrick::TwoBatches => true,
+            FriendTrick::DropBatch | FriendTrick::RepeatBatch | FriendTrick::BadSignature | FriendTrick::TwoBatches => {
+                true
+            }
             _ => false,
         };
         let Some(trick) = drawn.iter().find(fits).copied() else {

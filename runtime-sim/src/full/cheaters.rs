@@ -119,6 +119,21 @@ impl Run<'_> {
         }
     }
 
+    /// The keys of the nodes that cheat.
+    pub(super) fn cheating_nodes(&self) -> BTreeSet<PublicKey> {
+        let nodes = (0..self.case.nodes.len() as u32).map(Role::Node);
+        nodes.filter(|role| !self.case.is_honest(*role)).map(|role| self.world.key_of(self.case.host(role))).collect()
+    }
+
+    /// A mediator that cheats may cancel what was committed: it pays for that itself.
+    pub(super) fn excuse_complaints(&self) {
+        if self.noticed.is_on {
+            for person in &self.people {
+                person.0.borrow_mut().excuse(|complaint| complaint.contains(": committed, then "));
+            }
+        }
+    }
+
     /// Invoices of deals between the honest and cheaters: whoever waits for the cheater may wait for ever.
     pub(super) fn deals_with_cheaters(&self) -> BTreeSet<offset_protocol::bytes::InvoiceId> {
         let cheats = |node: &u32| !self.case.is_honest(Role::Node(*node));

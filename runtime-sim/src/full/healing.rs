@@ -120,9 +120,16 @@ impl Run<'_> {
             }
         }
         let unreliable = self.deals_with_cheaters();
-        for channel in self.core_hosts().into_iter().filter_map(|host| self.world.machine::<Node>(host)).flat_map(|node| node.money().channels()) {
+        for channel in self
+            .core_hosts()
+            .into_iter()
+            .filter_map(|host| self.world.machine::<Node>(host))
+            .flat_map(|node| node.money().channels())
+        {
             let open = channel.all_outgoing().chain(channel.all_incoming()).map(|(_, open)| &open.request);
-            held.extend(open.filter(|request| unreliable.contains(&request.invoice_id)).map(|request| request.request_id));
+            held.extend(
+                open.filter(|request| unreliable.contains(&request.invoice_id)).map(|request| request.request_id),
+            );
         }
         (held, invoices)
     }
@@ -276,8 +283,11 @@ impl Run<'_> {
     /// What apps show, what index servers hold and what relays carry is what it should be. Only after a rest: a connection
     /// that fell silent has to be found out, and small changes are told to index servers with the next heartbeat.
     pub(super) fn check_after_rest(&self) -> Result<(), Violation> {
+        self.excuse_complaints();
+        let cheaters = self.cheating_nodes();
         for &node in &self.core {
-            report::check(&self.world, self.case.host(Role::Node(node)), &self.people[node as usize])?;
+            let host = self.case.host(Role::Node(node));
+            report::check(&self.world, host, &self.people[node as usize], &cheaters)?;
         }
         self.check_delivered()?;
         if self.options.watch == Watch::Always {
@@ -290,7 +300,7 @@ impl Run<'_> {
         };
         let indexes = (0..self.case.indexes.len() as u32).map(Role::Index).filter(present);
         let indexes: Vec<HostId> = indexes.map(|role| self.case.host(role)).collect();
-        servers::check_indexes(&self.world, &indexes, &self.core_hosts())?;
+        servers::check_indexes(&self.world, &indexes, &self.core_hosts(), &cheaters)?;
         if self.case.has_cheaters() {
             return Ok(());
         }

@@ -4,15 +4,11 @@ use offset_protocol::bytes::{
     Hash, HashedLock, InvoiceId, Nonce, PlainLock, PublicKey, RequestId, ResetToken, Signature,
 };
 use offset_protocol::codec::{List, encode};
-use offset_protocol::friend::{
-    Batch, Body, CurrencyBalance, CurrencyOperations, FriendMessage, Operation, ResetTerms,
-};
+use offset_protocol::friend::{Batch, Body, CurrencyBalance, CurrencyOperations, FriendMessage, Operation, ResetTerms};
 use offset_protocol::limits::{MAX_AMOUNT, MAX_BATCH_OPS, MAX_CURRENCIES, MAX_RELAYS, MAX_ROUTE_LEN};
 use offset_protocol::money::Currency;
 use offset_protocol::net::Address;
-use offset_protocol::payment::{
-    Cancel, CancelReason, Collect, CommitRequest, Request, Response, Route, Withdraw,
-};
+use offset_protocol::payment::{Cancel, CancelReason, Collect, CommitRequest, Request, Response, Route, Withdraw};
 use offset_protocol::relay::RelayAddress;
 use offset_protocol::{wire_enum, wire_struct};
 
@@ -91,7 +87,8 @@ impl Cheater {
         let friend = self.friend(key);
         let message = match trick {
             FriendTrick::WrongTerms if friend.lie.is_none() => {
-                let balances = friend.shadow.said.iter().map(|&currency| CurrencyBalance { currency, balance: 1 << 80 });
+                let balances =
+                    friend.shadow.said.iter().map(|&currency| CurrencyBalance { currency, balance: 1 << 80 });
                 friend.lie(ResetTerms {
                     epoch: friend.shadow.epoch.saturating_add(1),
                     reset_token: token,
@@ -160,7 +157,9 @@ impl Friend {
         let other = Hash(bytes32(dice));
         let shadow = &mut self.shadow;
         Some(match trick {
-            FriendTrick::WrongTotals => shadow.forge_spoiled(encode(&empty), &empty, |header| header.totals_hash = other),
+            FriendTrick::WrongTotals => {
+                shadow.forge_spoiled(encode(&empty), &empty, |header| header.totals_hash = other)
+            }
             FriendTrick::WrongHead => shadow.forge_spoiled(encode(&empty), &empty, |header| header.head = other),
             FriendTrick::WrongFriendHead => {
                 shadow.forge_spoiled(encode(&empty), &empty, |header| header.friend_head = other)
