@@ -10,8 +10,6 @@ pub mod friend_channel;
 pub mod funder;
 pub mod ledger;
 pub mod links;
-#[cfg(feature = "meddle")]
-pub mod meddle;
 pub mod node;
 
 #[cfg(test)]

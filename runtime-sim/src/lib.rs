@@ -7,16 +7,14 @@
 //! * [`net`], [`disk`], [`clock`], [`latency`], [`signatures`]: what the hosts stand on.
 //! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
 //! * [`marks`]: rare states that the machines name, and rare behaviour that is switched on in them.
-//! * [`topology`]: who is whose friend.
+//! * [`scenario`]: what worlds are like, from which cases are drawn. [`topology`]: who is whose friend.
 //! * [`result`]: what a run came to.
 //! * [`mutants`]: machines that are broken on purpose, to check the checkers.
-//! * [`cheats`]: who breaks the protocol, and how.
 //! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`mod@line`]: a scenario.
 #![forbid(unsafe_code)]
 
 pub mod card;
 pub mod case;
-pub mod cheats;
 pub mod check;
 pub mod clock;
 pub mod dice;
@@ -33,6 +31,7 @@ pub mod net;
 pub mod people;
 pub mod queue;
 pub mod result;
+pub mod scenario;
 pub mod servers;
 pub mod signatures;
 pub mod topology;

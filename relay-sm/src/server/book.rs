@@ -131,8 +131,7 @@ impl Book {
     }
 
     pub(super) fn add_listener(&mut self, conn: ConnId, peer: Peer) -> Result<(), LimitScope> {
-        let taken = self.listener_places.take(conn, peer.key, &peer.address);
-        taken.or_else(|limit| if mutant!(TwoListeners) { Ok(()) } else { Err(limit) })?;
+        self.listener_places.take(conn, peer.key, &peer.address)?;
         self.listeners.insert(peer.key, conn);
         self.conns.insert(conn, (peer, Role::Listener));
         Ok(())

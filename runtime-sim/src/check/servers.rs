@@ -4,11 +4,8 @@
 //! whether an offered route was feasible at the time, and the order of frames inside tunnels, which the friends' own
 //! channel would refuse.
 
-use std::collections::BTreeSet;
-
 use offset_funder_sm::node::Node;
 use offset_index_sm::server::IndexServer;
-use offset_protocol::bytes::PublicKey;
 use offset_protocol::index::Entry;
 use offset_relay_sm::server::RelayServer;
 
@@ -16,17 +13,11 @@ use super::{Invariant, Violation};
 use crate::host::HostId;
 use crate::world::World;
 
-/// Every index server holds for every node exactly what that node would answer now. What a node says about `unsteady`
-/// friends is not looked at: it may change at any time.
+/// Every index server holds for every node exactly what that node would answer now.
 ///
 /// # Errors
 /// [`Invariant::Index`] with the first difference.
-pub fn check_indexes(
-    world: &World,
-    indexes: &[HostId],
-    nodes: &[HostId],
-    unsteady: &BTreeSet<PublicKey>,
-) -> Result<(), Violation> {
+pub fn check_indexes(world: &World, indexes: &[HostId], nodes: &[HostId]) -> Result<(), Violation> {
     for &host in indexes {
         let Some(server) = world.machine::<IndexServer>(host) else { continue };
         for &owner in nodes {
@@ -35,8 +26,6 @@ pub fn check_indexes(
             truth.sort();
             let mut held = server.graph().report(&world.key_of(owner));
             held.sort();
-            truth.retain(|entry| !unsteady.contains(&entry.friend));
-            held.retain(|entry| !unsteady.contains(&entry.friend));
             if held != truth {
                 let what = format!("of {owner} it holds {held:?}, the node would say {truth:?}");
                 return Err(Violation { invariant: Invariant::Index, at: world.now(), host: Some(host), what });
