@@ -13,6 +13,7 @@
 //! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`mod@line`]: a scenario.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod card;
 pub mod case;
 pub mod check;
@@ -21,6 +22,7 @@ pub mod dice;
 pub mod disk;
 pub mod faults;
 pub mod full;
+pub mod funds;
 pub mod host;
 mod kernel;
 pub mod latency;

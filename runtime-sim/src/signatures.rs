@@ -51,6 +51,27 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// The cheap identity of a number, for worlds of many: its key ends in the number, see [`number_in`].
+    pub fn numbered(&self, number: u32) -> SharedSigner {
+        let mut private = [0; 32];
+        private[..4].copy_from_slice(&number.to_le_bytes());
+        let mut public = PublicKey(*blake3::keyed_hash(&self.secret, &private).as_bytes());
+        public.0[28..].copy_from_slice(&number.to_le_bytes());
+        Arc::new(CheapSigner { secret: self.secret, public })
+    }
+
+    /// Verifies every cheap signer of this world.
+    pub fn verifier(&self) -> SharedSigner {
+        self.numbered(u32::MAX)
+    }
+}
+
+/// The number in a key of [`Registry::numbered`]; any other key gives any number.
+pub fn number_in(key: &PublicKey) -> Option<u32> {
+    key.0.last_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
 /// A signer for simulations only.
 struct CheapSigner {
     secret: [u8; 32],

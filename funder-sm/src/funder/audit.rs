@@ -21,7 +21,40 @@ pub struct Differs {
     pub live: String,
 }
 
+/// What a funder remembers of requests, payments and invoices, and what it is about to do. All zero when nothing is open and
+/// apps have forgotten what ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remembers {
+    /// Requests on their way through.
+    pub transits: usize,
+    /// Payments, ended ones included.
+    pub payments: usize,
+    /// Invoices, ended ones included.
+    pub invoices: usize,
+    /// Questions to the index servers.
+    pub questions: usize,
+    /// Apps with events that they have not acknowledged.
+    pub apps_behind: usize,
+    /// Friends whose channel will say something by itself.
+    pub alarms: usize,
+    /// Friends that are to be spoken to, and outputs that wait.
+    pub waiting: usize,
+}
+
 impl Funder {
+    /// What it remembers.
+    pub fn remembers(&self) -> Remembers {
+        Remembers {
+            transits: self.transits.len(),
+            payments: self.payments.len(),
+            invoices: self.invoices.len(),
+            questions: self.queries.len(),
+            apps_behind: self.events.apps_behind(),
+            alarms: self.alarms.len(),
+            waiting: self.touched.len() + self.held.len() + self.ready.len() + self.todo.len(),
+        }
+    }
+
     /// The channels to all friends, by key.
     pub fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.friends.values().map(|friend| &friend.channel)

@@ -38,6 +38,11 @@ impl Events {
         self.by_app.get(app).into_iter().flatten().map(kept).collect()
     }
 
+    /// Apps that have not acknowledged all of theirs.
+    pub(super) fn apps_behind(&self) -> usize {
+        self.by_app.len()
+    }
+
     /// All of them, as text to be compared.
     pub(super) fn portrait(&self) -> String {
         format!("{:?}", self.by_app)

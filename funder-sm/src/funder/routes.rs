@@ -30,6 +30,13 @@ pub(super) struct Queries {
     last: u64,
 }
 
+impl Queries {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+}
+
 impl Funder {
     /// `FindRoutes`. `None`: the reply comes with the answer.
     pub(super) fn find_routes(&mut self, (app, id): (PublicKey, CommandId), request: RouteQuery) -> Option<Outcome> {

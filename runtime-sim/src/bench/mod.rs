@@ -1,0 +1,3 @@
+//! The figures that this crate is measured by.
+
+pub mod network;
