@@ -122,7 +122,9 @@ impl Friendships {
         }
         check_frozen(channel)?;
         match self.other_end(world, channel) {
-            Some(other) if is_delivered(channel, other) => check_mirror(channel, other),
+            Some(other) if self.ledger.is_exact(&channel.us(), &channel.friend()) && is_delivered(channel, other) => {
+                check_mirror(channel, other)
+            }
             Some(_) | None => Ok(()),
         }
     }

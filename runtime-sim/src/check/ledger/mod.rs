@@ -154,6 +154,13 @@ impl Ledger {
         self.nodes.get(node.0 as usize).map(|book| &book.drift)
     }
 
+    /// Whether everything is known of a friendship between two nodes: no fault has broken it, or both ends have begun anew.
+    pub fn is_exact(&self, us: &PublicKey, friend: &PublicKey) -> bool {
+        let book = self.by_key.get(us).and_then(|node| self.nodes.get(*node as usize));
+        let pair = book.and_then(|book| book.ends.get(friend)).map(|(pair, _)| &self.pairs[*pair as usize]);
+        pair.is_some_and(|pair| pair.model == Model::Exact && !pair.is_excused())
+    }
+
     /// The most that a node ever let a friend owe it, by currency.
     pub fn granted(&self, node: NodeId, friend: &PublicKey) -> Vec<(Currency, u128)> {
         let Some((pair, side)) = self.nodes.get(node.0 as usize).and_then(|book| book.ends.get(friend)) else {
