@@ -2,9 +2,11 @@
 
 use offset_protocol::bytes::ResetToken;
 use offset_protocol::friend::Batch;
+use offset_protocol::limits::{MAX_BATCH_OPS, MAX_CURRENCIES, MAX_PENDING, MAX_RELAYS, WINDOW};
 use offset_protocol::money::Currency;
 
-use super::Channel;
+use super::{Channel, MAX_QUEUED_REQUESTS, MAX_UNACKED};
+use crate::ledger::MAX_INCOMING;
 
 /// Where the two logs stand at one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +21,53 @@ pub struct LogMarks {
     pub applied: u64,
 }
 
+/// How large something is that must not grow without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// What.
+    pub name: &'static str,
+    /// Now.
+    pub size: usize,
+    /// At most.
+    pub limit: usize,
+    /// At most when nothing is under way; the limit if that says nothing.
+    pub at_rest: usize,
+}
+
+impl Size {
+    /// Something that is empty at rest.
+    pub(crate) const fn passing(name: &'static str, size: usize, limit: usize) -> Size {
+        Size { name, size, limit, at_rest: 0 }
+    }
+
+    /// Something that stays.
+    pub(crate) const fn lasting(name: &'static str, size: usize, limit: usize) -> Size {
+        Size { name, size, limit, at_rest: limit }
+    }
+}
+
 impl Channel {
+    /// Everything that could grow, with its limit. An answer for each open request of the friend may wait, and two of them
+    /// (response and collect) at most; a commit or withdrawal for each of ours.
+    pub fn sizes(&self) -> [Size; 9] {
+        let ledgers = || self.currencies.values().map(|state| &state.ledger);
+        let most = |count: fn(&crate::ledger::Ledger) -> usize| ledgers().map(count).max().unwrap_or(0);
+        let (sent, received) = self.open_requests();
+        let follows = 2 * sent + 2 * received + self.queue.waiting_requests();
+        let with_content = self.unacked.iter().filter(|unacked| unacked.content.is_any()).count();
+        [
+            Size::lasting("currencies", self.currencies.len(), 2 * MAX_CURRENCIES),
+            Size::passing("open requests of ours in a currency", most(|one| one.outgoing().len()), MAX_PENDING),
+            Size::passing("open requests of the friend in a currency", most(|one| one.incoming().len()), MAX_INCOMING),
+            Size::passing("requests that wait", self.queue.waiting_requests(), 2 * MAX_QUEUED_REQUESTS),
+            Size::passing("operations that wait", self.queue.iter().len(), follows),
+            Size::passing("batches with content", with_content, WINDOW),
+            Size::lasting("batches", self.unacked.len(), MAX_UNACKED + WINDOW),
+            Size::passing("answers that may cross", self.crossing.len(), WINDOW * MAX_BATCH_OPS),
+            Size::lasting("relays of the friend", self.relays.friends.len(), MAX_RELAYS),
+        ]
+    }
+
     /// Where the two logs stand.
     pub fn marks(&self) -> LogMarks {
         let core = &self.core;

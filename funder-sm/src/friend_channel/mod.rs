@@ -50,7 +50,7 @@ use offset_protocol::money::{Currency, Rate};
 use offset_protocol::relay::RelayAddress;
 use offset_protocol::{wire_enum, wire_struct};
 
-pub use audit::LogMarks;
+pub use audit::{LogMarks, Size};
 pub use event::{
     ChannelEvent, ConfigError, Enqueued, LinkMisbehaviour, Misbehaviour, NoSuchTerms, Origin, Refused, Standing,
     TermsOf,

@@ -224,7 +224,12 @@ impl Queue {
         self.requests.get(currency).copied().unwrap_or_default()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&QueueKey, &Waiting)> {
+    /// Requests of either origin that wait.
+    pub(super) const fn waiting_requests(&self) -> usize {
+        self.forwarded + self.own
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&QueueKey, &Waiting)> {
         self.entries.iter()
     }
 

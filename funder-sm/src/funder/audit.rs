@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use offset_protocol::bytes::{PublicKey, RequestId};
 use offset_protocol::index::Entry;
+use offset_protocol::limits::{MAX_FRIENDS, MAX_INDEX_SERVERS, MAX_RELAYS};
 use offset_protocol::machine::Seed;
 
-use super::{Funder, FunderConfig};
-use crate::friend_channel::Channel;
+use super::{Funder, FunderConfig, MAX_INVOICES, MAX_KEPT_EVENTS, MAX_OPEN_PAYMENTS, MAX_PAYMENTS, MAX_QUERIES};
+use crate::friend_channel::{Channel, Size};
 
 /// A funder and its records do not say the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,13 +89,46 @@ impl Funder {
         self.transits.len()
     }
 
+    /// Everything that could grow, channels included, with its limit. What waits to leave has no limit of its own: it is
+    /// what one turn brings about, and is empty when nothing is under way.
+    pub fn sizes(&self) -> Vec<Size> {
+        let open: usize = self.channels().map(|channel| channel.open_requests()).map(|(out, inc)| out + inc).sum();
+        let queued: usize = self.channels().map(|channel| channel.all_queued().count()).sum();
+        let kept = self.events.longest();
+        let collecting = self.friends.values().map(|friend| friend.collecting.len()).sum();
+        let held = self.held.len() + self.ready.len() + self.in_flight.as_ref().map_or(0, Vec::len);
+        let mut sizes = vec![
+            Size::lasting("friends", self.friends.len(), MAX_FRIENDS),
+            Size::lasting("relays", self.relays.len(), MAX_RELAYS),
+            Size::lasting("index servers", self.index_servers.len(), MAX_INDEX_SERVERS),
+            Size::lasting("payments", self.payments.len(), MAX_PAYMENTS),
+            Size::passing("open payments", self.open_payments, MAX_OPEN_PAYMENTS),
+            Size::lasting("invoices", self.invoices.len(), MAX_INVOICES),
+            Size::lasting("kept events of an app", kept, MAX_KEPT_EVENTS),
+            Size::passing("questions", self.queries.len(), MAX_QUERIES + self.open_payments),
+            Size::passing("transits", self.transits.len(), open + queued),
+            Size::passing("parts being collected", collecting, open),
+            Size::lasting("alarms", self.alarms.len(), self.friends.len()),
+            Size::passing("outputs that wait", held, usize::MAX),
+            Size::passing("records that wait", self.changes.len(), usize::MAX),
+            Size::passing("friends with news", self.touched.len(), self.friends.len()),
+        ];
+        sizes.extend(self.channels().flat_map(Channel::sizes));
+        sizes
+    }
+
+    /// Whether everything that this node knows was handed to its disk.
+    pub fn is_written(&self) -> bool {
+        self.changes.is_empty() && self.touched.is_empty()
+    }
+
     /// Compares everything that a restart from `records` would find with how it is now. Nothing to compare while something
     /// waits for the next revision: that is not meant to be in any record yet.
     ///
     /// # Errors
     /// The first difference, or why the records cannot be read.
     pub fn compare_with(&self, records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<(), Differs> {
-        if !self.changes.is_empty() || !self.touched.is_empty() {
+        if !self.is_written() {
             return Ok(());
         }
         let config = FunderConfig { signer: self.signer.clone(), seed: Seed::from_number(0) };

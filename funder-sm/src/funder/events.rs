@@ -28,6 +28,11 @@ impl Events {
         self.by_app.entry(app).or_default().insert(number, record);
     }
 
+    /// The most events that are kept for one app.
+    pub(super) fn longest(&self) -> usize {
+        self.by_app.values().map(BTreeMap::len).max().unwrap_or(0)
+    }
+
     /// Events of one app, oldest first.
     pub(super) fn of(&self, app: &PublicKey) -> Vec<KeptEvent> {
         let kept = |(number, record): (&u64, &EventRecord)| KeptEvent {

@@ -180,6 +180,11 @@ impl Changes {
         std::mem::take(&mut self.0).into_iter().map(|(key, value)| Change { key, value }).collect()
     }
 
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

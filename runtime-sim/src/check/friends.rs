@@ -14,9 +14,12 @@ use offset_funder_sm::node::Node;
 use offset_protocol::bytes::{PublicKey, RequestId};
 use offset_protocol::money::Currency;
 
+use super::bounds::{self, When};
 use super::ledger::{Fault, Ledger, NodeId, User};
-use super::{Invariant, Violation, view};
+use super::receipts::{self, DealFacts};
+use super::{Invariant, Violation, losses, view};
 use crate::host::HostId;
+use crate::people::{DealId, SharedPerson};
 use crate::world::World;
 
 /// Requests of a friendship that are listed at every look.
@@ -72,6 +75,7 @@ impl Friendships {
         self.ledger.on_turn(id, node.money(), &touched).map_err(at(world, host))?;
         self.looks += 1;
         for channel in touched.iter().filter_map(|friend| node.money().channel(friend)) {
+            bounds::check(channel.sizes(), When::Busy).map_err(at(world, host))?;
             self.check_lists(world, channel).map_err(at(world, host))?;
         }
         Ok(())
@@ -113,6 +117,59 @@ impl Friendships {
             let host = node.and_then(|node| self.nodes.iter().find(|(_, id)| **id == node)).map(|(host, _)| *host);
             Violation { invariant, at: world.now(), host, what }
         })
+    }
+
+    /// Nothing of any node is larger than it may be.
+    ///
+    /// # Errors
+    /// [`Invariant::Bounds`].
+    pub fn check_sizes(&self, world: &World, when: When) -> Result<(), Violation> {
+        for &host in self.nodes.keys() {
+            let Some(node) = world.machine::<Node>(host) else { continue };
+            bounds::check(node.money().sizes(), when).map_err(at(world, host))?;
+        }
+        Ok(())
+    }
+
+    /// No node that remembers has lost more than it granted to cheaters. At rest; `people` by the host of their node.
+    ///
+    /// # Errors
+    /// [`Invariant::Losses`].
+    pub fn check_losses<'p>(
+        &self,
+        world: &World,
+        people: impl IntoIterator<Item = (HostId, &'p SharedPerson)>,
+        currencies: &[Currency],
+    ) -> Result<(), Violation> {
+        for (host, person) in people {
+            let Some(&id) = self.nodes.get(&host).filter(|id| !self.ledger.may_have_forgotten(**id)) else { continue };
+            let Some(node) = world.machine::<Node>(host) else { continue };
+            for currency in currencies {
+                let earned = losses::earned(person.0.borrow().deals(), currency);
+                let position = losses::position(&self.ledger, id, node.money().channels(), currency, earned);
+                losses::check(&position).map_err(at(world, host))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What people were told of these deals is what happened: deal, and host and person of buyer and seller. When none is
+    /// open.
+    ///
+    /// # Errors
+    /// [`Invariant::Receipts`].
+    pub fn check_receipts<'p>(
+        &self,
+        world: &World,
+        deals: impl IntoIterator<Item = (DealId, [(HostId, &'p SharedPerson); 2])>,
+    ) -> Result<(), Violation> {
+        let facts = deals.into_iter().filter_map(|(deal, [buyer, seller])| {
+            let [buys, sells] = [buyer.1.0.borrow(), seller.1.0.borrow()];
+            let [buyer, seller] = [self.nodes.get(&buyer.0)?, self.nodes.get(&seller.0)?];
+            DealFacts::of(deal, (*buyer, buys.deals()), (*seller, sells.deals()))
+        });
+        let fail = |(invariant, what)| Violation { invariant, at: world.now(), host: None, what };
+        receipts::check(&self.ledger, facts).map_err(fail)
     }
 
     fn check_lists(&self, world: &World, channel: &Channel) -> Result<(), Fault> {

@@ -19,8 +19,11 @@
 //! Not checked yet: hop by hop while requests are open (I6, I7 as they happen), losses under cheaters (I8), resets (I12),
 //! routes as they are offered (I13), bounds of queues (I17).
 
+pub mod bounds;
 pub mod friends;
 pub mod ledger;
+pub mod losses;
+pub mod receipts;
 pub mod report;
 pub mod restore;
 pub mod servers;

@@ -1,12 +1,13 @@
 //! What servers hold when the network is at rest: index graphs (I13) and relays (I14).
 //!
-//! Looked at after a rest that is longer than a heartbeat and than the patience of any half-open thing. Not looked at:
-//! whether an offered route was feasible at the time, and the order of frames inside tunnels, which the friends' own
-//! channel would refuse.
+//! Looked at after a rest that is longer than a heartbeat and than the patience of any half-open thing. Not looked at: the
+//! order of frames inside tunnels, which the friends' own channel would refuse.
 
 use offset_funder_sm::node::Node;
 use offset_index_sm::server::IndexServer;
 use offset_protocol::index::Entry;
+use offset_protocol::limits::{INDEX_NODE_TTL, INDEX_TICK};
+use offset_protocol::machine::Duration;
 use offset_relay_sm::server::RelayServer;
 
 use super::{Invariant, Violation};
@@ -28,6 +29,27 @@ pub fn check_indexes(world: &World, indexes: &[HostId], nodes: &[HostId]) -> Res
             held.sort();
             if held != truth {
                 let what = format!("of {owner} it holds {held:?}, the node would say {truth:?}");
+                return Err(Violation { invariant: Invariant::Index, at: world.now(), host: Some(host), what });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A node that is silent for this long is in no graph any more: its time, and two heartbeats for its last words to travel.
+pub const FORGOTTEN_AFTER: Duration = INDEX_NODE_TTL.plus(INDEX_TICK).plus(INDEX_TICK);
+
+/// No index server holds anything of these nodes, which have been gone for [`FORGOTTEN_AFTER`].
+///
+/// # Errors
+/// [`Invariant::Index`] with the first report that is left.
+pub fn check_gone(world: &World, indexes: &[HostId], gone: &[HostId]) -> Result<(), Violation> {
+    for &host in indexes {
+        let Some(server) = world.machine::<IndexServer>(host) else { continue };
+        for owner in gone {
+            let held = server.graph().report(&world.key_of(*owner));
+            if !held.is_empty() {
+                let what = format!("of {owner}, which is gone for long, it holds {held:?}");
                 return Err(Violation { invariant: Invariant::Index, at: world.now(), host: Some(host), what });
             }
         }

@@ -3,7 +3,7 @@
 
 use offset_funder_sm::friend_channel::{Channel, Standing};
 use offset_funder_sm::funder::records::kind;
-use offset_protocol::bytes::{PublicKey, RequestId, ResetToken, Signature};
+use offset_protocol::bytes::{InvoiceId, PublicKey, RequestId, ResetToken, Signature};
 use offset_protocol::friend::{Batch, Operation, ResetTerms, body_hash};
 use offset_protocol::money::{Currency, Rate};
 use offset_protocol::persist::Change;
@@ -30,6 +30,8 @@ pub struct Asked {
     pub frozen: u128,
     /// What the seller gets.
     pub payment: u128,
+    /// What is paid by it.
+    pub invoice: InvoiceId,
     /// Whom the receiver passes it on to; `None`: the receiver is the seller.
     pub next: Option<PublicKey>,
 }
@@ -161,7 +163,8 @@ fn moves(batch: &Batch) -> Vec<Move> {
                 Operation::Request(request) => {
                     let frozen = request.dest_payment.saturating_add(request.left_fees);
                     let next = request.route.first().copied();
-                    let asked = Asked { frozen, payment: request.dest_payment, next };
+                    let (payment, invoice) = (request.dest_payment, request.invoice_id);
+                    let asked = Asked { frozen, payment, invoice, next };
                     moves.push(one(request.request_id, Act::Request(asked)));
                 }
                 Operation::Collect(collect) => moves.push(one(collect.request_id, Act::Collect)),

@@ -16,6 +16,7 @@ use super::flow::{Capacities, max_flow};
 use super::settings;
 use super::{Run, Watch};
 use crate::case::{Commit, Operation, Role};
+use crate::check::bounds::When;
 use crate::check::servers::AtRelays;
 use crate::check::{Invariant, Violation, report, servers};
 use crate::dice::Dice;
@@ -267,19 +268,40 @@ impl Run<'_> {
         }
         self.check_delivered()?;
         if self.options.watch == Watch::Always {
-            let (held, _) = self.held_by_others();
-            self.friendships.check_whole(&self.world, |id| held.contains(id))?;
+            self.check_ledger()?;
         }
         let present = |role: &Role| self.case.is_present(*role) && !self.world.is_retired(self.case.host(*role));
         let indexes = (0..self.case.indexes.len() as u32).map(Role::Index).filter(present);
         let indexes: Vec<HostId> = indexes.map(|role| self.case.host(role)).collect();
         servers::check_indexes(&self.world, &indexes, &self.core_hosts())?;
+        if self.world.now() > self.case.heal_at + servers::FORGOTTEN_AFTER {
+            let nodes = (0..self.case.nodes.len() as u32).map(|node| self.case.host(Role::Node(node)));
+            let gone: Vec<HostId> = nodes.filter(|host| self.world.is_retired(*host)).collect();
+            servers::check_gone(&self.world, &indexes, &gone)?;
+        }
         let relays = (0..self.case.relays.len() as u32).map(Role::Relay).filter(present);
         let relays: Vec<HostId> = relays.map(|role| self.case.host(role)).collect();
         let listeners: Vec<usize> = relays.iter().map(|relay| self.listeners(*relay)).collect();
         let tunnels = self.case.friendships.iter().filter(|pair| self.are_linked(pair.a, pair.b)).count();
         let knocking = self.case.friendships.len() - tunnels;
         servers::check_relays(&self.world, &relays, &AtRelays { listeners, tunnels, knocking })
+    }
+
+    /// The books of our own, against what nodes and people have.
+    fn check_ledger(&self) -> Result<(), Violation> {
+        let (held, _) = self.held_by_others();
+        self.friendships.check_whole(&self.world, |id| held.contains(id))?;
+        let person = |&node: &u32| (self.case.host(Role::Node(node)), &self.people[node as usize]);
+        let ends = |(deal, (buyer, seller)): (&DealId, &(u32, u32))| (*deal, [person(buyer), person(seller)]);
+        let is_core =
+            |(_, (buyer, seller)): &(&DealId, &(u32, u32))| self.core.contains(buyer) && self.core.contains(seller);
+        self.friendships.check_receipts(&self.world, self.deals.iter().filter(is_core).map(ends))?;
+        let currencies: Vec<Currency> = self.case.currencies.iter().map(|name| name.0).collect();
+        self.friendships.check_losses(&self.world, self.core.iter().map(person), &currencies)?;
+        // What was said to a friend who is gone is never signed for.
+        let all_linked = self.case.friendships.iter().all(|pair| self.are_linked(pair.a, pair.b));
+        let when = if held.is_empty() && all_linked { When::AtRest } else { When::Busy };
+        self.friendships.check_sizes(&self.world, when)
     }
 
     fn listeners(&self, relay: HostId) -> usize {

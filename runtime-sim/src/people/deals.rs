@@ -116,7 +116,8 @@ pub struct Sale {
     buyer: HostId,
     /// Names the invoice.
     pub invoice_id: InvoiceId,
-    currency: Currency,
+    /// In which currency.
+    pub currency: Currency,
     /// How much is asked.
     pub amount: u128,
     /// Where it stands.

@@ -2,7 +2,7 @@
 
 use super::flows::{State, Way};
 use super::pair::{Deed, Entry, Model, Pair, Step, signed};
-use super::{Fault, Ledger};
+use super::{Fault, Ledger, NodeId};
 use crate::check::Invariant;
 use crate::check::view::{Act, Asked, BatchView, ChannelView, Move};
 
@@ -116,6 +116,10 @@ impl Ledger {
             Deed::Open(asked) => {
                 let way = self.way(pair, side);
                 self.flows.opened(way, step, asked)?;
+                if self.has_foreign_friend(NodeId(way.from)) {
+                    // Whether it is the buyer's own is not known.
+                    self.flows.incomplete(&asked.invoice);
+                }
                 way
             }
             Deed::Collect | Deed::Cancel => {

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use offset_protocol::bytes::RequestId;
+use offset_protocol::bytes::{InvoiceId, RequestId};
 use offset_protocol::money::{Currency, Rate};
 
 use super::pair::{Step, signed};
@@ -77,11 +77,34 @@ pub struct Ended {
     pub dropped: u64,
 }
 
+/// What requests for one invoice came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InvoiceBook {
+    /// What its seller collected.
+    pub received: u128,
+    /// What its buyers paid, fees included.
+    pub spent: u128,
+    /// Something of it was lost with a channel, or passed somebody who is not watched: the sums may be too small.
+    pub incomplete: bool,
+}
+
+/// Whether sums by invoice are kept: they are never forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Invoices {
+    /// They are.
+    #[default]
+    Kept,
+    /// They are not: about 60 bytes an invoice less.
+    Forgotten,
+}
+
 /// All requests that have not ended everywhere.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Flows {
     open: BTreeMap<RequestId, Vec<Hop>>,
     ended: Ended,
+    pub(super) keep: Invoices,
+    invoices: BTreeMap<InvoiceId, InvoiceBook>,
 }
 
 impl Flows {
@@ -91,6 +114,21 @@ impl Flows {
 
     pub(super) fn open(&self) -> impl Iterator<Item = (&RequestId, &[Hop])> {
         self.open.iter().map(|(id, hops)| (id, hops.as_slice()))
+    }
+
+    pub(super) fn invoice(&self, id: &InvoiceId) -> InvoiceBook {
+        self.invoices.get(id).copied().unwrap_or_default()
+    }
+
+    fn book(&mut self, id: &InvoiceId, change: impl FnOnce(&mut InvoiceBook)) {
+        if self.keep == Invoices::Kept {
+            change(self.invoices.entry(*id).or_default());
+        }
+    }
+
+    /// Something of an invoice is not known.
+    pub(super) fn incomplete(&mut self, id: &InvoiceId) {
+        self.book(id, |book| book.incomplete = true);
     }
 
     /// A request that has not ended at both ends of every hop between nodes that are not gone.
@@ -179,13 +217,19 @@ impl Flows {
         if let Some(hop) = hops.get_mut(place) {
             hop.state = state;
         }
+        if hop.asked.next.is_none() && state == State::Collected {
+            self.book(&hop.asked.invoice, |book| book.received = book.received.saturating_add(hop.asked.payment));
+        }
         Ok(())
     }
 
     /// The opener applied the end.
     pub(super) fn closed(&mut self, way: &Way, step: &Step) {
-        if let Some(hop) = self.hop_mut(way, &step.currency, &step.id) {
-            hop.closed = true;
+        let Some(hop) = self.hop_mut(way, &step.currency, &step.id) else { return };
+        hop.closed = true;
+        let hop = *hop;
+        if hop.previous.is_none() && hop.state == State::Collected {
+            self.book(&hop.asked.invoice, |book| book.spent = book.spent.saturating_add(hop.asked.frozen));
         }
     }
 
@@ -223,15 +267,21 @@ impl Flows {
 
     /// The receiver never ended it.
     pub(super) fn unended(&mut self, way: &Way, step: &Step) {
-        if let Some(hop) = self.hop_mut(way, &step.currency, &step.id) {
-            hop.state = State::Open;
+        let Some(hop) = self.hop_mut(way, &step.currency, &step.id) else { return };
+        let was = std::mem::replace(&mut hop.state, State::Open);
+        let asked = hop.asked;
+        if asked.next.is_none() && was == State::Collected {
+            self.book(&asked.invoice, |book| book.received = book.received.saturating_sub(asked.payment));
         }
     }
 
     /// The opener never applied the end.
     pub(super) fn unclosed(&mut self, way: &Way, step: &Step) {
-        if let Some(hop) = self.hop_mut(way, &step.currency, &step.id) {
-            hop.closed = false;
+        let Some(hop) = self.hop_mut(way, &step.currency, &step.id) else { return };
+        let was_closed = std::mem::replace(&mut hop.closed, false);
+        let hop = *hop;
+        if was_closed && hop.previous.is_none() && hop.state == State::Collected {
+            self.book(&hop.asked.invoice, |book| book.spent = book.spent.saturating_sub(hop.asked.frozen));
         }
     }
 
@@ -241,9 +291,12 @@ impl Flows {
         let ids: Vec<RequestId> =
             self.open.iter().filter(|(_, hops)| hops.iter().any(concerned)).map(|(id, _)| *id).collect();
         for id in ids {
+            let mut invoices = Vec::new();
             for hop in self.open.get_mut(&id).into_iter().flatten().filter(|hop| concerned(hop)) {
                 (hop.state, hop.settled) = (State::Dropped, true);
+                invoices.push(hop.asked.invoice);
             }
+            invoices.iter().for_each(|invoice| self.incomplete(invoice));
             self.fold(id)?;
         }
         Ok(())

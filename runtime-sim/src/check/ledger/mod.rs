@@ -34,11 +34,11 @@ use std::collections::BTreeMap;
 
 use offset_funder_sm::friend_channel::Channel;
 use offset_funder_sm::funder::Funder;
-use offset_protocol::bytes::{PublicKey, RequestId};
+use offset_protocol::bytes::{InvoiceId, PublicKey, RequestId};
 use offset_protocol::money::Currency;
 
 use flows::Flows;
-pub use flows::{Ended, Fault};
+pub use flows::{Ended, Fault, InvoiceBook, Invoices};
 use pair::{End, Log, Model, Pair};
 pub use sums::Sums;
 
@@ -67,12 +67,20 @@ struct NodeBook {
     /// Writes that were looked at, and how many of them are durable.
     writes: u64,
     durable: u64,
+    /// What it shows is more than it has written: the rest goes with the next write.
+    ahead: bool,
+    /// Its disk was not always what it wrote.
+    forgot: bool,
+    /// How many of its friends are cheaters, or nobody that we watch.
+    foreign: usize,
     /// What its channels show.
     sum: Sums,
     /// What its requests brought.
     gains: Sums,
     /// What resets and losses of whole channels brought.
     drift: Sums,
+    /// The same with cheaters: by how much claims on them changed by hand.
+    handed: Sums,
 }
 
 /// How much was looked at.
@@ -122,9 +130,13 @@ impl Ledger {
             ends: BTreeMap::new(),
             writes: 0,
             durable: 0,
+            ahead: false,
+            forgot: false,
+            foreign: 0,
             sum: Sums::default(),
             gains: Sums::default(),
             drift: Sums::default(),
+            handed: Sums::default(),
         });
         NodeId(id)
     }
@@ -154,11 +166,42 @@ impl Ledger {
         self.nodes.get(node.0 as usize).map(|book| &book.drift)
     }
 
+    /// Whether sums by invoice are kept; they are unless this says otherwise before anything happened.
+    pub fn keep_invoices(&mut self, keep: Invoices) {
+        self.flows.keep = keep;
+    }
+
+    /// What requests for an invoice came to.
+    pub fn invoice(&self, id: &InvoiceId) -> InvoiceBook {
+        self.flows.invoice(id)
+    }
+
+    /// Whether a node has, or had, a friend that is a cheater, or nobody that is watched.
+    pub fn has_foreign_friend(&self, node: NodeId) -> bool {
+        self.nodes.get(node.0 as usize).is_some_and(|book| book.foreign > 0)
+    }
+
+    /// Whether a node was ever [excused](Ledger::excuse): then it may not know what it owes and is owed.
+    pub fn may_have_forgotten(&self, node: NodeId) -> bool {
+        self.nodes.get(node.0 as usize).is_some_and(|book| book.forgot)
+    }
+
     /// Whether everything is known of a friendship between two nodes: no fault has broken it, or both ends have begun anew.
     pub fn is_exact(&self, us: &PublicKey, friend: &PublicKey) -> bool {
         let book = self.by_key.get(us).and_then(|node| self.nodes.get(*node as usize));
         let pair = book.and_then(|book| book.ends.get(friend)).map(|(pair, _)| &self.pairs[*pair as usize]);
         pair.is_some_and(|pair| pair.model == Model::Exact && !pair.is_excused())
+    }
+
+    /// What a node's user gave away (negative) or was given, with honest friends and with cheaters: accepted terms, removed
+    /// friends, lost channels.
+    pub fn given(&self, node: NodeId) -> Sums {
+        let mut given = Sums::default();
+        if let Some(book) = self.nodes.get(node.0 as usize) {
+            given.add_all(&book.drift);
+            given.add_all(&book.handed);
+        }
+        given
     }
 
     /// The most that a node ever let a friend owe it, by currency.
@@ -179,6 +222,9 @@ impl Ledger {
     /// The first thing that does not hold.
     pub fn on_turn(&mut self, node: NodeId, funder: &Funder, touched: &[PublicKey]) -> Result<(), Fault> {
         let (views, gone) = self.look(node, funder, touched);
+        if let Some(book) = self.nodes.get_mut(node.0 as usize) {
+            book.ahead = !funder.is_written();
+        }
         self.on_views(node, &views, &gone)
     }
 
@@ -211,7 +257,8 @@ impl Ledger {
 
     /// A fault gives this node a reason to have forgotten something: an old copy of its disk was put back, or it was lost.
     pub fn excuse(&mut self, node: NodeId) {
-        let Some(book) = self.nodes.get(node.0 as usize) else { return };
+        let Some(book) = self.nodes.get_mut(node.0 as usize) else { return };
+        book.forgot = true;
         for &(pair, side) in book.ends.values() {
             self.pairs[pair as usize].excused[side] = true;
         }
@@ -255,7 +302,7 @@ impl Ledger {
         }
         let Some(book) = self.nodes.get_mut(node.0 as usize) else { return Ok(()) };
         book.writes += 1;
-        book.durable = book.writes;
+        (book.durable, book.ahead) = (book.writes, false);
         self.take_in(node, views, gone)
     }
 
@@ -293,8 +340,9 @@ impl Ledger {
         let pair = self.pairs.len() as u32;
         self.nodes[us].ends.insert(view.friend, (pair, 0));
         let key = self.nodes[us].key;
-        if let Some(friend) = friend {
-            self.nodes[friend as usize].ends.insert(key, (pair, 1));
+        match friend {
+            Some(friend) => drop(self.nodes[friend as usize].ends.insert(key, (pair, 1))),
+            None => self.nodes[us].foreign += 1,
         }
         self.pairs.push(Pair {
             nodes: [Some(node.0), friend],

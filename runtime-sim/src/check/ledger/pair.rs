@@ -11,7 +11,7 @@ use offset_protocol::friend::ResetTerms;
 use offset_protocol::money::{Currency, Rate};
 
 use super::sums::Sums;
-use crate::check::view::{Asked, CurrencyView, EpochId};
+use crate::check::view::{Asked, ChannelView, CurrencyView, EpochId};
 
 /// Terms that are remembered for each end: one dispute may raise the epoch of its terms a few times.
 const MAX_STATED: usize = 8;
@@ -150,6 +150,8 @@ pub(super) struct End {
     expected: Vec<(Currency, Stand)>,
     /// The balances that it showed last.
     pub(super) shown: Sums,
+    /// What it claims of a cheater: balances and all that was accepted, or its own terms.
+    pub(super) claim: Sums,
     watched: Vec<(Currency, Watch)>,
     /// Terms that it stated, oldest first.
     pub(super) stated: VecDeque<ResetTerms>,
@@ -270,6 +272,18 @@ pub(super) fn signed(amount: u128) -> i128 {
 /// What the friend could owe.
 pub(super) fn exposure(view: &CurrencyView) -> i128 {
     view.balance.saturating_add(signed(view.accepted_frozen))
+}
+
+/// What an end claims of its friend.
+pub(super) fn claim(view: &ChannelView) -> Sums {
+    match &view.dispute {
+        Some((_, terms)) => balances(terms),
+        None => {
+            let mut claim = Sums::default();
+            view.currencies.iter().for_each(|one| claim.add(one.currency, exposure(one)));
+            claim
+        }
+    }
 }
 
 /// Reset terms as balances of the end that states them.

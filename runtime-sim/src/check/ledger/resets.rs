@@ -11,7 +11,7 @@
 
 use offset_protocol::bytes::{PublicKey, ResetToken};
 
-use super::pair::{End, Log, Marks, Model, Pair, balances, exposure, mirrored, signed};
+use super::pair::{End, Log, Marks, Model, Pair, balances, claim, exposure, mirrored, signed};
 use super::{Fault, Invariant, Ledger, NodeId, Sums, User};
 use crate::check::view::{ChannelView, EpochId};
 
@@ -65,9 +65,13 @@ impl Ledger {
         for (currency, watch) in end.watched() {
             friendship.ends[side].watch(currency).granted = watch.granted;
         }
-        if let Some(book) = self.nodes.get_mut(node.0 as usize).filter(|_| friendship.model != Model::Foreign) {
-            book.sum.take_all(&end.shown);
-            book.drift.take_all(&end.shown);
+        match (self.nodes.get_mut(node.0 as usize), friendship.model) {
+            (Some(book), Model::Foreign) => book.handed.take_all(&end.claim),
+            (Some(book), Model::Exact | Model::Lost) => {
+                book.sum.take_all(&end.shown);
+                book.drift.take_all(&end.shown);
+            }
+            (None, _) => {}
         }
         Ok(())
     }
@@ -113,7 +117,7 @@ impl Ledger {
     /// The end begins again, with whatever it shows.
     fn enter(&mut self, pair: u32, side: usize, view: &ChannelView) {
         let friendship = &mut self.pairs[pair as usize];
-        let foreign = friendship.model == Model::Foreign;
+        let model = friendship.model;
         let end = &mut friendship.ends[side];
         end.marks = Marks { epoch: view.epoch, ..Marks::default() };
         for one in &view.currencies {
@@ -125,10 +129,18 @@ impl Ledger {
         let mut change = shown.clone();
         change.take_all(&end.shown);
         end.shown = shown;
-        let node = friendship.nodes[side].filter(|_| !foreign);
-        if let Some(book) = node.and_then(|node| self.nodes.get_mut(node as usize)) {
-            book.sum.add_all(&change);
-            book.drift.add_all(&change);
+        let claimed = std::mem::replace(&mut end.claim, claim(view));
+        let node = friendship.nodes[side].and_then(|node| self.nodes.get_mut(node as usize));
+        match (node, model) {
+            (Some(book), Model::Foreign) => {
+                book.handed.add_all(&claim(view));
+                book.handed.take_all(&claimed);
+            }
+            (Some(book), Model::Exact | Model::Lost) => {
+                book.sum.add_all(&change);
+                book.drift.add_all(&change);
+            }
+            (None, _) => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! What an end shows after a write: within its limits (I3), as its log and its friend's come to (I5, I7).
 
-use super::pair::{Marks, Model, exposure, signed};
+use super::pair::{Marks, Model, claim, exposure, signed};
 use super::{Fault, Ledger, NodeId, Sums};
 use crate::check::Invariant;
 use crate::check::view::{ChannelView, CurrencyView};
@@ -50,8 +50,10 @@ impl Ledger {
                 book.drift.add_all(&change);
             }
         }
-        if model == Model::Exact {
-            self.sums.add_all(&change);
+        match model {
+            Model::Exact => self.sums.add_all(&change),
+            Model::Foreign => self.pairs[pair as usize].ends[side].claim = claim(view),
+            Model::Lost => {}
         }
         Ok(())
     }
@@ -79,7 +81,7 @@ impl Ledger {
     }
 
     pub(super) fn take_marks(&mut self, node: NodeId, pair: u32, side: usize, view: &ChannelView) {
-        let write = self.nodes.get(node.0 as usize).map_or(0, |book| book.writes);
+        let write = self.nodes.get(node.0 as usize).map_or(0, |book| book.writes + u64::from(book.ahead));
         let friendship = &mut self.pairs[pair as usize];
         let end = &mut friendship.ends[side];
         end.present = true;

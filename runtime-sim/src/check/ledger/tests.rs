@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use offset_protocol::bytes::{PublicKey, RequestId, ResetToken, Signature};
+use offset_protocol::bytes::{InvoiceId, PublicKey, RequestId, ResetToken, Signature};
 use offset_protocol::codec::List;
 use offset_protocol::friend::{CurrencyBalance, ResetTerms};
 use offset_protocol::money::{Currency, Rate};
@@ -22,7 +22,7 @@ fn credits() -> Currency {
 }
 
 fn request(id: u8, frozen: u128, payment: u128, next: Option<usize>) -> Move {
-    let asked = Asked { frozen, payment, next: next.map(key) };
+    let asked = Asked { frozen, payment, invoice: InvoiceId([id; InvoiceId::SIZE]), next: next.map(key) };
     Move { currency: credits(), id: RequestId([id; RequestId::SIZE]), act: Act::Request(asked) }
 }
 
