@@ -35,7 +35,9 @@ use std::collections::{BTreeMap, VecDeque};
 use offset_protocol::bytes::{PublicKey, TickHash};
 use offset_protocol::codec::{DecodeError, decode, encode};
 use offset_protocol::identity::{BadSignature, SharedSigner};
-use offset_protocol::index::{BadReport, BrokenProof, IndexToIndex, IndexToNode, NodeToIndex, Proof, RequestRoutes};
+use offset_protocol::index::{
+    BadReport, BrokenProof, IndexToIndex, IndexToNode, MultiRoute, NodeToIndex, Proof, RequestRoutes,
+};
 use offset_protocol::limits::{INDEX_TICK, MAX_FRAME};
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent, Purpose};
@@ -210,6 +212,8 @@ pub struct ServerStats {
     pub answered: u64,
     /// Requests for routes met with `Busy`.
     pub busy: u64,
+    /// Options that the server offered and that its own graph did not carry. Counted in simulations and tests only.
+    pub unsound: u64,
     /// Reports that were new and taken.
     pub accepted: u64,
     /// Reports that were old, known, or not provably fresh.
@@ -407,6 +411,10 @@ impl IndexServer {
         }
         self.stats.answered += 1;
         let (routes, lines) = answer_counted(&self.graph, request, &mut self.workspace, self.limits.work);
+        if cfg!(any(test, feature = "probes")) {
+            let sound = |option: &&MultiRoute| crate::walk::walk(&self.graph, request, option).is_ok();
+            self.stats.unsound += routes.options.iter().filter(|option| !sound(option)).count() as u64;
+        }
         self.work_lines += lines;
         self.work.charge(now, WORK_INTERVAL, self.work_lines / WORK_UNIT);
         self.work_lines %= WORK_UNIT;

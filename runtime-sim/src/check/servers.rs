@@ -4,12 +4,13 @@
 //! order of frames inside tunnels, which the friends' own channel would refuse.
 
 use offset_funder_sm::node::Node;
-use offset_index_sm::server::IndexServer;
+use offset_index_sm::server::{IndexServer, ServerStats};
 use offset_protocol::index::Entry;
 use offset_protocol::limits::{INDEX_NODE_TTL, INDEX_TICK};
 use offset_protocol::machine::Duration;
 use offset_relay_sm::server::RelayServer;
 
+use super::ledger::Fault;
 use super::{Invariant, Violation};
 use crate::host::HostId;
 use crate::world::World;
@@ -36,8 +37,26 @@ pub fn check_indexes(world: &World, indexes: &[HostId], nodes: &[HostId]) -> Res
     Ok(())
 }
 
+/// Every route that the index server on `host` has offered so far was one that its graph carried at that moment, for the
+/// fees that it stated.
+///
+/// # Errors
+/// [`Invariant::Index`].
+pub fn check_offers(world: &World, host: HostId) -> Result<(), Violation> {
+    let Some(server) = world.machine::<IndexServer>(host) else { return Ok(()) };
+    let fail = |(invariant, what)| Violation { invariant, at: world.now(), host: Some(host), what };
+    check_stats(&server.stats()).map_err(fail)
+}
+
+fn check_stats(stats: &ServerStats) -> Result<(), Fault> {
+    match stats.unsound {
+        0 => Ok(()),
+        unsound => Err((Invariant::Index, format!("{unsound} offered routes are not in the graph: {stats:?}"))),
+    }
+}
+
 /// A node that is silent for this long is in no graph any more: its time, and two heartbeats for its last words to travel.
-pub const FORGOTTEN_AFTER: Duration = INDEX_NODE_TTL.plus(INDEX_TICK).plus(INDEX_TICK);
+pub const FORGOTTEN_AFTER: Duration = Duration::from_micros(INDEX_NODE_TTL.as_micros() + 2 * INDEX_TICK.as_micros());
 
 /// No index server holds anything of these nodes, which have been gone for [`FORGOTTEN_AFTER`].
 ///
@@ -86,4 +105,16 @@ pub fn check_relays(world: &World, relays: &[HostId], expected: &AtRelays) -> Re
         return Ok(());
     }
     fail(None, format!("{tunnels} tunnels at all relays together, for {} friendships", expected.tunnels))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_that_no_graph_carried_is_noticed() {
+        assert_eq!(check_stats(&ServerStats::default()), Ok(()));
+        let lying = ServerStats { unsound: 1, ..ServerStats::default() };
+        assert!(matches!(check_stats(&lying), Err((Invariant::Index, _))));
+    }
 }

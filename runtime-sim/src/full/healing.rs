@@ -274,6 +274,9 @@ impl Run<'_> {
         let indexes = (0..self.case.indexes.len() as u32).map(Role::Index).filter(present);
         let indexes: Vec<HostId> = indexes.map(|role| self.case.host(role)).collect();
         servers::check_indexes(&self.world, &indexes, &self.core_hosts())?;
+        for index in &indexes {
+            servers::check_offers(&self.world, *index)?;
+        }
         if self.world.now() > self.case.heal_at + servers::FORGOTTEN_AFTER {
             let nodes = (0..self.case.nodes.len() as u32).map(|node| self.case.host(Role::Node(node)));
             let gone: Vec<HostId> = nodes.filter(|host| self.world.is_retired(*host)).collect();
