@@ -10,6 +10,8 @@ pub mod friend_channel;
 pub mod funder;
 pub mod ledger;
 pub mod links;
+#[cfg(feature = "meddle")]
+pub mod meddle;
 pub mod node;
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //! | asked for | searched by |
 //! |---|---|
 //! | a route between two nodes | `meet`: from both ends at once |
-//! | the same, where the cheapest way is too long for a route | `backward`: from the destination, by length as well |
-//! | a cycle | `backward` |
+//! | the same, where the cheapest way is too long for a route | `fronts`: from both ends at once, with several labels a node |
+//! | a cycle | `fronts` |
+//! | the last two, where the best way lacks room for its fees | `backward`: from the destination alone |
 //! | alternatives | `another`: ways that the search from both ends met besides the cheapest |
 //!
 //! Ties: of equal routes the one that the search meets first; searches take labels in the order of (fee, hops, number) and
@@ -15,7 +16,8 @@
 use offset_protocol::limits::MAX_ROUTE_LEN;
 
 use crate::backward::{self, Backward, Pass};
-use crate::cost::SMALL_AMOUNT;
+use crate::cost::{Cost, SMALL_AMOUNT};
+use crate::fronts::{self, Answer, Fronts};
 use crate::graph::CurrencyGraph;
 use crate::meet::{self, Halves, Met};
 use crate::path::{Path, Residual};
@@ -90,12 +92,14 @@ impl Budget {
     }
 }
 
-/// Memory that searches use again and again: one for each thread that answers queries. It grows with the graphs that it is
-/// used on: 32 bytes a node, twice that if there are amounts above 2^50.
+/// Memory that searches use again and again: one for each thread that answers queries. It grows with what searches touch;
+/// for cycles, for routes at the limit of length, and for splits by flow, with the graphs that it is used on as well.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     small: Halves<u64>,
     large: Halves<u128>,
+    small_fronts: Fronts<u64>,
+    large_fronts: Fronts<u128>,
     pub(crate) backward: Backward,
     last: Last,
 }
@@ -124,23 +128,51 @@ pub(crate) fn cheapest(
     workspace: &mut Workspace,
     budget: &mut Budget,
 ) -> Option<Path> {
-    workspace.last = Last::Nowhere;
-    if query.source == query.destination {
-        return backward::cheapest(graph, query, &mut workspace.backward, budget, Pass::Cheapest);
+    let small = u64::try_from(query.amount).is_ok_and(|amount| amount <= SMALL_AMOUNT);
+    let Workspace { small: halves, small_fronts: fronts, last, backward, .. } = workspace;
+    if small {
+        return cheapest_in(graph, query, Memory { halves, fronts, backward, last }, budget, Last::Small);
     }
-    let (met, last) = match u64::try_from(query.amount) {
-        Ok(amount) if amount <= SMALL_AMOUNT => {
-            (meet::cheapest(graph, query, &mut workspace.small, budget), Last::Small)
-        }
-        Ok(_) | Err(_) => (meet::cheapest(graph, query, &mut workspace.large, budget), Last::Large),
+    let Workspace { large: halves, large_fronts: fronts, last, backward, .. } = workspace;
+    cheapest_in(graph, query, Memory { halves, fronts, backward, last }, budget, Last::Large)
+}
+
+/// What one size of amounts uses of a workspace.
+struct Memory<'a, C> {
+    halves: &'a mut Halves<C>,
+    fronts: &'a mut Fronts<C>,
+    backward: &'a mut Backward,
+    last: &'a mut Last,
+}
+
+fn cheapest_in<C: Cost>(
+    graph: &CurrencyGraph,
+    query: &Query<'_>,
+    memory: Memory<'_, C>,
+    budget: &mut Budget,
+    size: Last,
+) -> Option<Path> {
+    let Memory { halves, fronts, backward, last } = memory;
+    *last = Last::Nowhere;
+    let is_cycle = query.source == query.destination;
+    let (shut, known) = match is_cycle {
+        true => (Vec::new(), None),
+        false => match meet::cheapest(graph, query, halves, budget) {
+            Met::Way(path) => {
+                *last = size;
+                return Some(path);
+            }
+            Met::Nothing => return None,
+            Met::TooLong { shut } => (shut, meet::another(graph, query, halves)),
+        },
     };
-    match met {
-        Met::Way(path) => {
-            workspace.last = last;
-            Some(path)
+    match fronts::cheapest(graph, query, fronts, budget, &shut, known) {
+        Answer::Way(path) => Some(path),
+        Answer::Nothing => None,
+        Answer::Unclear => {
+            let pass = if is_cycle { Pass::Cheapest } else { Pass::Front };
+            backward::cheapest(graph, query, backward, budget, pass)
         }
-        Met::Nothing => None,
-        Met::TooLong => backward::cheapest(graph, query, &mut workspace.backward, budget, Pass::Front),
     }
 }
 

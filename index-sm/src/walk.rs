@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use offset_protocol::bytes::PublicKey;
-use offset_protocol::index::{Edge, Entry, MultiRoute, RequestRoutes, RoutePart};
+use offset_protocol::index::{Edge, Entry, EntryKey, MultiRoute, RequestRoutes, RoutePart};
 use offset_protocol::limits::MAX_AMOUNT;
 
 use crate::graph::Graph;
@@ -115,8 +115,8 @@ fn charge(graph: &Graph, request: &RequestRoutes, part: &RoutePart) -> Result<Ve
 
 fn line(graph: &Graph, request: &RequestRoutes, edge: Edge) -> Result<Entry, BadOffer> {
     let about = |owner: PublicKey, friend: PublicKey| {
-        graph.report(&owner).into_iter().find(|entry| entry.friend == friend && entry.currency == request.currency)
+        graph.entry(&owner, &EntryKey { friend, currency: request.currency }).ok_or(BadOffer::NoEdge)
     };
-    about(edge.from, edge.to).ok_or(BadOffer::NoEdge)?;
-    about(edge.to, edge.from).ok_or(BadOffer::NoEdge)
+    about(edge.from, edge.to)?;
+    about(edge.to, edge.from)
 }

@@ -1,7 +1,7 @@
 //! Hunts every mutant and prints the table: `cargo run --release -p offset-runtime-sim --features mutants --example mutants`.
 //!
 //! Arguments: `--only NAME`, `--numbers A..B` (default 0..400), `--seconds N` for each mutant (default 60), `--honest` (no
-//! mutant: nothing may be found), with `--plain` (no rare behaviour) and `--marks`.
+//! mutant: nothing may be found), with `--plain` no rare behaviour either.
 
 #![allow(
     clippy::print_stdout,
@@ -12,7 +12,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use offset_runtime_sim::marks::{self, Sites, Tally};
+use offset_runtime_sim::case::Rare;
 use offset_runtime_sim::mutants::{COMPILED, Mutant, case, expects, hunt, run};
 
 struct Wishes {
@@ -20,12 +20,11 @@ struct Wishes {
     numbers: Range<u64>,
     seconds: u64,
     honest: bool,
-    marks: bool,
     plain: bool,
 }
 
 fn wishes() -> Option<Wishes> {
-    let mut wishes = Wishes { only: None, numbers: 0..400, seconds: 60, honest: false, marks: false, plain: false };
+    let mut wishes = Wishes { only: None, numbers: 0..400, seconds: 60, honest: false, plain: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -37,7 +36,6 @@ fn wishes() -> Option<Wishes> {
             }
             "--seconds" => wishes.seconds = arguments.next()?.parse().ok()?,
             "--honest" => wishes.honest = true,
-            "--marks" => wishes.marks = true,
             "--plain" => wishes.plain = true,
             _ => return None,
         }
@@ -47,7 +45,7 @@ fn wishes() -> Option<Wishes> {
 
 fn main() {
     let Some(wishes) = wishes() else {
-        println!("--only NAME, --numbers A..B, --seconds N, --honest, --plain, --marks");
+        println!("--only NAME, --numbers A..B, --seconds N, --honest, --plain");
         std::process::exit(2);
     };
     std::panic::set_hook(Box::new(|_| {}));
@@ -91,25 +89,21 @@ fn find(mutant: Mutant, wishes: &Wishes) -> bool {
 
 fn honest(wishes: &Wishes) {
     let began = Instant::now();
-    let mut tally = Tally::default();
     let (mut runs, mut failed, mut paid) = (0, 0, 0);
-    let _ = marks::take();
     for number in wishes.numbers.clone().take_while(|_| began.elapsed() < Duration::from_secs(wishes.seconds)) {
         runs += 1;
-        match run(None, Some(Sites::Drawn).filter(|_| !wishes.plain), &case(number)) {
+        let mut case = case(number);
+        if wishes.plain {
+            case.rare = Rare::Off;
+        }
+        match run(None, &case) {
             Ok(outcome) => paid += outcome.deals.0,
             Err(violation) => {
                 failed += 1;
                 println!("case {number}: {violation}");
             }
         }
-        tally.add(marks::take());
     }
     println!("{runs} honest runs in {:.1} s, {paid} deals paid, {failed} failed", began.elapsed().as_secs_f32());
-    if wishes.marks {
-        for (mark, times) in tally.all() {
-            println!("{times:>9}  {mark}");
-        }
-    }
     std::process::exit(i32::from(failed > 0));
 }

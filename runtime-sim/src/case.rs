@@ -5,8 +5,8 @@
 //! | a scenario and a seed | are drawn into a case, and into the same one every time |
 //! | a case | runs without the generator that drew it: it survives changes of the generator, and can be cut smaller |
 //!
-//! Hosts are numbered in one order: relays, index servers, nodes, then the person of each node. Numbers stay when somebody
-//! is taken out of a case ([`Present::No`]), so that what is left goes on as before.
+//! Hosts are numbered in one order: relays, index servers, nodes, the person of each node, then strangers. Numbers stay when
+//! somebody is taken out of a case ([`Present::No`]), so that what is left goes on as before.
 //!
 //! What a case does not fix is drawn at run time from its `seed`, each thing from a generator of its own: how long each
 //! packet takes, keys, nonces, in what order simultaneous things are taken.
@@ -17,6 +17,7 @@ use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::money::{Currency, Rate};
 use serde::{Deserialize, Serialize};
 
+use crate::cheats::{FriendTrick, IndexTrick, PersonTrick, Play, RelayTrick, ReportTrick, StrangerTrick};
 use crate::faults::Fault;
 use crate::host::HostId;
 use crate::latency::Latency;
@@ -87,6 +88,9 @@ pub struct Case {
     pub indexes: Vec<ServerPlan>,
     /// The nodes, each with its person.
     pub nodes: Vec<NodePlan>,
+    /// Hosts that are nobody's friend and only attack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strangers: Vec<StrangerPlan>,
     /// Who is whose friend. A pair stands here once.
     pub friendships: Vec<Friendship>,
     /// What people do, in order of time.
@@ -126,7 +130,7 @@ pub struct Timed<T> {
 }
 
 /// A relay or an index server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerPlan {
     /// Whether it is there.
@@ -135,6 +139,61 @@ pub struct ServerPlan {
     /// How its clock drifts, in millionths.
     #[serde(default)]
     pub drift_ppm: i32,
+    /// The tricks that it plays; an honest server plays none.
+    #[serde(default, skip_serializing_if = "ServerCheat::is_honest")]
+    pub cheat: ServerCheat,
+}
+
+/// The tricks of a server. A relay plays those of relays only, an index server those of index servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerCheat {
+    /// As a relay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relay: Vec<Play<RelayTrick>>,
+    /// As an index server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub index: Vec<Play<IndexTrick>>,
+}
+
+impl ServerCheat {
+    /// Whether there is no trick.
+    pub const fn is_honest(&self) -> bool {
+        self.relay.is_empty() && self.index.is_empty()
+    }
+}
+
+/// The tricks of a node and its person.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeCheat {
+    /// Towards each friend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub friend: Vec<Play<FriendTrick>>,
+    /// As buyer and seller.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub person: Vec<Play<PersonTrick>>,
+    /// Towards index servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub report: Vec<Play<ReportTrick>>,
+}
+
+impl NodeCheat {
+    /// Whether there is no trick.
+    pub const fn is_honest(&self) -> bool {
+        self.friend.is_empty() && self.person.is_empty() && self.report.is_empty()
+    }
+}
+
+/// A host that is nobody's friend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StrangerPlan {
+    /// Whether it is there.
+    #[serde(default)]
+    pub present: Present,
+    /// The tricks that it plays.
+    pub cheat: Vec<Play<StrangerTrick>>,
 }
 
 /// A node and its person.
@@ -154,6 +213,9 @@ pub struct NodePlan {
     /// After this long a person accepts the friend's terms of a reset; never without.
     #[serde(default)]
     pub accepts_reset_after: Option<Duration>,
+    /// The tricks that they play; the honest play none.
+    #[serde(default, skip_serializing_if = "NodeCheat::is_honest")]
+    pub cheat: NodeCheat,
 }
 
 /// Two friends, by their nodes' numbers from 0.
@@ -318,6 +380,8 @@ pub enum Role {
     Node(u32),
     /// The person of the node of this number.
     Person(u32),
+    /// The stranger of this number.
+    Stranger(u32),
 }
 
 impl fmt::Display for Role {
@@ -327,6 +391,7 @@ impl fmt::Display for Role {
             Role::Index(n) => write!(f, "index server {n}"),
             Role::Node(n) => write!(f, "node {n}"),
             Role::Person(n) => write!(f, "person {n}"),
+            Role::Stranger(n) => write!(f, "stranger {n}"),
         }
     }
 }
@@ -340,6 +405,7 @@ impl Case {
             Role::Index(n) => relays + n,
             Role::Node(n) => relays + indexes + n,
             Role::Person(n) => relays + indexes + nodes + n,
+            Role::Stranger(n) => relays + indexes + 2 * nodes + n,
         })
     }
 
@@ -353,13 +419,30 @@ impl Case {
             _ if number < first_node => Some(Role::Index(number - relays)),
             _ if number < first_person => Some(Role::Node(number - first_node)),
             _ if number < first_person + nodes => Some(Role::Person(number - first_person)),
+            _ if number < self.hosts() => Some(Role::Stranger(number - first_person - nodes)),
             _ => None,
         }
     }
 
     /// How many hosts there are, those that were taken out included.
     pub fn hosts(&self) -> u32 {
-        (self.relays.len() + self.indexes.len() + 2 * self.nodes.len()) as u32
+        (self.relays.len() + self.indexes.len() + 2 * self.nodes.len() + self.strangers.len()) as u32
+    }
+
+    /// Whether a host plays no tricks.
+    pub fn is_honest(&self, role: Role) -> bool {
+        match role {
+            Role::Relay(n) => self.relays.get(n as usize).is_none_or(|relay| relay.cheat.is_honest()),
+            Role::Index(n) => self.indexes.get(n as usize).is_none_or(|index| index.cheat.is_honest()),
+            Role::Node(n) | Role::Person(n) => self.nodes.get(n as usize).is_none_or(|node| node.cheat.is_honest()),
+            Role::Stranger(_) => false,
+        }
+    }
+
+    /// Whether anybody who takes part plays tricks.
+    pub fn has_cheaters(&self) -> bool {
+        let mut roles = (0..self.hosts()).filter_map(|host| self.role(HostId(host)));
+        roles.any(|role| self.is_present(role) && !self.is_honest(role))
     }
 
     /// Whether the host of a role takes part.
@@ -368,6 +451,7 @@ impl Case {
             Role::Relay(n) => self.relays.get(n as usize).map(|relay| relay.present),
             Role::Index(n) => self.indexes.get(n as usize).map(|index| index.present),
             Role::Node(n) | Role::Person(n) => self.nodes.get(n as usize).map(|node| node.present),
+            Role::Stranger(n) => self.strangers.get(n as usize).map(|stranger| stranger.present),
         };
         present == Some(Present::Yes)
     }

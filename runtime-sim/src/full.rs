@@ -9,6 +9,7 @@
 
 mod books;
 mod build;
+mod cheaters;
 mod flow;
 mod healing;
 mod record;
@@ -22,6 +23,7 @@ use offset_protocol::bytes::Hash;
 use offset_protocol::machine::{Duration, Instant};
 
 use crate::case::{Case, Operation, Rare, Role};
+use crate::cheats::{Evidence, SharedEvidence};
 use crate::check::friends::Friendships;
 use crate::check::ledger::User;
 use crate::check::restore::Restores;
@@ -81,6 +83,8 @@ pub struct Outcome {
     pub settled_after: Duration,
     /// Probes that were paid.
     pub probes: usize,
+    /// What cheaters did, and what was noticed of it.
+    pub cheats: Evidence,
 }
 
 /// Runs a case to its end.
@@ -121,17 +125,20 @@ pub(crate) struct Run<'c> {
     /// The deals that were made, with buyer and seller.
     deals: BTreeMap<DealId, (u32, u32)>,
     ordered_at: BTreeMap<DealId, Instant>,
-    /// Nodes that are neither taken out nor gone for good.
+    /// Honest nodes that are neither taken out nor gone for good.
     core: BTreeSet<u32>,
     recorder: Recorder,
     looks: Looks,
+    evidence: SharedEvidence,
+    noticed: cheaters::Noticed,
 }
 
 impl<'c> Run<'c> {
     fn new(case: &'c Case, options: &Options) -> Self {
-        let (world, people) = build::build(case, options.keep);
-        let core: BTreeSet<u32> =
-            (0..case.nodes.len() as u32).filter(|&node| case.is_present(Role::Node(node))).collect();
+        let evidence = SharedEvidence::default();
+        let (world, people) = build::build(case, options.keep, &evidence);
+        let honest = |node: &u32| case.is_present(Role::Node(*node)) && case.is_honest(Role::Node(*node));
+        let core: BTreeSet<u32> = (0..case.nodes.len() as u32).filter(honest).collect();
         let nodes: Vec<HostId> = core.iter().map(|&node| case.host(Role::Node(node))).collect();
         let mut friendships = Friendships::default();
         for (&node, &host) in core.iter().zip(&nodes) {
@@ -152,6 +159,8 @@ impl<'c> Run<'c> {
             core,
             recorder: Recorder::default(),
             looks: Looks::new(case.hosts()),
+            evidence,
+            noticed: cheaters::Noticed::new(case),
         };
         run.schedule();
         run
@@ -185,6 +194,7 @@ impl<'c> Run<'c> {
             restores: self.restores.compared(),
             settled_after,
             probes,
+            cheats: self.evidence.get(),
         })
     }
 
@@ -198,6 +208,7 @@ impl<'c> Run<'c> {
                 what: broken.to_string(),
             })?;
             let Some(step) = step else { break };
+            self.notice_cheaters(&step);
             if self.looks.are_due(step.at) {
                 let sample = self.sample();
                 self.recorder.sample(step.at, sample);
@@ -241,7 +252,11 @@ impl<'c> Run<'c> {
     fn operate(&mut self, operation: &Operation) {
         match operation {
             Operation::Pay { deal, buyer, seller, .. } => {
-                if !(self.core.contains(buyer) && self.core.contains(seller)) {
+                let takes_part = |node: u32| {
+                    let is_cheater = !self.case.is_honest(Role::Node(node));
+                    self.core.contains(&node) || is_cheater && self.case.is_present(Role::Node(node))
+                };
+                if !(takes_part(*buyer) && takes_part(*seller)) {
                     return;
                 }
                 self.note_order(DealId(*deal), (*buyer, *seller));

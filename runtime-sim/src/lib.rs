@@ -10,12 +10,14 @@
 //! * [`scenario`]: what worlds are like, from which cases are drawn. [`topology`]: who is whose friend.
 //! * [`result`]: what a run came to.
 //! * [`mutants`]: machines that are broken on purpose, to check the checkers.
+//! * [`cheats`]: who breaks the protocol, and how.
 //! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`mod@line`]: a scenario.
 #![forbid(unsafe_code)]
 
 pub mod bench;
 pub mod card;
 pub mod case;
+pub mod cheats;
 pub mod check;
 pub mod clock;
 pub mod dice;

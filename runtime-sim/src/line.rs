@@ -97,6 +97,7 @@ pub fn case(number: u64, spec: &LineSpec) -> Case {
         relays: Vec::new(),
         indexes: Vec::new(),
         nodes: Vec::new(),
+        strangers: Vec::new(),
         friendships: Vec::new(),
         operations: Vec::new(),
         faults: Vec::new(),

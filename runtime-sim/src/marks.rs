@@ -70,7 +70,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::line::{LineSpec, run};
+    use crate::case::Rare;
+    use crate::full::{Options, run};
+    use crate::line::{LineSpec, case};
     use offset_protocol::machine::Seed;
     use offset_protocol::probe::Mutant;
 
@@ -112,15 +114,15 @@ mod tests {
 
     #[test]
     fn a_run_with_rare_behaviour_is_the_same_every_time() {
-        let spec = LineSpec::small(&Seed::from_number(4));
+        let mut case = case(4, &LineSpec::small(&Seed::from_number(4)));
+        case.rare = Rare::Off;
         let once = |sites: Option<Sites>| {
             let _armed = sites.map(|sites| arm(4, sites));
-            let _ = take();
-            (run(4, &spec).map(|outcome| outcome.hash), take())
+            run(&case, &Options::default()).map(|outcome| outcome.hash)
         };
         let plain = once(None);
         assert_eq!(once(Some(Sites::All)), once(Some(Sites::All)));
-        assert_ne!(once(Some(Sites::All)).0, plain.0);
+        assert_ne!(once(Some(Sites::All)), plain);
         assert_eq!(once(None), plain, "nothing is left of it");
     }
 

@@ -136,6 +136,7 @@ pub struct World {
     turns: u64,
     crashes: u64,
     blames: VecDeque<(Instant, HostId, String)>,
+    blamed: u64,
 }
 
 impl World {
@@ -154,6 +155,7 @@ impl World {
             turns: 0,
             crashes: 0,
             blames: VecDeque::new(),
+            blamed: 0,
         }
     }
 
@@ -279,6 +281,11 @@ impl World {
     /// Who was blamed for what, lately.
     pub fn blames(&self) -> impl Iterator<Item = &(Instant, HostId, String)> {
         self.blames.iter()
+    }
+
+    /// How often anybody was blamed.
+    pub const fn blamed(&self) -> u64 {
+        self.blamed
     }
 
     fn life(&self, host: HostId) -> Option<&Life> {
@@ -502,6 +509,7 @@ impl World {
                 return None;
             }
             Effect::Blame { what } => {
+                self.blamed += 1;
                 self.blames.push_back((self.kernel.now, host, what));
                 if self.blames.len() > MAX_BLAMES {
                     self.blames.pop_front();

@@ -3,16 +3,15 @@
 //! | figure | measured as |
 //! |---|---|
 //! | bytes an entry | growth of the resident set by the graph, divided by its entries |
-//! | single | [`best`](offset_index_sm::answer::best) where it is one route, each request on its own |
-//! | options | [`answer`](offset_index_sm::answer::answer): with alternatives, and a split where one may be cheaper |
+//! | single | [`best`] where it is one route, each request on its own |
+//! | options | [`answer`]: with alternatives, and a split where one may be cheaper |
 //! | split | `best` for amounts that no single route carries |
 //! | update | one entry of one report changed; the next search sees it |
 //!
 //! The graph is Barabási and Albert's, each node with `m = 4` friends from the start, both directions listed. Rates: 0 to 1 %
 //! and 0 to 9 units; capacities: 0 to 1,000,000 units; amounts of single routes: 100 to 100,000, the logarithm even; ends:
-//! any two nodes. All drawn evenly from one seed. One thread; nothing is cached between requests but the workspace's memory.
-
-use std::time::Instant;
+//! any two nodes. All drawn evenly from one seed. One thread; nothing is kept between requests but the workspace's memory.
+//! Times are the thread's own, so that other programs on the machine disturb them little.
 
 use anyhow::{Context, Result};
 use offset_index_sm::answer::{answer, best};
@@ -23,6 +22,7 @@ use offset_protocol::codec::List;
 use offset_protocol::index::{Entry, RequestRoutes, Routes};
 use offset_protocol::machine::{Rng, Seed};
 use offset_protocol::money::{Currency, Rate};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Friends of a node that joins.
 const FRIENDS: usize = 4;
@@ -106,6 +106,12 @@ fn barabasi_albert(nodes: u32, rng: &mut Rng) -> Vec<(u32, u32)> {
     pairs
 }
 
+/// What this thread has used of a processor so far.
+fn thread_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// The resident set of this process in bytes.
 fn resident() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
@@ -167,9 +173,9 @@ impl Network {
     fn time(&mut self, requests: &[RequestRoutes], ask: Ask, count: impl Fn(&Routes) -> bool) -> Times {
         let mut times = Times { seconds: Vec::new(), failed: 0, capped: 0 };
         for request in requests {
-            let start = Instant::now();
+            let start = thread_seconds();
             let routes = ask(&self.graph, request, &mut self.workspace, WORK);
-            let seconds = start.elapsed().as_secs_f64();
+            let seconds = thread_seconds() - start;
             times.failed += usize::from(routes.options.is_empty());
             times.capped += usize::from(routes.capped);
             if count(&routes) {
@@ -236,9 +242,9 @@ impl Network {
             if let Some(old) = self.graph.entry(&key(node), &changed.key()).filter(|_| what == Update::Capacity) {
                 changed.rate = old.rate;
             }
-            let start = Instant::now();
+            let start = thread_seconds();
             self.graph.update(&key(node), &[changed], &[]);
-            seconds.push(start.elapsed().as_secs_f64());
+            seconds.push(thread_seconds() - start);
         }
         seconds.sort_unstable_by(f64::total_cmp);
         Times { seconds, failed: 0, capped: 0 }

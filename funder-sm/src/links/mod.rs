@@ -196,14 +196,33 @@ impl Links {
     }
 
     fn on_send(&mut self, now: Instant, key: PublicKey, message: &FriendMessage) {
+        self.send_bytes(now, key, encode(message));
+    }
+
+    fn send_bytes(&mut self, now: Instant, key: PublicKey, bytes: Vec<u8>) {
         let Some(conn) = self.friends.get(&key).and_then(|friend| friend.link) else { return };
-        let bytes = encode(message);
         self.with_channel(now, conn, |channel, wire| {
             // Our own messages are short enough; one that is not ends the link rather than leaving a gap in it.
             if channel.send(now, &bytes, wire).is_err() {
                 channel.close(now, wire);
             }
         });
+    }
+
+    /// For simulated cheaters: something in the channel that need not be a message.
+    #[cfg(feature = "meddle")]
+    pub fn say_bytes(&mut self, now: Instant, friend: PublicKey, bytes: Vec<u8>) {
+        self.send_bytes(now, friend, bytes);
+        self.drain_client(now);
+    }
+
+    /// For simulated cheaters: something in the tunnel that is no record of the channel.
+    #[cfg(feature = "meddle")]
+    pub fn garble(&mut self, now: Instant, friend: PublicKey, mut bytes: Vec<u8>) {
+        if let Some(conn) = self.friends.get(&friend).and_then(|friend| friend.link) {
+            self.transmit(now, conn, &mut bytes);
+        }
+        self.drain_client(now);
     }
 
     fn on_drop_link(&mut self, now: Instant, key: PublicKey) {
@@ -460,6 +479,7 @@ impl Links {
     /// For simulations and tests: panics if an invariant does not hold.
     #[cfg(any(test, feature = "probes"))]
     pub(crate) fn assert_consistent(&self) {
+        #[cfg(feature = "probes")]
         self.client.assert_consistent();
         let of_friends: usize =
             self.friends.values().map(|friend| friend.others.len() + friend.link.iter().len()).sum();

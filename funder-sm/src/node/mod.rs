@@ -20,6 +20,8 @@
 
 mod index;
 mod io;
+#[cfg(feature = "meddle")]
+mod meddled;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +60,8 @@ pub struct Node {
     index_in_use: Option<PublicKey>,
     reservations: Reservations,
     outputs: VecDeque<NodeOutput>,
+    #[cfg(feature = "meddle")]
+    meddler: Option<Box<dyn crate::meddle::Meddler>>,
 }
 
 impl Machine for Node {
@@ -78,6 +82,8 @@ impl Machine for Node {
                 self.apps(apps::Input::Tick);
                 self.links(links::Input::Tick);
                 self.index(ClientInput::Tick);
+                #[cfg(feature = "meddle")]
+                self.tick_meddler();
             }
         }
         // What the input asks of the funder, it hears now; what it has to say to apps waits for the turn's end.
@@ -100,6 +106,8 @@ impl Machine for Node {
     fn poll_timeout(&self) -> Option<Alarm> {
         let own = Alarm::earliest(self.funder.poll_timeout(), self.links.poll_timeout());
         let others = Alarm::earliest(self.apps.poll_timeout(), self.index.poll_timeout());
+        #[cfg(feature = "meddle")]
+        let own = Alarm::earliest(own, self.meddler.as_ref().and_then(|meddler| meddler.poll_timeout()));
         Alarm::earliest(own, others)
     }
 }
@@ -128,6 +136,8 @@ impl Node {
             reservations,
             outputs: VecDeque::new(),
             signer,
+            #[cfg(feature = "meddle")]
+            meddler: None,
         };
         node.drain_index();
         Ok(node)
@@ -167,7 +177,7 @@ impl Node {
             FunderOutput::Persist { revision, changes } => {
                 self.outputs.push_back(NodeOutput::Persist { revision, changes });
             }
-            FunderOutput::Friend { friend, message } => self.links(links::Input::Send { friend, message }),
+            FunderOutput::Friend { friend, message } => self.say(friend, message),
             FunderOutput::DropLink { friend } => self.links(links::Input::DropLink { friend }),
             FunderOutput::KeepLink { friend, relays } => self.links(links::Input::KeepLink { friend, relays }),
             FunderOutput::StopLink { friend } => self.links(links::Input::StopLink { friend }),
@@ -205,9 +215,21 @@ impl Node {
     fn on_links(&mut self, output: links::Output) {
         match output {
             links::Output::Net(command) => self.outputs.push_back(NodeOutput::Net(command)),
-            links::Output::Up { friend } => self.funder(FunderInput::LinkUp { friend }),
-            links::Output::Down { friend } => self.funder(FunderInput::LinkDown { friend }),
+            links::Output::Up { friend } => {
+                self.funder(FunderInput::LinkUp { friend });
+                #[cfg(feature = "meddle")]
+                self.tell_meddler(friend, crate::meddle::LinkNews::Up);
+            }
+            links::Output::Down { friend } => {
+                self.funder(FunderInput::LinkDown { friend });
+                #[cfg(feature = "meddle")]
+                self.tell_meddler(friend, crate::meddle::LinkNews::Down);
+            }
             links::Output::Message { friend, bytes } => {
+                #[cfg(feature = "meddle")]
+                if self.is_kept_back(friend, &bytes) {
+                    return;
+                }
                 let message = self.check(friend, &bytes);
                 self.funder(FunderInput::Friend { friend, message });
             }
@@ -215,6 +237,12 @@ impl Node {
                 self.funder(FunderInput::RelayStatus { relay, connected });
             }
         }
+    }
+
+    fn say(&mut self, friend: PublicKey, message: FriendMessage) {
+        #[cfg(feature = "meddle")]
+        let Some(message) = self.meddle(friend, message) else { return };
+        self.links(links::Input::Send { friend, message });
     }
 
     /// Decodes a friend's message and checks its signature.
@@ -282,6 +310,10 @@ impl Node {
 
     fn links(&mut self, input: links::Input) {
         self.links.handle(self.now, input);
+        self.drain_links();
+    }
+
+    fn drain_links(&mut self) {
         while let Some(output) = self.links.poll_output() {
             self.on_links(output);
         }

@@ -157,8 +157,9 @@ impl Case {
         let most = MAX_AMOUNT - self.amount;
         let max_fee = self.max_fee.map_or(most, |eighths| (self.amount / 8 * u128::from(eighths)).min(most));
         let mut end = || rng.below(graph.size() as u64) as u32;
-        for _ in 0..6 {
-            let (source, destination) = (end(), end());
+        for at in 0..6 {
+            let source = end();
+            let destination = if at == 0 { source } else { end() };
             let query =
                 Query { source, destination, amount: self.amount, max_fee, room: Room::Whole, residual: &residual };
             check(graph, &query)?;
@@ -187,9 +188,6 @@ proptest! {
     fn from_both_ends_the_route_is_as_cheap_as_from_one(case in case()) {
         let mut workspace = Workspace::new();
         case.check(|graph, query| {
-            if query.source == query.destination {
-                return Ok(());
-            }
             let found = cheapest(graph, query, &mut workspace, &mut Budget::new(WORK));
             prop_assert_eq!(cost(graph, query, &found), cost(graph, query, &one_sided(graph, query)));
             Ok(())

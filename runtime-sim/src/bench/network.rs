@@ -59,6 +59,7 @@ impl Network {
             relays: Vec::new(),
             indexes: vec![crate::case::ServerPlan::default()],
             nodes: vec![NodePlan::default(); self.nodes as usize],
+            strangers: Vec::new(),
             friendships,
             operations: (0..self.payments).map(|deal| self.payment(deal, first + gap * deal, &mut dice)).collect(),
             faults: Vec::new(),

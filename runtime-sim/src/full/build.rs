@@ -11,9 +11,12 @@ use offset_relay_sm::server::Limits as RelayLimits;
 use super::settings;
 use crate::card::{Card, NODE_PORT};
 use crate::case::{Case, Role};
+use crate::cheats::SharedEvidence;
+use crate::cheats::card::CheatingCard;
+use crate::cheats::friend::SharedCheater;
 use crate::dice::Dice;
 use crate::faults::QUIET_FLUSH;
-use crate::host::Pace;
+use crate::host::{Pace, Program};
 use crate::latency::Latency;
 use crate::people::{App, Person, SharedPerson};
 use crate::servers::{INDEX_SERVER_PORT, Index, Relay};
@@ -24,13 +27,13 @@ use crate::world::{World, WorldConfig};
 /// Hosts start within this time.
 const START: Duration = Duration::from_millis(500);
 
-/// The world of a case, and its people by node.
-pub(super) fn build(case: &Case, keep: Keep) -> (World, Vec<SharedPerson>) {
+/// The world of a case, and its people by node. Its cheaters say what they do in `evidence`.
+pub(super) fn build(case: &Case, keep: Keep, evidence: &SharedEvidence) -> (World, Vec<SharedPerson>) {
     let seed = Seed::from_number(case.seed);
     let config = WorldConfig { signatures: case.signatures, conditions: case.conditions, note: case.note, keep };
     let mut world = World::new(&seed, config);
     add_servers(case, &mut world);
-    let people = add_people(case, &mut world, &seed);
+    let people = add_people(case, &mut world, &seed, evidence);
     boot(case, &mut world, &seed);
     (world, people)
 }
@@ -53,14 +56,22 @@ fn add_servers(case: &Case, world: &mut World) {
     }
 }
 
-fn add_people(case: &Case, world: &mut World, seed: &Seed) -> Vec<SharedPerson> {
+fn add_people(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvidence) -> Vec<SharedPerson> {
     let numbers = || 0..case.nodes.len() as u32;
-    for (number, node) in numbers().zip(&case.nodes) {
-        let person = case.host(Role::Person(number));
-        let card = Card { apps: vec![(world.key_of(person), Permissions::ALL)] };
-        world.add_host(Box::new(card), pace(), node.drift_ppm, 0);
-    }
     let registry = Registry::new(case.signatures, seed);
+    for (number, node) in numbers().zip(&case.nodes) {
+        let apps = vec![(world.key_of(case.host(Role::Person(number))), Permissions::ALL)];
+        let name = case.host(Role::Node(number)).to_string();
+        let card: Box<dyn Program> = if node.cheat.is_honest() {
+            Box::new(Card { apps })
+        } else {
+            let dice = Dice::new(&seed.fork("cheats"), &name);
+            let plays = node.cheat.friend.clone();
+            let cheater = SharedCheater::new(registry.identity(&name), plays, dice, evidence.clone());
+            Box::new(CheatingCard { apps, cheater })
+        };
+        world.add_host(card, pace(), node.drift_ppm, 0);
+    }
     let mut people = Vec::new();
     for (number, plan) in numbers().zip(&case.nodes) {
         let (node, host) = (case.host(Role::Node(number)), case.host(Role::Person(number)));

@@ -60,6 +60,7 @@ impl Run<'_> {
         self.injector.heal(&mut self.world, &Victims { hosts, with_disk });
         let (case, world) = (self.case, &self.world);
         self.core.retain(|&node| !gone(world, &case.host(Role::Node(node))));
+        self.replace_servers();
     }
 
     /// Runs until nothing is open; gives how long that took.
@@ -119,6 +120,18 @@ impl Run<'_> {
                 invoices.extend(open.map(|(_, open)| open.request.invoice_id));
             }
         }
+        let unreliable = self.deals_with_cheaters();
+        for channel in self
+            .core_hosts()
+            .into_iter()
+            .filter_map(|host| self.world.machine::<Node>(host))
+            .flat_map(|node| node.money().channels())
+        {
+            let open = channel.all_outgoing().chain(channel.all_incoming()).map(|(_, open)| &open.request);
+            held.extend(
+                open.filter(|request| unreliable.contains(&request.invoice_id)).map(|request| request.request_id),
+            );
+        }
         (held, invoices)
     }
 
@@ -151,6 +164,10 @@ impl Run<'_> {
         self.await_probes(&probes)?;
         let mut dice = Dice::new(&offset_protocol::machine::Seed::from_number(self.case.seed), "probes");
         let mut paid = probes.len();
+        if self.case.has_cheaters() {
+            // The cheapest way may lead over one of them, and there is no judge who could say so.
+            return Ok(paid);
+        }
         for _ in 0..FLOW_PROBES {
             let core: Vec<u32> = self.core.iter().copied().collect();
             let (Some(&from), Some(&to)) = (dice.pick(&core), dice.pick(&core)) else { break };
@@ -248,6 +265,10 @@ impl Run<'_> {
         // What is at rest at the nodes may still be on its way to the people.
         self.run_until(self.world.now() + Duration::from_secs(3))?;
         self.check_books()?;
+        if self.case.has_cheaters() {
+            // They never rest.
+            return self.run_until(self.world.now() + REST);
+        }
         let before = self.world.counts().turns;
         self.run_until(self.world.now() + REST)?;
         let turns = self.world.counts().turns - before;
@@ -263,17 +284,23 @@ impl Run<'_> {
     /// What apps show, what index servers hold and what relays carry is what it should be. Only after a rest: a connection
     /// that fell silent has to be found out, and small changes are told to index servers with the next heartbeat.
     pub(super) fn check_after_rest(&self) -> Result<(), Violation> {
+        self.excuse_complaints();
+        let cheaters = self.cheating_nodes();
         for &node in &self.core {
-            report::check(&self.world, self.case.host(Role::Node(node)), &self.people[node as usize])?;
+            let host = self.case.host(Role::Node(node));
+            report::check(&self.world, host, &self.people[node as usize], &cheaters)?;
         }
         self.check_delivered()?;
         if self.options.watch == Watch::Always {
             self.check_ledger()?;
         }
-        let present = |role: &Role| self.case.is_present(*role) && !self.world.is_retired(self.case.host(*role));
+        let present = |role: &Role| {
+            let host = self.case.host(*role);
+            self.case.is_present(*role) && self.case.is_honest(*role) && !self.world.is_retired(host)
+        };
         let indexes = (0..self.case.indexes.len() as u32).map(Role::Index).filter(present);
         let indexes: Vec<HostId> = indexes.map(|role| self.case.host(role)).collect();
-        servers::check_indexes(&self.world, &indexes, &self.core_hosts())?;
+        servers::check_indexes(&self.world, &indexes, &self.core_hosts(), &cheaters)?;
         for index in &indexes {
             servers::check_offers(&self.world, *index)?;
         }
@@ -281,6 +308,9 @@ impl Run<'_> {
             let nodes = (0..self.case.nodes.len() as u32).map(|node| self.case.host(Role::Node(node)));
             let gone: Vec<HostId> = nodes.filter(|host| self.world.is_retired(*host)).collect();
             servers::check_gone(&self.world, &indexes, &gone)?;
+        }
+        if self.case.has_cheaters() {
+            return Ok(());
         }
         let relays = (0..self.case.relays.len() as u32).map(Role::Relay).filter(present);
         let relays: Vec<HostId> = relays.map(|role| self.case.host(role)).collect();

@@ -7,7 +7,7 @@
 
 use offset_protocol::machine::{Duration, Instant, Seed};
 
-use crate::case::{Case, Friendship, Operation, Setting, Terms, Timed};
+use crate::case::{Case, Friendship, Operation, Rare, Setting, Terms, Timed};
 use crate::dice::Dice;
 use crate::line::{self, LineSpec, Weather};
 
@@ -29,6 +29,7 @@ pub(super) fn draw(number: u64) -> Case {
     spec.weather = if dice.chance(300) { Weather::Fair } else { Weather::Foul };
     let mut case = line::case(number, &spec);
     case.scenario = "hunt".to_owned();
+    case.rare = Rare::Drawn;
     befriend_more(&mut case, &mut dice, spec.max_debt);
     change_payments(&mut case, &mut dice);
     if dice.chance(500) {

@@ -500,6 +500,7 @@ impl Deals {
         purchase.tries_left -= 1;
         purchase.payment_id = PaymentId(rng.bytes());
         purchase.begun = false;
+        purchase.committed = false;
         purchase.withdrawing = false;
         purchase.next_try_at = Some(now + NEXT_TRY);
         self.by_payment.insert(purchase.payment_id, deal);

@@ -183,6 +183,11 @@ impl Person {
         &self.complaints
     }
 
+    /// Forgets what was noticed, where there was a reason for it.
+    pub fn excuse(&mut self, is_excused: impl Fn(&str) -> bool) {
+        self.complaints.retain(|complaint| !is_excused(complaint));
+    }
+
     /// Commands without an answer, for reports of what is stuck.
     pub fn unanswered(&self) -> impl Iterator<Item = &Command> {
         self.errands.values().map(|errand| &errand.command)

@@ -44,6 +44,7 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Result<Case, ScenarioError> {
         relays: drawing.servers("relays", drawing.once(&fields::RELAYS)),
         indexes: drawing.servers("indexes", drawing.once(&fields::INDEXES)),
         nodes: Vec::new(),
+        strangers: Vec::new(),
         friendships: Vec::new(),
         operations: Vec::new(),
         faults: Vec::new(),
