@@ -22,7 +22,7 @@ use offset_protocol::limits::{MAX_AMOUNT, MAX_ROUTE_OPTIONS, MAX_SPLIT};
 
 use crate::graph::{CurrencyGraph, Graph};
 use crate::path::{Part, Path, Residual};
-use crate::search::{Budget, Query, Room, Workspace, another, cheapest};
+use crate::search::{Budget, Care, Query, Room, Workspace, another, cheapest};
 use crate::split::{split, split_within};
 
 /// Alternatives to the cheapest route.
@@ -96,7 +96,15 @@ fn options(
     // Amount and fees together are an amount.
     let most = MAX_AMOUNT - request.amount;
     let max_fee = request.max_fee.unwrap_or(most).min(most);
-    let query = Query { source, destination, amount: request.amount, max_fee, room: Room::Whole, residual: &residual };
+    let query = Query {
+        source,
+        destination,
+        amount: request.amount,
+        max_fee,
+        room: Room::Whole,
+        care: Care::Exact,
+        residual: &residual,
+    };
     let mut options = singles(graph, &query, workspace, budget, want);
     match (options.first().map(|parts| cost(parts).0), want) {
         (None, _) => options.extend(split(graph, &query, workspace, budget)),
@@ -123,7 +131,7 @@ fn singles(
         options.push(vec![Part { path: found, amount: query.amount, fees }]);
         let Some(loaded) = loaded.filter(|_| want == Want::All && options.len() <= ALTERNATIVES) else { break };
         residual.ban(loaded);
-        let query = Query { residual: &residual, ..*query };
+        let query = Query { residual: &residual, care: Care::Quick, ..*query };
         path = another(graph, &query, workspace).or_else(|| cheapest(graph, &query, workspace, budget));
     }
     options
@@ -137,7 +145,7 @@ fn cheaper_split(
     workspace: &mut Workspace,
     budget: &mut Budget,
 ) -> Option<Vec<Part>> {
-    let within = Query { max_fee: fees - 1, ..*query };
+    let within = Query { max_fee: fees - 1, care: Care::None, ..*query };
     let smallest = query.amount.div_ceil(MAX_SPLIT as u128);
     let relaxed = Query { room: Room::AtLeast(smallest), ..within };
     cheapest(graph, &relaxed, workspace, budget)?;

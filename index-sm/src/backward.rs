@@ -240,15 +240,4 @@ impl Backward {
         seen.best = Some(offer);
         true
     }
-
-    /// Marks `node` in the round that [`Backward::flood`] began; false if it was marked before.
-    pub(crate) fn mark(&mut self, node: u32) -> bool {
-        let seen = self.seen_mut(node);
-        seen.best.replace((0, 0)).is_none()
-    }
-
-    /// Begins a round of marks.
-    pub(crate) fn flood(&mut self, size: usize) {
-        self.begin(size);
-    }
 }

@@ -16,6 +16,7 @@ mod backoff;
 mod backward;
 pub mod client;
 mod cost;
+mod flow;
 mod fronts;
 pub mod graph;
 mod ground;

@@ -9,6 +9,7 @@
 //! 2. At least half of the slots are free.
 
 use crate::ground::Side;
+use crate::path::Path;
 
 /// The least number of bits of a slot's number. Chosen freely: 8 KiB.
 const LEAST_BITS: u32 = 10;
@@ -99,6 +100,18 @@ impl<C: Copy + Default> Marks<C> {
 
     pub(crate) fn mark_mut(&mut self, side: Side, place: u32) -> &mut Mark<C> {
         &mut self.touched[place as usize].halves[side as usize]
+    }
+
+    /// The way over a node that both halves know.
+    pub(crate) fn path(&self, place: u32) -> Path {
+        let chain = |side| {
+            let via = move |at: &u32| Some(self.mark(side, *at).via).filter(|via| via != at);
+            std::iter::successors(Some(place), via).map(|at| self.node(at))
+        };
+        let mut nodes: Vec<u32> = chain(Side::Ahead).collect();
+        nodes.reverse();
+        nodes.extend(chain(Side::Back).skip(1));
+        Path { nodes }
     }
 
     fn grow(&mut self) {

@@ -80,7 +80,7 @@ pub(crate) fn cheapest<C: Cost>(
         let Some(place) = meeting.best else {
             return if dropped.is_some_and(|cost| cost < end) { Met::TooLong { shut } } else { Met::from(best) };
         };
-        let path = halves.path(place);
+        let path = halves.marks.path(place);
         if budget.exhausted {
             return Met::from(another(graph, query, halves).or(best));
         }
@@ -250,18 +250,6 @@ impl<C: Cost> Halves<C> {
         Some(candidate)
     }
 
-    /// The way over a node that both halves labelled.
-    fn path(&self, place: u32) -> Path {
-        let chain = |side| {
-            let via = move |at: &u32| Some(self.marks.mark(side, *at).via).filter(|via| via != at);
-            std::iter::successors(Some(place), via).map(|at| self.marks.node(at))
-        };
-        let mut nodes: Vec<u32> = chain(Side::Ahead).collect();
-        nodes.reverse();
-        nodes.extend(chain(Side::Back).skip(1));
-        Path { nodes }
-    }
-
     /// The cheapest of the joins that makes a way which `query` allows.
     fn joined(&mut self, graph: &CurrencyGraph, query: &Query<'_>) -> Option<(C, Path)> {
         if self.joins.len() > TRIED_JOINS {
@@ -272,7 +260,7 @@ impl<C: Cost> Halves<C> {
         self.joins[..tried].iter().find_map(|(cost, place)| {
             // A join that was bettered later stands here twice, and makes the better way both times.
             let fits = cost.fee().wide() <= query.max_fee;
-            let path = Some(self.path(*place)).filter(|path| fits && path.is_legal(query.residual))?;
+            let path = Some(self.marks.path(*place)).filter(|path| fits && path.is_legal(query.residual))?;
             path.blocked(graph, query).is_empty().then_some((*cost, path))
         })
     }

@@ -17,6 +17,7 @@ use offset_protocol::limits::MAX_ROUTE_LEN;
 
 use crate::backward::{self, Backward, Pass};
 use crate::cost::{Cost, SMALL_AMOUNT};
+use crate::flow::Levels;
 use crate::fronts::{self, Answer, Fronts};
 use crate::graph::CurrencyGraph;
 use crate::meet::{self, Halves, Met};
@@ -36,7 +37,20 @@ pub(crate) struct Query<'a> {
     pub(crate) max_fee: u128,
     /// What an edge must be able to take at least, fees or not; beyond it capacities are not asked about.
     pub(crate) room: Room,
+    pub(crate) care: Care,
     pub(crate) residual: &'a Residual,
+}
+
+/// What is done where the cheapest way is too long for a route. To find the cheapest legal one can cost a hundred times
+/// as much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// The cheapest legal one is found.
+    Exact,
+    /// The cheapest legal one that was met will do, if any was.
+    Quick,
+    /// No route is found.
+    None,
 }
 
 /// What a query demands of capacities.
@@ -93,14 +107,15 @@ impl Budget {
 }
 
 /// Memory that searches use again and again: one for each thread that answers queries. It grows with what searches touch;
-/// for cycles, for routes at the limit of length, and for splits by flow, with the graphs that it is used on as well.
+/// for cycles and for routes at the limit of length with the graphs that it is used on as well.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     small: Halves<u64>,
     large: Halves<u128>,
     small_fronts: Fronts<u64>,
     large_fronts: Fronts<u128>,
-    pub(crate) backward: Backward,
+    backward: Backward,
+    pub(crate) levels: Levels,
     last: Last,
 }
 
@@ -166,6 +181,11 @@ fn cheapest_in<C: Cost>(
             Met::TooLong { shut } => (shut, meet::another(graph, query, halves)),
         },
     };
+    match (query.care, &known) {
+        (Care::Quick, Some(_)) => return known,
+        (Care::None, _) if !is_cycle => return None,
+        (Care::Exact | Care::Quick | Care::None, _) => {}
+    }
     match fronts::cheapest(graph, query, fronts, budget, &shut, known) {
         Answer::Way(path) => Some(path),
         Answer::Nothing => None,

@@ -160,8 +160,15 @@ impl Case {
         for at in 0..6 {
             let source = end();
             let destination = if at == 0 { source } else { end() };
-            let query =
-                Query { source, destination, amount: self.amount, max_fee, room: Room::Whole, residual: &residual };
+            let query = Query {
+                source,
+                destination,
+                amount: self.amount,
+                max_fee,
+                room: Room::Whole,
+                care: Care::Exact,
+                residual: &residual,
+            };
             check(graph, &query)?;
         }
         Ok(())
