@@ -35,8 +35,7 @@ enum Want {
     All,
 }
 
-/// Answers `request` from `graph`, looking at no more than about `work` lines of reports: the last one may be looked at
-/// from both ends.
+/// Answers `request` from `graph`, looking at no more than `work` lines of reports.
 pub fn answer(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64) -> Routes {
     answer_counted(graph, request, workspace, work).0
 }
