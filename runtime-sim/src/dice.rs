@@ -3,8 +3,36 @@
 //! Machines get a [`Seed`] and ChaCha20; the world's decisions (latencies, splits, faults) are no secrets and are drawn a
 //! million times a second, so they come from xoshiro256++. No function of the platform's mathematics library is used: its
 //! last digit differs between platforms, and one digit changes every later event.
+//!
+//! What a world draws as it runs comes from dice of the [`Moment`]: from the seed, what is drawn, where and when, and from
+//! nothing else. So an event that is taken out of a case leaves all delays elsewhere as they were, and what happens
+//! elsewhere too: otherwise every smaller case would be another world, and a failure would be lost in most of them.
 
-use offset_protocol::machine::{Duration, Seed};
+use offset_protocol::machine::{Duration, Instant, Seed};
+
+/// Where and when something is drawn, and what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The world's.
+    pub seed: u64,
+    /// What is drawn: a number for each kind.
+    pub what: u8,
+    /// Where: hosts, or links.
+    pub place: u64,
+    /// When.
+    pub now: Instant,
+}
+
+/// Steps of the generator SplitMix64 (Steele, Lea, Flood 2014).
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The finalizer of SplitMix64: every bit of the result depends on every bit of the number.
+pub(crate) const fn mixed(number: u64) -> u64 {
+    let number = number.wrapping_add(GOLDEN);
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
 
 /// A deterministic generator for decisions of the world.
 #[derive(Clone, Debug)]
@@ -15,6 +43,17 @@ impl Dice {
     pub fn new(seed: &Seed, label: &str) -> Self {
         let mut rng = seed.fork(label).rng();
         Dice([rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64() | 1])
+    }
+
+    /// The dice of one thing at one place and time. The same number again gives the same dice.
+    pub fn at(moment: Moment) -> Self {
+        let Moment { seed, what, place, now } = moment;
+        let mut state = mixed(mixed(mixed(seed ^ u64::from(what)) ^ place) ^ now.as_micros());
+        let mut next = || {
+            state = state.wrapping_add(GOLDEN);
+            mixed(state)
+        };
+        Dice([next(), next(), next(), next() | 1])
     }
 
     /// A uniform number.
@@ -104,6 +143,24 @@ mod tests {
         };
         assert_eq!(draw("a"), draw("a"));
         assert_ne!(draw("a"), draw("b"));
+    }
+
+    #[test]
+    fn dice_of_a_moment_depend_on_all_of_it_and_on_nothing_else() {
+        let moment = Moment { seed: 7, what: 1, place: 3, now: Instant::from_micros(9) };
+        assert_eq!(Dice::at(moment).next_u64(), Dice::at(moment).next_u64());
+        let others = [
+            Moment { seed: 8, ..moment },
+            Moment { what: 2, ..moment },
+            Moment { place: 4, ..moment },
+            Moment { now: Instant::from_micros(10), ..moment },
+        ];
+        for other in others {
+            assert_ne!(Dice::at(moment).next_u64(), Dice::at(other).next_u64(), "{other:?}");
+        }
+        let draw = |us| Dice::at(Moment { now: Instant::from_micros(us), ..moment }).below(1_000);
+        let mean = (0..20_000).map(draw).sum::<u64>() / 20_000;
+        assert!((490..510).contains(&mean), "{mean}");
     }
 
     #[test]

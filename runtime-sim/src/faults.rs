@@ -88,12 +88,12 @@ pub const FAMILIES: [Family; 19] = [
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
-    /// The `nth` of the links that there are (counted round) breaks.
+    /// One of the links that there are breaks: the same for the same number, whatever others there are.
     Reset {
         /// Which.
         nth: u64,
     },
-    /// The `nth` of the links that there are (counted round) falls silent.
+    /// One of the links that there are falls silent: the same for the same number, whatever others there are.
     Swallow {
         /// Which.
         nth: u64,
@@ -504,15 +504,13 @@ impl Injector {
         *self.counts.entry(fault.family()).or_default() += 1;
         match fault {
             Fault::Reset { nth } => {
-                let links = world.links();
-                if let Some(link) = nth.checked_rem(links.len() as u64).and_then(|nth| links.get(nth as usize)) {
-                    world.reset_link(*link);
+                if let Some(link) = world.choose_link(*nth) {
+                    world.reset_link(link);
                 }
             }
             Fault::Swallow { nth } => {
-                let links = world.links();
-                if let Some(link) = nth.checked_rem(links.len() as u64).and_then(|nth| links.get(nth as usize)) {
-                    world.swallow_link(*link);
+                if let Some(link) = world.choose_link(*nth) {
+                    world.swallow_link(link);
                 }
             }
             Fault::Connect { refused_per_mille, hanging_per_mille } => {

@@ -15,7 +15,9 @@ mod healing;
 mod record;
 mod settings;
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use record::Looks;
 
@@ -30,7 +32,7 @@ use crate::check::restore::Restores;
 use crate::check::{Invariant, Violation};
 use crate::faults::{Family, Fault, Injector};
 use crate::host::HostId;
-use crate::marks::{self, Sites};
+use crate::marks::{self, Armed, Sites};
 use crate::people::{DealId, SharedPerson, Stage};
 use crate::result::Recorder;
 use crate::trace::{Keep, Trace};
@@ -97,19 +99,39 @@ pub fn run(case: &Case, options: &Options) -> Result<Outcome, Violation> {
 
 /// Like [`run`]; tells the recorder what happens on the way, and gives the trace as well, whatever the run came to.
 pub fn run_recorded(case: &Case, options: &Options, recorder: &mut Recorder) -> (Result<Outcome, Violation>, Trace) {
-    // What this thread reached before is not this run's.
-    drop(marks::take());
-    let armed = match case.rare {
-        Rare::Off => None,
-        Rare::Drawn => Some(marks::arm(case.seed, Sites::Drawn)),
-    };
+    let _armed = arm(case);
     let mut run = Run::new(case, options);
     std::mem::swap(&mut run.recorder, recorder);
     let result = run.carry_on_to_the_end();
     std::mem::swap(&mut run.recorder, recorder);
     run.record_end(recorder);
-    drop(armed);
-    (result, run.world.trace().clone())
+    (result, run.world.into_trace())
+}
+
+/// Like [`run_recorded`], without a recorder; a panic is a result as well, with what it said.
+pub fn run_caught(case: &Case, options: &Options) -> (Result<Result<Outcome, Violation>, String>, Trace) {
+    let _armed = arm(case);
+    let mut run = match catch_unwind(AssertUnwindSafe(|| Run::new(case, options))) {
+        Ok(run) => run,
+        Err(panic) => return (Err(words_of(&*panic)), Trace::new(options.keep)),
+    };
+    // A world that panicked is asked for its trace and nothing else.
+    let result = catch_unwind(AssertUnwindSafe(|| run.carry_on_to_the_end()));
+    (result.map_err(|panic| words_of(&*panic)), run.world.into_trace())
+}
+
+fn arm(case: &Case) -> Option<Armed> {
+    // What this thread reached before is not this run's.
+    drop(marks::take());
+    match case.rare {
+        Rare::Off => None,
+        Rare::Drawn => Some(marks::arm(case.seed, Sites::Drawn)),
+    }
+}
+
+fn words_of(panic: &dyn Any) -> String {
+    let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    words.unwrap_or("a panic without words").to_owned()
 }
 
 /// One run of a case.

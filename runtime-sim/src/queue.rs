@@ -108,9 +108,10 @@ impl<T> EventQueue<T> {
         self.waiting == 0
     }
 
-    /// Lets `item` happen to `to` at `at`.
-    pub fn push(&mut self, at: Instant, to: u32, item: T) {
-        let entry = Entry { key: Key { at, to, sequence: self.pushed }, item };
+    /// Lets `item` happen to `to` at `at`. Gives the sequence number of its key.
+    pub fn push(&mut self, at: Instant, to: u32, item: T) -> u64 {
+        let sequence = self.pushed;
+        let entry = Entry { key: Key { at, to, sequence }, item };
         self.pushed += 1;
         self.waiting += 1;
         let bucket = bucket_of(at);
@@ -124,6 +125,7 @@ impl<T> EventQueue<T> {
         } else {
             self.far.push(entry);
         }
+        sequence
     }
 
     /// The next event, if it happens at `until` or before.

@@ -1,7 +1,15 @@
-//! What happened, as one hash; and, when asked, as a list whose first difference can be found.
+//! What happened, as one hash; and, when asked, as a list of events with their causes, and of what nodes said to each other.
 //!
 //! The hash covers every event of the queue in order, with everything that hosts wrote to their connections and disks. Two
-//! runs with one hash did the same.
+//! runs with one hash did the same. What is kept besides does not change it.
+//!
+//! | kept | bytes an event |
+//! |---|---|
+//! | the hash | 0 |
+//! | the events ([`Keep::Lines`]): when, to whom, what kind, about what, caused by which | [`LINE_BYTES`] |
+//!
+//! Events are numbered from 1, in the order in which they happened. The cause of an event is the event during which it was
+//! pushed; nothing has caused what was there at the beginning.
 
 use offset_protocol::bytes::Hash;
 use offset_protocol::machine::Instant;
@@ -11,17 +19,138 @@ use crate::queue::Key;
 /// Bytes that are gathered before they are hashed: BLAKE3 is fastest on long input.
 const GATHERED: usize = 64 * 1_024;
 
-/// One event, as a trace keeps it.
+/// What one kept event costs.
+pub const LINE_BYTES: usize = std::mem::size_of::<Packed>();
+
+const _: () = assert!(LINE_BYTES <= 24, "what a trace may cost, by the design of the simulator");
+
+/// Kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// A connection is asked for.
+    Syn,
+    /// It was accepted.
+    Accepted,
+    /// It was refused.
+    Refused,
+    /// Bytes arrive.
+    Arrive,
+    /// There is room to write again.
+    Window,
+    /// A connection is broken.
+    Reset,
+    /// A process takes what waits for it.
+    Turn,
+    /// An alarm rings.
+    Wake,
+    /// A write is durable.
+    Flushed,
+    /// A program starts.
+    Boot,
+    /// A word from another person arrives.
+    Note,
+    /// A step of the plan is due.
+    Plan,
+}
+
+impl Kind {
+    const ALL: [Kind; 12] = [
+        Kind::Syn,
+        Kind::Accepted,
+        Kind::Refused,
+        Kind::Arrive,
+        Kind::Window,
+        Kind::Reset,
+        Kind::Turn,
+        Kind::Wake,
+        Kind::Flushed,
+        Kind::Boot,
+        Kind::Note,
+        Kind::Plan,
+    ];
+
+    /// In one word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Syn => "syn",
+            Kind::Accepted => "accepted",
+            Kind::Refused => "refused",
+            Kind::Arrive => "arrive",
+            Kind::Window => "window",
+            Kind::Reset => "reset",
+            Kind::Turn => "turn",
+            Kind::Wake => "wake",
+            Kind::Flushed => "flushed",
+            Kind::Boot => "boot",
+            Kind::Note => "note",
+            Kind::Plan => "plan",
+        }
+    }
+}
+
+/// One event, as a trace shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
+    /// Which, from 1.
+    pub number: u64,
     /// When.
     pub at: Instant,
-    /// To whom.
+    /// To whom; `u32::MAX`: to the world.
     pub to: u32,
     /// What kind of event.
-    pub kind: &'static str,
+    pub kind: Kind,
     /// What it was about; depends on the kind.
     pub about: u64,
+    /// The event during which it was pushed; `None`: before the first.
+    pub cause: Option<u64>,
+}
+
+/// One event, as a trace keeps it: the host in 24 bits, the kind in 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed {
+    at: u64,
+    about: u64,
+    cause: u32,
+    to_and_kind: u32,
+}
+
+/// The world's own number in 24 bits. No world has so many hosts.
+const WORLD: u32 = 0xff_ffff;
+
+impl Packed {
+    fn new(key: Key, kind: Kind, about: u64, cause: u32) -> Self {
+        Packed { at: key.at.as_micros(), about, cause, to_and_kind: key.to.min(WORLD) << 8 | kind as u32 }
+    }
+
+    fn line(self, number: u64) -> Line {
+        let to = self.to_and_kind >> 8;
+        Line {
+            number,
+            at: Instant::from_micros(self.at),
+            to: if to == WORLD { u32::MAX } else { to },
+            kind: Kind::ALL[(self.to_and_kind & 0xff) as usize % Kind::ALL.len()],
+            about: self.about,
+            cause: Some(u64::from(self.cause)).filter(|cause| *cause > 0),
+        }
+    }
+}
+
+/// Something that one node told another, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// By which host.
+    pub from: u32,
+    /// To which.
+    pub to: u32,
+    /// Numbers it among what this host told that one.
+    pub number: u64,
+    /// The event during which it was made, and when that was.
+    pub made: (u64, Instant),
+    /// The event during which it was taken in, and when that was, if it came to that.
+    pub taken: Option<(u64, Instant)>,
+    /// What.
+    pub words: String,
 }
 
 /// What a trace keeps besides the hash.
@@ -29,7 +158,7 @@ pub struct Line {
 pub enum Keep {
     /// Nothing.
     Hash,
-    /// Every event.
+    /// Every event, and what nodes said to each other.
     Lines,
 }
 
@@ -39,7 +168,9 @@ pub struct Trace {
     hasher: blake3::Hasher,
     gathered: Vec<u8>,
     events: u64,
-    lines: Option<Vec<Line>>,
+    last: (Instant, u32),
+    lines: Option<Vec<Packed>>,
+    said: Vec<Said>,
 }
 
 impl Trace {
@@ -49,19 +180,28 @@ impl Trace {
             Keep::Hash => None,
             Keep::Lines => Some(Vec::new()),
         };
-        Trace { hasher: blake3::Hasher::new(), gathered: Vec::with_capacity(GATHERED), events: 0, lines }
+        let gathered = Vec::with_capacity(GATHERED);
+        Trace {
+            hasher: blake3::Hasher::new(),
+            gathered,
+            events: 0,
+            last: (Instant::ZERO, u32::MAX),
+            lines,
+            said: Vec::new(),
+        }
     }
 
-    /// An event of the queue.
-    pub fn event(&mut self, key: Key, kind: &'static str, about: u64) {
+    /// An event of the queue, with the number of its cause; 0: none.
+    pub fn event(&mut self, key: Key, kind: Kind, about: u64, cause: u32) {
         self.events += 1;
+        self.last = (key.at, key.to);
         self.gathered.extend_from_slice(&key.at.as_micros().to_le_bytes());
         self.gathered.extend_from_slice(&key.to.to_le_bytes());
-        self.gathered.extend_from_slice(kind.as_bytes());
+        self.gathered.extend_from_slice(kind.name().as_bytes());
         self.gathered.extend_from_slice(&about.to_le_bytes());
         self.flush_if_long();
         if let Some(lines) = &mut self.lines {
-            lines.push(Line { at: key.at, to: key.to, kind, about });
+            lines.push(Packed::new(key, kind, about, cause));
         }
     }
 
@@ -77,9 +217,14 @@ impl Trace {
         }
     }
 
-    /// How many events there were.
+    /// How many events there were; the number of the last.
     pub const fn events(&self) -> u64 {
         self.events
+    }
+
+    /// When the last event was, and to whom; `u32::MAX`: to the world.
+    pub const fn last(&self) -> (Instant, u32) {
+        self.last
     }
 
     /// The hash of everything so far.
@@ -89,9 +234,36 @@ impl Trace {
         Hash(*hasher.finalize().as_bytes())
     }
 
-    /// The events, if they are kept.
-    pub fn lines(&self) -> &[Line] {
-        self.lines.as_deref().unwrap_or_default()
+    /// The events in order, if they are kept.
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = Line> + '_ {
+        let kept = self.lines.as_deref().unwrap_or_default();
+        kept.iter().enumerate().map(|(index, packed)| packed.line(index as u64 + 1))
+    }
+
+    /// The event of a number, if it is kept.
+    pub fn line(&self, number: u64) -> Option<Line> {
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.lines.as_ref()?.get(index).map(|packed| packed.line(number))
+    }
+
+    /// An event and what caused it, what caused that, and so on: at most `most`, the event first.
+    pub fn causes(&self, event: u64, most: usize) -> Vec<Line> {
+        std::iter::successors(self.line(event), |line| self.line(line.cause?)).take(most).collect()
+    }
+
+    /// Whether anything but the hash is kept.
+    pub const fn keeps_lines(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// What nodes told each other, in the order in which it was made, if it is kept.
+    pub fn said(&self) -> &[Said] {
+        &self.said
+    }
+
+    /// Keeps what nodes told each other.
+    pub(crate) fn keep_said(&mut self, said: Vec<Said>) {
+        self.said = said;
     }
 
     fn flush_if_long(&mut self) {
@@ -107,10 +279,10 @@ impl Trace {
 }
 
 /// The number of the first event in which two kept traces differ, with both events.
-pub fn first_difference(a: &Trace, b: &Trace) -> Option<(usize, Option<Line>, Option<Line>)> {
-    let (a, b) = (a.lines(), b.lines());
-    let at = (0..a.len().max(b.len())).find(|&n| a.get(n) != b.get(n))?;
-    Some((at, a.get(at).copied(), b.get(at).copied()))
+pub fn first_difference(a: &Trace, b: &Trace) -> Option<(u64, Option<Line>, Option<Line>)> {
+    let most = a.lines().len().max(b.lines().len()) as u64;
+    let at = (1..=most).find(|&number| a.line(number) != b.line(number))?;
+    Some((at, a.line(at), b.line(at)))
 }
 
 #[cfg(test)]
@@ -122,11 +294,11 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_does_not_depend_on_when_it_is_asked_for() {
+    fn the_hash_does_not_depend_on_when_it_is_asked_for_nor_on_what_is_kept() {
         let (mut a, mut b) = (Trace::new(Keep::Hash), Trace::new(Keep::Lines));
         for n in 0..10_000 {
-            a.event(key(n), "test", n);
-            b.event(key(n), "test", n);
+            a.event(key(n), Kind::Turn, n, 0);
+            b.event(key(n), Kind::Turn, n, n as u32);
             if n % 7 == 0 {
                 a.bytes(&[1; 300]);
                 b.bytes(&[1; 300]);
@@ -134,21 +306,46 @@ mod tests {
             }
         }
         assert_eq!(a.hash(), b.hash());
-        assert_eq!(b.lines().len(), 10_000);
+        assert_eq!((a.lines().len(), b.lines().len()), (0, 10_000));
+    }
+
+    #[test]
+    fn an_event_reads_back_as_it_happened() {
+        let mut trace = Trace::new(Keep::Lines);
+        let (at, about) = (Instant::from_micros(1 << 50), u64::MAX - 3);
+        for (to, kind, cause) in [(7, Kind::Syn, 0), (u32::MAX, Kind::Plan, 1), (0, Kind::Note, 2)] {
+            trace.event(Key { at, to, sequence: 0 }, kind, about, cause);
+        }
+        let line = |number, to, kind, cause| Line { number, at, to, kind, about, cause };
+        let expected =
+            [line(1, 7, Kind::Syn, None), line(2, u32::MAX, Kind::Plan, Some(1)), line(3, 0, Kind::Note, Some(2))];
+        assert_eq!(trace.lines().collect::<Vec<_>>(), expected);
+        assert!(Kind::ALL.iter().enumerate().all(|(number, kind)| *kind as usize == number));
+    }
+
+    #[test]
+    fn causes_lead_back_to_the_beginning() {
+        let mut trace = Trace::new(Keep::Lines);
+        for (n, cause) in [0, 1, 1, 3, 2].into_iter().enumerate() {
+            trace.event(key(n as u64), Kind::Turn, 0, cause);
+        }
+        let chain = |event, most| trace.causes(event, most).iter().map(|line| line.number).collect::<Vec<_>>();
+        assert_eq!((chain(4, 9), chain(5, 9), chain(4, 2)), (vec![4, 3, 1], vec![5, 2, 1], vec![4, 3]));
+        assert!(chain(0, 9).is_empty() && chain(6, 9).is_empty());
     }
 
     #[test]
     fn the_first_difference_is_found() {
         let (mut a, mut b) = (Trace::new(Keep::Lines), Trace::new(Keep::Lines));
         for n in 0..10 {
-            a.event(key(n), "test", n);
-            b.event(key(n), "test", n / 9 * 9 + n % 9);
+            a.event(key(n), Kind::Turn, n, 0);
+            b.event(key(n), Kind::Turn, n, 0);
         }
         assert_eq!(first_difference(&a, &b), None);
-        a.event(key(10), "test", 1);
-        b.event(key(10), "test", 2);
+        a.event(key(10), Kind::Turn, 1, 0);
+        b.event(key(10), Kind::Turn, 2, 0);
         let (at, one, other) = first_difference(&a, &b).unwrap();
-        assert_eq!((at, one.unwrap().about, other.unwrap().about), (10, 1, 2));
+        assert_eq!((at, one.unwrap().about, other.unwrap().about), (11, 1, 2));
         assert_ne!(a.hash(), b.hash());
     }
 }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Clock;
 use crate::disk::{Disk, Records};
 use crate::host::{CrashPoint, Effect, Host, HostId, HostInput, LawBroken, Life, LinkNews, Pace, Program, Wish, io};
-use crate::kernel::{Event, Kernel};
+use crate::kernel::{Draw, Event, Kernel};
 use crate::latency::Latency;
 use crate::net::{Asked, Conditions, LinkId, NetCounts, Network};
 use crate::people::Note;
@@ -210,6 +210,11 @@ impl World {
     /// What happened.
     pub const fn trace(&self) -> &Trace {
         &self.kernel.trace
+    }
+
+    /// Takes what happened out of a world that has ended.
+    pub(crate) fn into_trace(self) -> Trace {
+        self.kernel.trace
     }
 
     /// How often things happened.
@@ -457,7 +462,7 @@ impl World {
         let body = &mut self.hosts[host.0 as usize];
         let Some(life) = &mut body.life else { return Ok(StepKind::Stale) };
         let speaks = life.hears_durable();
-        let effects = match life.turn(&mut self.kernel, &body.clock) {
+        let effects = match life.turn(&mut self.kernel, host, &body.clock) {
             Ok(effects) => effects,
             Err(law) => return Err(Broken { at: self.kernel.now, name: body.address.to_string(), law }),
         };
@@ -500,7 +505,7 @@ impl World {
                 }
                 let body = &mut self.hosts[host.0 as usize];
                 body.disk.write(revision, changes);
-                let delay = body.pace.flush.draw(&mut self.kernel.dice);
+                let delay = body.pace.flush.draw(&mut self.kernel.dice(Draw::Flush, host.0.into()));
                 self.kernel.after(delay, host, Event::Flushed { life: body.lives, revision });
                 return Some(CrashPoint::Written);
             }
@@ -534,7 +539,8 @@ impl World {
     fn spring(&mut self, host: HostId, point: CrashPoint) -> bool {
         let springs = self.hosts[host.0 as usize].passes(point);
         if springs {
-            let crash = if self.kernel.dice.chance(500) { Crash::Process } else { Crash::Power };
+            let mut dice = self.kernel.dice(Draw::Trap, host.0.into());
+            let crash = if dice.chance(500) { Crash::Process } else { Crash::Power };
             if point == CrashPoint::SentAhead {
                 self.hosts[host.0 as usize].disk.crash(0);
             }

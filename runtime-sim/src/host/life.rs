@@ -7,7 +7,7 @@ use super::connections::Connections;
 use super::task::Io;
 use super::{Boot, Effect, Host, HostId, HostInput, LawBroken, Process};
 use crate::clock::Clock;
-use crate::kernel::{Event, Kernel};
+use crate::kernel::{Draw, Event, Kernel};
 use crate::net::{LinkId, Network};
 use crate::people::Note;
 
@@ -94,7 +94,7 @@ impl Life {
     }
 
     /// Lets the machine take everything that waits.
-    pub(crate) fn turn(&mut self, kernel: &mut Kernel, clock: &Clock) -> Result<Vec<Effect>, LawBroken> {
+    pub(crate) fn turn(&mut self, kernel: &mut Kernel, host: HostId, clock: &Clock) -> Result<Vec<Effect>, LawBroken> {
         self.turn_waits = false;
         let now = clock.local(kernel.now);
         // As in the real programs, a turn begins with what the clock on the wall shows.
@@ -103,7 +103,7 @@ impl Life {
             self.process.push(input);
         }
         let mut effects = Vec::new();
-        self.process.turn(now, &mut kernel.dice, &mut effects)?;
+        self.process.turn(now, &mut kernel.dice(Draw::EarlyTick, host.0.into()), &mut effects)?;
         Ok(effects)
     }
 
@@ -136,7 +136,7 @@ impl Life {
     fn want_turn(&mut self, kernel: &mut Kernel, host: HostId, pace: crate::latency::Latency) {
         if !self.turn_waits {
             self.turn_waits = true;
-            let delay = pace.draw(&mut kernel.dice);
+            let delay = pace.draw(&mut kernel.dice(Draw::Turn, host.0.into()));
             kernel.after(delay, host, Event::Turn { life: self.number });
         }
     }

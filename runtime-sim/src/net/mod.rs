@@ -23,8 +23,9 @@ use serde::{Deserialize, Serialize};
 
 pub use partition::{Cut, CutId, Cuts};
 
+use crate::dice::mixed;
 use crate::host::HostId;
-use crate::kernel::{Event, Kernel};
+use crate::kernel::{Draw, Event, Kernel};
 use crate::latency::Latency;
 use flow::{Flow, Segment};
 
@@ -198,7 +199,7 @@ impl Network {
         let generation = self.slots[slot as usize].generation;
         let id = LinkId { slot, generation };
         let ends = [End { host: from, held: true }, End { host: to, held: false }];
-        let black_hole = kernel.dice.chance(self.hanging_per_mille);
+        let black_hole = kernel.dice_between(Draw::Hang, from, to).chance(self.hanging_per_mille);
         self.slots[slot as usize].link =
             Some(Link { ends, flows: [Flow::default(), Flow::default()], port, black_hole });
         self.by_host.entry(from).or_default().insert(id);
@@ -222,7 +223,7 @@ impl Network {
             }
             return Asked::Nothing;
         }
-        if kernel.dice.chance(self.refused_per_mille) {
+        if kernel.dice_between(Draw::Refuse, from, to).chance(self.refused_per_mille) {
             self.answer(kernel, id, false);
             return Asked::Nothing;
         }
@@ -268,19 +269,24 @@ impl Network {
 
     /// Reads at most `most` bytes.
     pub(crate) fn read(&mut self, kernel: &mut Kernel, id: LinkId, side: Side, most: usize) -> Read {
-        let most = match self.conditions.cuts {
-            StreamCuts::Whole => most,
-            StreamCuts::Anywhere => kernel.dice.between(1, most as u64) as usize,
-        };
+        let cuts = self.conditions.cuts;
         let Some(link) = self.link_mut(id) else { return Read::End };
+        let [reader, writer] = [link.ends[side.index()].host, link.ends[side.other().index()].host];
         let flow = &mut link.flows[side.index()];
+        let most = match cuts {
+            StreamCuts::Whole => most,
+            StreamCuts::Anywhere => {
+                // Several reads of one moment differ by what there is left to read.
+                let place = u64::from(reader.0) << 32 | flow.under_way() as u64;
+                kernel.dice(Draw::Read, place).between(1, most as u64) as usize
+            }
+        };
         let bytes = flow.read(most);
         if bytes.is_empty() {
             return if flow.ended { Read::End } else { Read::Nothing };
         }
         let tell = flow.unsent() > 0 && !flow.window_told;
         flow.window_told |= tell;
-        let [reader, writer] = [link.ends[side.index()].host, link.ends[side.other().index()].host];
         if tell {
             let delay = self.delay(kernel, reader, writer);
             kernel.after(delay, writer, Event::Window { link: id, side: side.other() });
@@ -408,6 +414,25 @@ impl Network {
         self.by_host.get(&host).map(|links| links.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// One of the links that there are, by a number. The same number means the same link as long as that is there, whatever
+    /// others come and go: the one whose ends, with the number, give the highest hash (Thaler, Ravishankar 1998).
+    pub(crate) fn choose(&self, number: u64) -> Option<LinkId> {
+        let mut alike: BTreeMap<(HostId, HostId, u16), u64> = BTreeMap::new();
+        let mut chosen: Option<(u64, LinkId)> = None;
+        for id in self.all_links() {
+            let Some(Link { ends: [caller, callee], port, .. }) = self.link(id) else { continue };
+            let (caller, callee) = (caller.host, callee.host);
+            let which = alike.entry((caller, callee, *port)).or_default();
+            let ends = mixed(u64::from(caller.0) << 32 | u64::from(callee.0));
+            let score = mixed(number ^ mixed(ends ^ u64::from(*port) ^ *which << 16));
+            *which += 1;
+            if chosen.is_none_or(|(highest, _)| score > highest) {
+                chosen = Some((score, id));
+            }
+        }
+        chosen.map(|(_, id)| id)
+    }
+
     /// All links, oldest slot first.
     pub(crate) fn all_links(&self) -> Vec<LinkId> {
         let open =
@@ -502,7 +527,7 @@ impl Network {
     }
 
     fn delay(&self, kernel: &mut Kernel, from: HostId, to: HostId) -> Duration {
-        let base = self.conditions.latency.draw(&mut kernel.dice);
+        let base = self.conditions.latency.draw(&mut kernel.dice_between(Draw::Latency, from, to));
         let extra =
             [from, to].iter().filter_map(|host| self.clogged.get(host)).map(|extra| extra.as_micros()).sum::<u64>();
         Duration::from_micros(base.as_micros() + extra)
@@ -513,12 +538,13 @@ impl Network {
         let Conditions { receive_buffer, bandwidth, cuts, .. } = self.conditions;
         let Some(link) = self.link(id) else { return };
         let [from, to] = [link.ends[side.index()].host, link.ends[side.other().index()].host];
+        let mut dice = kernel.dice_between(Draw::Segment, from, to);
         loop {
             let Some(link) = self.link_mut(id) else { return };
             let flow = &mut link.flows[side.other().index()];
             let mut most = receive_buffer.saturating_sub(flow.under_way()).min(flow.unsent());
             if cuts == StreamCuts::Anywhere && most > 1 {
-                most = kernel.dice.between(1, most as u64) as usize;
+                most = dice.between(1, most as u64) as usize;
             }
             let Some(segment) = flow.next_segment(most) else { return };
             let size = match &segment {

@@ -5,7 +5,7 @@ use offset_protocol::machine::{Duration, Instant};
 use super::{Crash, World};
 use crate::disk::Records;
 use crate::host::{HostId, HostInput, Pace, Trap};
-use crate::kernel::Event;
+use crate::kernel::{Draw, Event};
 use crate::net::{Cut, CutId, LinkId};
 use crate::people::Note;
 
@@ -27,7 +27,7 @@ impl World {
         self.crashes += 1;
         body.trap = None;
         // The power may have failed before, between or after the writes that were under way.
-        let kept = self.kernel.dice.below(body.disk.waiting() as u64 + 1) as usize;
+        let kept = self.kernel.dice(Draw::Kept, host.0.into()).below(body.disk.waiting() as u64 + 1) as usize;
         body.disk.crash(kept);
         match crash {
             Crash::Process => {
@@ -159,7 +159,7 @@ impl World {
 
     /// Tells a person something, past the network.
     pub fn tell(&mut self, to: HostId, note: Note) {
-        let delay = self.note.draw(&mut self.kernel.dice);
+        let delay = self.note.draw(&mut self.kernel.dice(Draw::Note, to.0.into()));
         self.notes_sent += 1;
         self.notes.insert(self.notes_sent, note);
         self.kernel.after(delay, to, Event::Note { number: self.notes_sent });
@@ -194,6 +194,11 @@ impl World {
     /// All connections.
     pub fn links(&self) -> Vec<LinkId> {
         self.network.all_links()
+    }
+
+    /// One of the connections that there are, if any. The same number means the same one, whatever others come and go.
+    pub fn choose_link(&self, number: u64) -> Option<LinkId> {
+        self.network.choose(number)
     }
 
     /// Breaks a connection so that both ends hear of it.
