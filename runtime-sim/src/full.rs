@@ -129,7 +129,7 @@ fn arm(case: &Case) -> Option<Armed> {
     }
 }
 
-fn words_of(panic: &dyn Any) -> String {
+pub(crate) fn words_of(panic: &dyn Any) -> String {
     let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     words.unwrap_or("a panic without words").to_owned()
 }

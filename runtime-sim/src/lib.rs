@@ -8,7 +8,7 @@
 //! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
 //! * [`marks`]: rare states that the machines name, and rare behaviour that is switched on in them.
 //! * [`scenario`]: what worlds are like, from which cases are drawn. [`topology`]: who is whose friend.
-//! * [`result`]: what a run came to.
+//! * [`result`]: what a run came to. [`casefile`], [`replay`], [`shrink`]: a failure is kept, shown, and made small.
 //! * [`mutants`]: machines that are broken on purpose, to check the checkers.
 //! * [`cheats`]: who breaks the protocol, and how.
 //! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`mod@line`]: a scenario.
@@ -17,6 +17,7 @@
 pub mod bench;
 pub mod card;
 pub mod case;
+pub mod casefile;
 pub mod cheats;
 pub mod check;
 pub mod clock;
@@ -34,10 +35,13 @@ pub mod mutants;
 pub mod net;
 pub mod people;
 pub mod queue;
+pub mod replay;
 pub mod result;
 pub mod scenario;
 pub mod servers;
+pub mod shrink;
 pub mod signatures;
 pub mod topology;
 pub mod trace;
+pub mod words;
 pub mod world;
