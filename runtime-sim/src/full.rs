@@ -35,6 +35,7 @@ use crate::host::HostId;
 use crate::marks::{self, Armed, Sites};
 use crate::people::{DealId, SharedPerson, Stage};
 use crate::result::Recorder;
+use crate::talk::Talk;
 use crate::trace::{Keep, Trace};
 use crate::world::{Counts, StepKind, World};
 
@@ -105,7 +106,7 @@ pub fn run_recorded(case: &Case, options: &Options, recorder: &mut Recorder) -> 
     let result = run.carry_on_to_the_end();
     std::mem::swap(&mut run.recorder, recorder);
     run.record_end(recorder);
-    (result, run.world.into_trace())
+    (result, run.into_trace())
 }
 
 /// Like [`run_recorded`], without a recorder; a panic is a result as well, with what it said.
@@ -117,7 +118,7 @@ pub fn run_caught(case: &Case, options: &Options) -> (Result<Result<Outcome, Vio
     };
     // A world that panicked is asked for its trace and nothing else.
     let result = catch_unwind(AssertUnwindSafe(|| run.carry_on_to_the_end()));
-    (result.map_err(|panic| words_of(&*panic)), run.world.into_trace())
+    (result.map_err(|panic| words_of(&*panic)), run.into_trace())
 }
 
 fn arm(case: &Case) -> Option<Armed> {
@@ -153,6 +154,8 @@ pub(crate) struct Run<'c> {
     looks: Looks,
     evidence: SharedEvidence,
     noticed: cheaters::Noticed,
+    /// What nodes say, if the trace is kept.
+    talk: Option<Talk>,
 }
 
 impl<'c> Run<'c> {
@@ -168,6 +171,10 @@ impl<'c> Run<'c> {
             let user = if accepts.is_some() { User::MayAccept } else { User::NeverAccepts };
             friendships.watch(&world, host, user);
         }
+        let talk = match options.keep {
+            Keep::Hash => None,
+            Keep::Lines => Some(Talk::new(&world, &nodes)),
+        };
         let mut run = Run {
             case,
             options: *options,
@@ -183,6 +190,7 @@ impl<'c> Run<'c> {
             looks: Looks::new(case.hosts()),
             evidence,
             noticed: cheaters::Noticed::new(case),
+            talk,
         };
         run.schedule();
         run
@@ -195,6 +203,12 @@ impl<'c> Run<'c> {
         for (step, at) in operations.chain(faults).enumerate() {
             self.world.plan_at(at, step as u32);
         }
+    }
+
+    fn into_trace(self) -> Trace {
+        let mut trace = self.world.into_trace();
+        trace.keep_said(self.talk.map(Talk::into_said).unwrap_or_default());
+        trace
     }
 
     fn carry_on_to_the_end(&mut self) -> Result<Outcome, Violation> {
@@ -234,6 +248,9 @@ impl<'c> Run<'c> {
             if self.looks.are_due(step.at) {
                 let sample = self.sample();
                 self.recorder.sample(step.at, sample);
+            }
+            if let (StepKind::Turn { .. }, Some(talk)) = (step.kind, &mut self.talk) {
+                talk.look(&self.world, step.host);
             }
             if let (StepKind::Turn { .. }, Some(Role::Person(node))) = (step.kind, self.case.role(step.host)) {
                 self.record_deals(node);

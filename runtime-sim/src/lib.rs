@@ -8,7 +8,8 @@
 //! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
 //! * [`marks`]: rare states that the machines name, and rare behaviour that is switched on in them.
 //! * [`scenario`]: what worlds are like, from which cases are drawn. [`topology`]: who is whose friend.
-//! * [`result`]: what a run came to. [`casefile`], [`replay`], [`shrink`]: a failure is kept, shown, and made small.
+//! * [`result`]: what a run came to. [`casefile`], [`replay`], [`shrink`], [`diagram`]: a failure is kept,
+//!   shown, made small and drawn.
 //! * [`mutants`]: machines that are broken on purpose, to check the checkers.
 //! * [`cheats`]: who breaks the protocol, and how.
 //! * [`faults`]: what goes wrong, and when. [`check`]: what must hold all the same. [`mod@line`]: a scenario.
@@ -21,6 +22,7 @@ pub mod casefile;
 pub mod cheats;
 pub mod check;
 pub mod clock;
+pub mod diagram;
 pub mod dice;
 pub mod disk;
 pub mod faults;
@@ -41,6 +43,7 @@ pub mod scenario;
 pub mod servers;
 pub mod shrink;
 pub mod signatures;
+mod talk;
 pub mod topology;
 pub mod trace;
 pub mod words;
