@@ -2,7 +2,7 @@
 //!
 //! | drawn | as |
 //! |---|---|
-//! | relays, index servers, nodes that something happens to | lifelines |
+//! | servers, nodes, strangers that something happens to | lifelines |
 //! | what nodes say to each other | arrows from where it was made to where it was taken in; dashed if it never was |
 //! | what people do, what goes wrong | dots on the lifelines that it is about |
 //! | programs that start again | triangles |
@@ -312,7 +312,7 @@ fn y_of(place: usize) -> i64 {
 fn lifeline(case: &Case, host: HostId) -> HostId {
     match case.role(host) {
         Some(Role::Person(node)) => case.host(Role::Node(node)),
-        Some(Role::Relay(_) | Role::Index(_) | Role::Node(_)) | None => host,
+        Some(Role::Relay(_) | Role::Index(_) | Role::Node(_) | Role::Stranger(_)) | None => host,
     }
 }
 

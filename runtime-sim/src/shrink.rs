@@ -8,6 +8,7 @@
 //! |---|---|
 //! | cut the tail | the world is healed right after the failure; nothing that comes later is in the case |
 //! | drop families | whole families of faults, all operations of a kind |
+//! | drop tricks | strangers, all tricks of a cheater, each trick |
 //! | drop steps | operations and faults, half of them, a quarter, … one by one; what begins something goes with what ends it |
 //! | drop hosts | nodes with all that is theirs; nodes whose friends and payments a neighbour takes over; relays, index servers |
 //! | drop friendships | |
@@ -168,6 +169,7 @@ enum Pass {
     CutTail,
     DropFamilies,
     PlainNetwork,
+    DropTricks,
     DropSteps,
     DropHosts,
     DropFriendships,
@@ -178,10 +180,11 @@ enum Pass {
 }
 
 impl Pass {
-    const ALL: [Pass; 10] = [
+    const ALL: [Pass; 11] = [
         Pass::CutTail,
         Pass::DropFamilies,
         Pass::PlainNetwork,
+        Pass::DropTricks,
         Pass::DropSteps,
         Pass::DropHosts,
         Pass::DropFriendships,
@@ -196,6 +199,7 @@ impl Pass {
             Pass::CutTail => "cut the tail",
             Pass::DropFamilies => "drop families",
             Pass::PlainNetwork => "plain network",
+            Pass::DropTricks => "drop tricks",
             Pass::DropSteps => "drop steps",
             Pass::DropHosts => "drop hosts",
             Pass::DropFriendships => "drop friendships",
@@ -230,6 +234,7 @@ impl Search<'_, '_, '_> {
             Pass::CutTail => self.cut_tail(),
             Pass::DropFamilies => self.drop_families(),
             Pass::PlainNetwork => self.plain_network(),
+            Pass::DropTricks => self.drop_tricks(),
             Pass::DropSteps => self.drop_steps(),
             Pass::DropHosts => self.drop_hosts(),
             Pass::DropFriendships => self.drop_friendships(),

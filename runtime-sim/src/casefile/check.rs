@@ -7,6 +7,7 @@ use offset_protocol::limits::{MAX_AMOUNT, MAX_CURRENCIES, MAX_INDEX_SERVERS, MAX
 use offset_protocol::machine::{Duration, Instant};
 
 use crate::case::{Case, FORMAT, NodePlan, Operation, Setting, Terms, Timed};
+use crate::cheats::Play;
 use crate::faults::Fault;
 use crate::host::HostId;
 use crate::latency::Latency;
@@ -22,6 +23,8 @@ const MAX_DEAL: u64 = 1 << 40;
 const MAX_SIGMA_MILLI: u32 = 4_000;
 /// Bytes of a buffer: as much as a system gives, with room to try more.
 const MAX_BUFFER: usize = 1 << 30;
+/// Tricks in one list of a host. Chosen freely: more than there are.
+const MAX_TRICKS: usize = 1_000;
 /// Letters of a scenario's name.
 const MAX_NAME: usize = 200;
 
@@ -90,7 +93,7 @@ impl Case {
             return Err(BadCase::Format(self.format));
         }
         at_most("letters of the scenario's name", self.scenario.chars().count(), MAX_NAME)?;
-        let hosts = [self.relays.len(), self.indexes.len(), self.nodes.len(), self.nodes.len()];
+        let hosts = [self.relays.len(), self.indexes.len(), self.nodes.len(), self.nodes.len(), self.strangers.len()];
         at_most("hosts", hosts.into_iter().fold(0, usize::saturating_add), MAX_HOSTS - 1)?;
         at_most("currencies", self.currencies.len(), MAX_CURRENCIES)?;
         distinct("currencies", "currency", self.currencies.iter())?;
@@ -100,6 +103,7 @@ impl Case {
         for (number, node) in self.nodes.iter().enumerate() {
             self.check_node(number, node)?;
         }
+        self.check_tricks()?;
         self.check_friendships()?;
         self.check_operations()?;
         self.check_faults()
@@ -122,6 +126,27 @@ impl Case {
         at_most("index servers of a node", indexes.len(), MAX_INDEX_SERVERS)?;
         indexes.iter().try_for_each(|&index| known(place, "index server", index, self.indexes.len()))?;
         distinct(&place(), "index server", indexes.iter())
+    }
+
+    fn check_tricks(&self) -> Result<(), BadCase> {
+        for (number, relay) in self.relays.iter().enumerate() {
+            let place = || format!("relay {number}");
+            right(&place, relay.cheat.index.is_empty(), "a relay plays no tricks of index servers")?;
+            check_plays(&place, &relay.cheat.relay)?;
+        }
+        for (number, index) in self.indexes.iter().enumerate() {
+            let place = || format!("index server {number}");
+            right(&place, index.cheat.relay.is_empty(), "an index server plays no tricks of relays")?;
+            check_plays(&place, &index.cheat.index)?;
+        }
+        for (number, node) in self.nodes.iter().enumerate() {
+            let place = || format!("node {number}");
+            check_plays(&place, &node.cheat.friend)?;
+            check_plays(&place, &node.cheat.person)?;
+            check_plays(&place, &node.cheat.report)?;
+        }
+        let mut strangers = self.strangers.iter().enumerate();
+        strangers.try_for_each(|(number, stranger)| check_plays(&|| format!("stranger {number}"), &stranger.cheat))
     }
 
     fn check_friendships(&self) -> Result<(), BadCase> {
@@ -252,6 +277,15 @@ impl Case {
         }
         Ok(())
     }
+}
+
+fn check_plays<T>(place: &dyn Fn() -> String, plays: &[Play<T>]) -> Result<(), BadCase> {
+    at_most("tricks of a host", plays.len(), MAX_TRICKS)?;
+    for play in plays {
+        right(place, play.per_mille <= 1_000, "there are a thousand in a thousand")?;
+        check_time(&place(), play.from)?;
+    }
+    Ok(())
 }
 
 fn at_most(what: &'static str, count: usize, most: usize) -> Result<(), BadCase> {

@@ -1,12 +1,38 @@
-//! Hosts and friendships are dropped, with everything that names them. Numbers stay.
+//! Hosts, friendships and tricks are dropped, with everything that names them. Numbers stay.
 
 use super::Search;
 use crate::case::{Case, Operation, Present, Role, Setting};
+use crate::cheats::{FriendTrick, IndexTrick, PersonTrick, Play, RelayTrick, ReportTrick, StrangerTrick};
 use crate::faults::Fault;
 use crate::host::HostId;
 use crate::net::Cut;
 
 impl Search<'_, '_, '_> {
+    pub(super) fn drop_tricks(&mut self) {
+        if !self.best.has_cheaters() {
+            return;
+        }
+        for stranger in (0..self.best.strangers.len()).rev() {
+            self.change(|case| {
+                case.strangers[stranger].present = Present::No;
+                forget(case, case.host(Role::Stranger(stranger as u32)));
+            });
+        }
+        // All tricks of one host, then each; who plays none any more is honest.
+        for number in (0..self.best.hosts()).rev() {
+            let Some(role) = self.best.role(HostId(number)) else { continue };
+            self.change(|case| plays_of(case, role).into_iter().for_each(|mut plays| plays.clear()));
+            for list in 0..LISTS {
+                let count = |case: &mut Case| plays_of(case, role).get(list).map_or(0, Plays::len);
+                for play in (0..count(&mut self.best)).rev() {
+                    self.change(|case| {
+                        plays_of(case, role).get_mut(list).into_iter().for_each(|plays| plays.remove(play));
+                    });
+                }
+            }
+        }
+    }
+
     pub(super) fn drop_hosts(&mut self) {
         for node in (0..self.best.nodes.len() as u32).rev() {
             if !self.best.is_present(Role::Node(node)) || self.change(|case| remove_node(case, node)) {
@@ -109,8 +135,7 @@ fn merge(case: &mut Case, node: u32, into: u32) {
 }
 
 fn remove_relay(case: &mut Case, relay: u32) {
-    let others = (0..case.relays.len() as u32).find(|&other| other != relay && case.is_present(Role::Relay(other)));
-    let Some(other) = others.filter(|_| case.is_present(Role::Relay(relay))) else { return };
+    let Some(other) = stand_in(case, Role::Relay, case.relays.len() as u32, relay) else { return };
     case.relays[relay as usize].present = Present::No;
     for node in &mut case.nodes {
         leave_out(&mut node.relays, relay, other);
@@ -124,8 +149,7 @@ fn remove_relay(case: &mut Case, relay: u32) {
 }
 
 fn remove_index(case: &mut Case, index: u32) {
-    let others = (0..case.indexes.len() as u32).find(|&other| other != index && case.is_present(Role::Index(other)));
-    let Some(other) = others.filter(|_| case.is_present(Role::Index(index))) else { return };
+    let Some(other) = stand_in(case, Role::Index, case.indexes.len() as u32, index) else { return };
     case.indexes[index as usize].present = Present::No;
     for node in &mut case.nodes {
         leave_out(&mut node.indexes, index, other);
@@ -136,6 +160,15 @@ fn remove_index(case: &mut Case, index: u32) {
         }
     }
     forget(case, case.host(Role::Index(index)));
+}
+
+/// Who can take the place of a server that is taken out: an honest one, if that one was.
+fn stand_in(case: &Case, role: fn(u32) -> Role, count: u32, gone: u32) -> Option<u32> {
+    let is_there = |number: &u32| case.is_present(role(*number)) && case.is_honest(role(*number));
+    let honest = (0..count).filter(|other| *other != gone).find(is_there);
+    let any = || (0..count).find(|&other| other != gone && case.is_present(role(other)));
+    let other = if case.is_honest(role(gone)) { honest } else { honest.or_else(any) };
+    other.filter(|_| case.is_present(role(gone)))
 }
 
 /// A server leaves a list; if it was the only one, `other` takes its place.
@@ -212,6 +245,72 @@ fn friend_of_mut(setting: &mut Setting) -> Option<&mut u32> {
         | Setting::Disable { friend }
         | Setting::Remove { friend } => Some(friend),
         Setting::Relays { .. } | Setting::Indexes { .. } => None,
+    }
+}
+
+/// Lists of tricks that a host has at most.
+const LISTS: usize = 3;
+
+/// A list of tricks, of whatever sort.
+enum Plays<'a> {
+    Relay(&'a mut Vec<Play<RelayTrick>>),
+    Index(&'a mut Vec<Play<IndexTrick>>),
+    Friend(&'a mut Vec<Play<FriendTrick>>),
+    Person(&'a mut Vec<Play<PersonTrick>>),
+    Report(&'a mut Vec<Play<ReportTrick>>),
+    Stranger(&'a mut Vec<Play<StrangerTrick>>),
+}
+
+impl Plays<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Plays::Relay(list) => list.len(),
+            Plays::Index(list) => list.len(),
+            Plays::Friend(list) => list.len(),
+            Plays::Person(list) => list.len(),
+            Plays::Report(list) => list.len(),
+            Plays::Stranger(list) => list.len(),
+        }
+    }
+
+    fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        fn only<T>(list: &mut Vec<T>, keep: impl Fn(usize) -> bool) {
+            let mut place = 0;
+            list.retain(|_| {
+                place += 1;
+                keep(place - 1)
+            });
+        }
+        match self {
+            Plays::Relay(list) => only(list, keep),
+            Plays::Index(list) => only(list, keep),
+            Plays::Friend(list) => only(list, keep),
+            Plays::Person(list) => only(list, keep),
+            Plays::Report(list) => only(list, keep),
+            Plays::Stranger(list) => only(list, keep),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.retain(|_| false);
+    }
+
+    fn remove(&mut self, gone: usize) {
+        self.retain(|place| place != gone);
+    }
+}
+
+/// The tricks of a host, by sort; a person has those of its node.
+fn plays_of(case: &mut Case, role: Role) -> Vec<Plays<'_>> {
+    match role {
+        Role::Relay(n) => vec![Plays::Relay(&mut case.relays[n as usize].cheat.relay)],
+        Role::Index(n) => vec![Plays::Index(&mut case.indexes[n as usize].cheat.index)],
+        Role::Node(n) => {
+            let cheat = &mut case.nodes[n as usize].cheat;
+            vec![Plays::Friend(&mut cheat.friend), Plays::Person(&mut cheat.person), Plays::Report(&mut cheat.report)]
+        }
+        Role::Person(_) => Vec::new(),
+        Role::Stranger(n) => vec![Plays::Stranger(&mut case.strangers[n as usize].cheat)],
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use offset_protocol::machine::Duration;
 
 use super::Search;
-use crate::case::{Case, Commit, Operation, Present, Rare, RatePlan, Timed};
+use crate::case::{Case, Commit, Operation, Present, Rare, RatePlan, Role, Timed};
 use crate::faults::Fault;
 use crate::host::{CrashPoint, HostId, Trap};
 use crate::latency::Latency;
@@ -36,8 +36,8 @@ const NETWORK: [Edit; 11] = [
         case.relays.iter_mut().chain(&mut case.indexes).for_each(|server| server.drift_ppm = 0);
         case.nodes.iter_mut().for_each(|node| node.drift_ppm = 0);
     },
-    |case| case.nodes.iter_mut().for_each(|node| node.relays.truncate(1)),
-    |case| case.nodes.iter_mut().for_each(|node| node.indexes.truncate(1)),
+    |case| (0..case.nodes.len()).for_each(|node| one_relay(case, node)),
+    |case| (0..case.nodes.len()).for_each(|node| one_index(case, node)),
 ];
 
 const AMOUNT: [Edit; 6] = [
@@ -48,6 +48,22 @@ const AMOUNT: [Edit; 6] = [
     |case| each_payment(case, |payment| *payment.commit = Commit::ByHand),
     |case| each_payment(case, |payment| *payment.amount = 1_000),
 ];
+
+/// A node keeps one relay: an honest one, if it has any.
+fn one_relay(case: &mut Case, node: usize) {
+    let relays = &case.nodes[node].relays;
+    let honest = relays.iter().copied().find(|relay| case.is_honest(Role::Relay(*relay)));
+    let kept = honest.or_else(|| relays.first().copied());
+    case.nodes[node].relays.retain(|relay| Some(*relay) == kept);
+}
+
+/// A node keeps one index server: an honest one, if it has any.
+fn one_index(case: &mut Case, node: usize) {
+    let indexes = &case.nodes[node].indexes;
+    let honest = indexes.iter().copied().find(|index| case.is_honest(Role::Index(*index)));
+    let kept = honest.or_else(|| indexes.first().copied());
+    case.nodes[node].indexes.retain(|index| Some(*index) == kept);
+}
 
 /// What of a payment can be made plainer.
 struct Payment<'a> {
@@ -85,7 +101,8 @@ impl Search<'_, '_, '_> {
         for node in 0..self.best.nodes.len() {
             if self.best.nodes[node].present == Present::Yes {
                 self.change(|case| case.nodes[node].drift_ppm = 0);
-                self.change(|case| case.nodes[node].relays.truncate(1));
+                self.change(|case| one_relay(case, node));
+                self.change(|case| one_index(case, node));
             }
         }
     }

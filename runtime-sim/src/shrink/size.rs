@@ -14,7 +14,7 @@ pub struct Size {
     pub operations: usize,
     /// What goes wrong.
     pub faults: usize,
-    /// Relays, index servers, and nodes with their persons, that take part.
+    /// Relays, index servers, nodes with their persons, and strangers that take part.
     pub hosts: usize,
     /// Pairs of friends.
     pub friendships: usize,
@@ -27,6 +27,7 @@ impl Size {
     pub fn of(case: &Case) -> Self {
         let servers = case.relays.iter().chain(&case.indexes).map(|server| server.present);
         let hosts = servers.chain(case.nodes.iter().map(|node| node.present));
+        let hosts = hosts.chain(case.strangers.iter().map(|stranger| stranger.present));
         Size {
             operations: case.operations.len(),
             faults: case.faults.len(),
@@ -55,7 +56,7 @@ impl fmt::Display for Size {
 }
 
 /// What is not as in the plain world: constant delays, no limits, whole segments, cheap signatures, right clocks, one
-/// currency, no fees.
+/// currency, no fees, no tricks.
 fn edits(case: &Case) -> usize {
     let Conditions { latency, bandwidth, send_buffer, receive_buffer, cuts } = case.conditions;
     let plain = Conditions::default();
@@ -80,4 +81,16 @@ fn edits(case: &Case) -> usize {
         + rates.filter(|rate| *rate != RatePlan::default()).count()
         + case.nodes.iter().filter(|node| several(node)).count()
         + case.currencies.len().saturating_sub(1)
+        + tricks(case)
+}
+
+/// Tricks of those who take part.
+fn tricks(case: &Case) -> usize {
+    let is_there = |present: Present| present == Present::Yes;
+    let servers = case.relays.iter().chain(&case.indexes).filter(|server| is_there(server.present));
+    let nodes = case.nodes.iter().filter(|node| is_there(node.present));
+    let strangers = case.strangers.iter().filter(|stranger| is_there(stranger.present));
+    servers.map(|server| server.cheat.relay.len() + server.cheat.index.len()).sum::<usize>()
+        + nodes.map(|node| node.cheat.friend.len() + node.cheat.person.len() + node.cheat.report.len()).sum::<usize>()
+        + strangers.map(|stranger| stranger.cheat.len()).sum::<usize>()
 }
