@@ -342,7 +342,19 @@ fn rows(case: &Case, replay: &Replay) -> Vec<Row> {
             | Kind::Turn
             | Kind::Wake
             | Kind::Flushed
-            | Kind::Note => None,
+            | Kind::Note
+            | Kind::Letter
+            | Kind::Durable
+            | Kind::Up
+            | Kind::Down
+            | Kind::Dial
+            | Kind::Report
+            | Kind::Ask
+            | Kind::Answer
+            | Kind::Word
+            | Kind::Operation
+            | Kind::Fault
+            | Kind::Look => None,
         };
         all.extend(entry.map(|entry| (line.number, Row { at: line.at, entry })));
     }

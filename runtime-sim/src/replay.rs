@@ -10,60 +10,73 @@
 
 use std::any::Any;
 use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use offset_protocol::machine::Instant;
 
 use crate::case::{Case, Fidelity, Role};
-use crate::full::{self, Options, Outcome};
+use crate::check::Violation;
+use crate::full;
+use crate::funds;
 use crate::host::HostId;
-use crate::result::{Finding, Verdict};
+use crate::result::{Finding, Recorder, Verdict};
 use crate::trace::{Keep, Kind, Line, Trace};
 use crate::words;
 
 /// The invariant of a finding that is a panic.
 pub const PANIC: &str = "panic";
+/// Nodes of a world of funds at which everything is looked at often.
+const SMALL: usize = 200;
 /// Causes that are shown. Chosen freely: further back than anybody reads.
 const MOST_CAUSES: usize = 40;
 
 /// A run of a case.
 pub struct Replay {
-    /// What it came to, if nothing was found.
-    pub outcome: Option<Outcome>,
-    /// What was found.
+    /// What was found, if anything.
     pub finding: Option<Finding>,
     /// Everything that happened, as far as it was kept.
     pub trace: Trace,
 }
 
 /// Runs a case.
-///
-/// # Errors
-/// A case of a fidelity that this version cannot run.
-pub fn run(case: &Case, keep: Keep) -> Result<Replay, CannotRun> {
+pub fn run(case: &Case, keep: Keep) -> Replay {
     match case.fidelity {
-        Fidelity::Full => Ok(run_full(case, keep)),
-        Fidelity::Funds => Err(CannotRun),
+        Fidelity::Full => run_full(case, keep),
+        Fidelity::Funds => run_funds(case, keep),
     }
 }
 
-/// A case of a fidelity that this version cannot run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cases of fidelity `funds` cannot be replayed")]
-pub struct CannotRun;
-
 fn run_full(case: &Case, keep: Keep) -> Replay {
-    let (result, trace) = full::run_caught(case, &Options { keep, ..Options::default() });
-    let (outcome, finding) = match result {
-        Ok(Ok(outcome)) => (Some(outcome), None),
-        Ok(Err(violation)) => (None, Verdict::of_violation(case, &violation).finding().cloned()),
-        Err(words) => (None, Some(panicked(case, &trace, words))),
+    let (result, trace) = full::run_caught(case, &full::Options { keep, ..full::Options::default() });
+    let finding = match result {
+        Ok(result) => result.err().and_then(|violation| of_violation(case, &violation)),
+        Err(words) => Some(panicked(case, &trace, words)),
     };
-    Replay { outcome, finding, trace }
+    Replay { finding, trace }
+}
+
+/// As the size of the case asks for. Of a world of funds that panicked there is no trace.
+fn run_funds(case: &Case, keep: Keep) -> Replay {
+    let small = case.nodes.len() <= SMALL;
+    let options = if small { funds::Options::small() } else { funds::Options::large() };
+    let options = funds::Options { keep, ..options };
+    let run = || funds::run_recorded(case, &options, &mut Recorder::default(), &mut |_| {});
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok((result, trace)) => {
+            let finding = result.err().and_then(|violation| of_violation(case, &violation));
+            Replay { finding, trace }
+        }
+        Err(panic) => Replay { finding: Some(of_panic(&*panic)), trace: Trace::new(keep) },
+    }
+}
+
+fn of_violation(case: &Case, violation: &Violation) -> Option<Finding> {
+    Verdict::of_violation(case, violation).finding().cloned()
 }
 
 /// What running a case finds, if anything. For [`crate::shrink`].
 pub fn find(case: &Case) -> Option<Finding> {
-    run(case, Keep::Hash).ok()?.finding
+    run(case, Keep::Hash).finding
 }
 
 /// A panic during the last event of a trace.
@@ -78,6 +91,15 @@ fn panicked(case: &Case, trace: &Trace, what: String) -> Finding {
 pub(crate) fn of_panic(panic: &dyn Any) -> Finding {
     let what = full::words_of(panic);
     Finding { invariant: PANIC.to_owned(), at: Instant::ZERO, host: None, role: None, what }
+}
+
+/// The host that a line is about; `None`: the world, or the index of a case of fidelity `funds`.
+fn host_of(case: &Case, line: &Line) -> Option<HostId> {
+    match case.fidelity {
+        Fidelity::Full => case.role(HostId(line.to)).map(|_| HostId(line.to)),
+        // There are nodes only, and their own numbers stand in the trace.
+        Fidelity::Funds => ((line.to as usize) < case.nodes.len()).then(|| case.host(Role::Node(line.to))),
+    }
 }
 
 /// Which events are shown.
@@ -99,7 +121,9 @@ impl Replay {
     pub fn events<'a>(&'a self, case: &'a Case, shown: Shown) -> impl Iterator<Item = String> + 'a {
         let until = shown.until.unwrap_or(u64::MAX);
         let lines = self.trace.lines().take_while(move |line| line.number <= until);
-        let wanted = move |line: &Line| shown.host.is_none_or(|host| line.to == host.0 || line.kind == Kind::Plan);
+        let wanted = move |line: &Line| {
+            shown.host.is_none_or(|host| host_of(case, line) == Some(host) || line.kind == Kind::Plan)
+        };
         lines.filter(wanted).map(|line| self.line(case, &line))
     }
 
@@ -110,14 +134,14 @@ impl Replay {
 
     fn line(&self, case: &Case, line: &Line) -> String {
         let mut text =
-            format!("{:>8}  {}  {:<16}  {}", line.number, words::time(line.at), host(case, line.to), what(case, line));
+            format!("{:>8}  {}  {:<16}  {}", line.number, words::time(line.at), host(case, line), what(case, line));
         for said in self.said_during(line.number) {
             let _ = write!(text, "; {said}");
         }
         match line.cause.and_then(|cause| self.trace.line(cause)) {
             None => {}
             Some(cause) => {
-                let _ = write!(text, "  <- {} ({} at {})", cause.number, cause.kind.name(), host(case, cause.to));
+                let _ = write!(text, "  <- {} ({} at {})", cause.number, cause.kind.name(), host(case, &cause));
             }
         }
         text
@@ -134,8 +158,9 @@ impl Replay {
     }
 }
 
-fn host(case: &Case, to: u32) -> String {
-    case.role(HostId(to)).map_or_else(|| "the world".to_owned(), |role: Role| format!("{role} (h{to})"))
+fn host(case: &Case, line: &Line) -> String {
+    let host = host_of(case, line).and_then(|host| Some((case.role(host)?, host)));
+    host.map_or_else(|| "the world".to_owned(), |(role, host)| format!("{role} ({host})"))
 }
 
 /// What happened, in words.
@@ -154,6 +179,18 @@ pub(crate) fn what(case: &Case, line: &Line) -> String {
         Kind::Boot => "starts".to_owned(),
         Kind::Note => format!("hears word {}", line.about),
         Kind::Plan => words::step(case, line.about as usize),
+        Kind::Letter => "a message of a friend arrives".to_owned(),
+        Kind::Durable => format!("its write {} is durable", line.about),
+        Kind::Up => format!("link {} is up", line.about),
+        Kind::Down => format!("link {} is down", line.about),
+        Kind::Dial => format!("link {} is tried again", line.about),
+        Kind::Report => "a report reaches the index".to_owned(),
+        Kind::Ask => "a question reaches the index".to_owned(),
+        Kind::Answer => "an answer of the index arrives".to_owned(),
+        Kind::Word => "its person hears something".to_owned(),
+        Kind::Operation => "the next operation is due".to_owned(),
+        Kind::Fault => "the next fault is due".to_owned(),
+        Kind::Look => "all friendships are looked at".to_owned(),
     }
 }
 
@@ -166,8 +203,8 @@ mod tests {
     #[test]
     fn a_replay_shows_every_event_with_its_cause_and_changes_nothing() {
         let case = line::case(3, &LineSpec::small(&Seed::from_number(3)));
-        let (plain, kept) = (run(&case, Keep::Hash).unwrap(), run(&case, Keep::Lines).unwrap());
-        assert_eq!(plain.outcome.as_ref().unwrap().hash, kept.outcome.as_ref().unwrap().hash);
+        let (plain, kept) = (run(&case, Keep::Hash), run(&case, Keep::Lines));
+        assert_eq!((plain.trace.hash(), &plain.finding), (kept.trace.hash(), &None));
         let all = kept.trace.lines().len() as u64;
         assert_eq!((all, kept.last_event()), (plain.last_event(), all));
         assert!(kept.trace.lines().all(|line| line.cause.is_none_or(|cause| cause < line.number)));

@@ -52,10 +52,34 @@ pub enum Kind {
     Note,
     /// A step of the plan is due.
     Plan,
+    /// A message between friends arrives, of cases of fidelity `funds` as all that follow.
+    Letter,
+    /// A write is durable.
+    Durable,
+    /// A link is up.
+    Up,
+    /// A link is down.
+    Down,
+    /// A link is tried again.
+    Dial,
+    /// A report reaches the index.
+    Report,
+    /// A question reaches the index.
+    Ask,
+    /// An answer of the index arrives.
+    Answer,
+    /// A word from another person arrives.
+    Word,
+    /// The next operation of the case is due.
+    Operation,
+    /// The next fault of the case is due.
+    Fault,
+    /// Checkers look at everything.
+    Look,
 }
 
 impl Kind {
-    const ALL: [Kind; 12] = [
+    const ALL: [Kind; 24] = [
         Kind::Syn,
         Kind::Accepted,
         Kind::Refused,
@@ -68,6 +92,18 @@ impl Kind {
         Kind::Boot,
         Kind::Note,
         Kind::Plan,
+        Kind::Letter,
+        Kind::Durable,
+        Kind::Up,
+        Kind::Down,
+        Kind::Dial,
+        Kind::Report,
+        Kind::Ask,
+        Kind::Answer,
+        Kind::Word,
+        Kind::Operation,
+        Kind::Fault,
+        Kind::Look,
     ];
 
     /// In one word.
@@ -85,6 +121,18 @@ impl Kind {
             Kind::Boot => "boot",
             Kind::Note => "note",
             Kind::Plan => "plan",
+            Kind::Letter => "letter",
+            Kind::Durable => "durable",
+            Kind::Up => "up",
+            Kind::Down => "down",
+            Kind::Dial => "dial",
+            Kind::Report => "report",
+            Kind::Ask => "ask",
+            Kind::Answer => "answer",
+            Kind::Word => "word",
+            Kind::Operation => "operation",
+            Kind::Fault => "fault",
+            Kind::Look => "look",
         }
     }
 }

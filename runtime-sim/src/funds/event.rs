@@ -41,22 +41,22 @@ pub(super) enum Event {
 
 impl Event {
     /// For the trace: the kind, and a number that tells two events of a kind apart.
-    pub(super) const fn describe(&self) -> (&'static str, u64) {
+    pub(super) const fn describe(&self) -> (Kind, u64) {
         match *self {
-            Event::Letter(slot) => ("letter", slot.0 as u64),
-            Event::Durable { revision, .. } => ("durable", revision),
-            Event::Wake { life } => ("wake", life as u64),
-            Event::Up { link, .. } => ("up", link as u64),
-            Event::Down { link, .. } => ("down", link as u64),
-            Event::Dial { link } => ("dial", link as u64),
-            Event::Boot { life } => ("boot", life as u64),
-            Event::Report(slot) => ("report", slot.0 as u64),
-            Event::Ask(slot) => ("ask", slot.0 as u64),
-            Event::Answer(slot) => ("answer", slot.0 as u64),
-            Event::Word(slot) => ("word", slot.0 as u64),
-            Event::Operation => ("operation", 0),
-            Event::Fault => ("fault", 0),
-            Event::Look => ("look", 0),
+            Event::Letter(slot) => (Kind::Letter, slot.0 as u64),
+            Event::Durable { revision, .. } => (Kind::Durable, revision),
+            Event::Wake { life } => (Kind::Wake, life as u64),
+            Event::Up { link, .. } => (Kind::Up, link as u64),
+            Event::Down { link, .. } => (Kind::Down, link as u64),
+            Event::Dial { link } => (Kind::Dial, link as u64),
+            Event::Boot { life } => (Kind::Boot, life as u64),
+            Event::Report(slot) => (Kind::Report, slot.0 as u64),
+            Event::Ask(slot) => (Kind::Ask, slot.0 as u64),
+            Event::Answer(slot) => (Kind::Answer, slot.0 as u64),
+            Event::Word(slot) => (Kind::Word, slot.0 as u64),
+            Event::Operation => (Kind::Operation, 0),
+            Event::Fault => (Kind::Fault, 0),
+            Event::Look => (Kind::Look, 0),
         }
     }
 }

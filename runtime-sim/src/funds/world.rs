@@ -197,7 +197,7 @@ impl World {
         let Some((key, event)) = self.queue.pop_until(until) else { return Ok(None) };
         self.now = key.at;
         let (kind, about) = event.describe();
-        self.trace.event(key, kind, about);
+        self.trace.event(key, kind, about, 0);
         if self.stands_still(key.to, event) {
             return Ok(Some(event));
         }
