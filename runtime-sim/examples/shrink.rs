@@ -10,24 +10,29 @@
     reason = "a program that prints, and keeps to a budget of time"
 )]
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use offset_protocol::probe::mutate;
 use offset_runtime_sim::case::{Case, Rare};
+use offset_runtime_sim::casefile::CaseFile;
+use offset_runtime_sim::diagram::sequence;
 use offset_runtime_sim::mutants::{Mutant, case};
-use offset_runtime_sim::replay::find;
+use offset_runtime_sim::replay::{find, run};
 use offset_runtime_sim::result::Finding;
 use offset_runtime_sim::shrink::{Budget, Ended, shrink};
+use offset_runtime_sim::trace::Keep;
 
 struct Wishes {
     only: Option<String>,
     hunt: u64,
     seconds: u64,
     show: bool,
+    save: Option<PathBuf>,
 }
 
 fn wishes() -> Option<Wishes> {
-    let mut wishes = Wishes { only: None, hunt: 60, seconds: 60, show: false };
+    let mut wishes = Wishes { only: None, hunt: 60, seconds: 60, show: false, save: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -35,6 +40,7 @@ fn wishes() -> Option<Wishes> {
             "--hunt" => wishes.hunt = arguments.next()?.parse().ok()?,
             "--seconds" => wishes.seconds = arguments.next()?.parse().ok()?,
             "--show" => wishes.show = true,
+            "--save" => wishes.save = arguments.next().map(PathBuf::from),
             _ => return None,
         }
     }
@@ -48,9 +54,27 @@ fn find_with(mutant: Option<Mutant>, case: &Case) -> Option<Finding> {
     finding
 }
 
+/// The case file, the test and the diagram.
+fn save(folder: &Path, mutant: Mutant, case: &Case) -> std::io::Result<()> {
+    mutate(Some(mutant));
+    let replay = run(case, Keep::Lines);
+    mutate(None);
+    let mut file = CaseFile::new(case.clone(), replay.finding.clone(), replay.last_event());
+    file.note = format!("Found with the mutant {}: {}", mutant.name(), mutant.what());
+    let name: String = mutant.name().chars().flat_map(kebab).collect();
+    let name = name.trim_start_matches('-');
+    file.write(&folder.join(format!("{name}.json")))?;
+    std::fs::write(folder.join(format!("{name}.rs")), file.to_test(name))?;
+    std::fs::write(folder.join(format!("{name}.svg")), sequence(case, &replay))
+}
+
+fn kebab(c: char) -> impl Iterator<Item = char> {
+    c.is_uppercase().then_some('-').into_iter().chain(c.to_lowercase())
+}
+
 fn main() {
     let Some(wishes) = wishes() else {
-        println!("--only NAMES, --hunt N, --seconds N, --show");
+        println!("--only NAMES, --hunt N, --seconds N, --show, --save FOLDER");
         std::process::exit(2);
     };
     std::panic::set_hook(Box::new(|_| {}));
@@ -87,6 +111,11 @@ fn main() {
             if shrunk.ended == Ended::Budget { " BUDGET" } else { "" },
             honest.chars().take(120).collect::<String>(),
         );
+        if let Some(folder) = &wishes.save
+            && let Err(error) = save(folder, mutant, &shrunk.case)
+        {
+            println!("not saved: {error}");
+        }
         if wishes.show {
             println!("{}\n{:#?}", shrunk.finding, shrunk.case);
         }

@@ -5,6 +5,7 @@ use offset_protocol::friend::FriendMessage;
 use offset_protocol::index::{Entry, EntryKey};
 
 use super::people::Word;
+use crate::trace::Kind;
 
 /// What can happen. Small, because the queue copies it around: what travels stays in its slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
