@@ -2,7 +2,7 @@
 //!
 //! | figure | measured as |
 //! |---|---|
-//! | bytes an entry | growth of the resident set by the graph, divided by its entries |
+//! | bytes an entry | growth of the resident set by the graph, divided by its entries; too small if an earlier size of the same run left memory of about this size behind |
 //! | single | [`best`] where it is one route, each request on its own |
 //! | options | [`answer`]: with alternatives, and a split where one may be cheaper |
 //! | split | `best` for amounts that no single route carries |
