@@ -13,15 +13,36 @@
 //! Each trick is counted when it is played ([`Evidence`]); what the honest made of it is counted too, so that a test can
 //! ask whether a trick bites.
 
-pub mod card;
+mod bits;
+mod card;
+mod draw;
 pub mod friend;
+mod hand;
+mod index;
+mod person;
 mod plays;
+mod relay;
+mod report;
 mod shadow;
+mod stranger;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use offset_protocol::app::Permissions;
+use offset_protocol::bytes::PublicKey;
+use offset_protocol::identity::SharedSigner;
+
+pub use draw::{Shares, draw};
 pub use plays::*;
+pub(crate) use stranger::{Rumours, Target};
+
+use crate::case::{NodeCheat, ServerCheat};
+use crate::dice::Dice;
+use crate::host::Program;
+use crate::people::App;
+use crate::servers::{Index, Relay};
+use hand::Hand;
 
 /// Which tricks were played, and what the honest noticed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,4 +76,42 @@ impl SharedEvidence {
     fn lock(&self) -> std::sync::MutexGuard<'_, Evidence> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The programs of cheaters, each with dice of its own.
+pub(crate) fn card(
+    apps: Vec<(PublicKey, Permissions)>,
+    cheat: &NodeCheat,
+    signer: SharedSigner,
+    dice: &Dice,
+    evidence: &SharedEvidence,
+) -> Box<dyn Program> {
+    let cheater = friend::SharedCheater::new(signer, cheat.friend.clone(), dice.clone(), evidence.clone());
+    let reports = Hand::shared(&cheat.report, report::name, dice.clone(), evidence);
+    Box::new(card::CheatingCard { apps, cheater, reports })
+}
+
+/// The app of a cheating person.
+pub(crate) fn app(app: App, cheat: &NodeCheat, dice: Dice, evidence: &SharedEvidence) -> Box<dyn Program> {
+    Box::new(person::CheatingApp::new(app, Hand::shared(&cheat.person, person::name, dice, evidence)))
+}
+
+/// A relay that cheats.
+pub(crate) fn relay(relay: Relay, cheat: &ServerCheat, dice: Dice, evidence: &SharedEvidence) -> Box<dyn Program> {
+    Box::new(relay::CheatingRelay::new(relay, Hand::shared(&cheat.relay, relay::name, dice, evidence)))
+}
+
+/// An index server that cheats.
+pub(crate) fn index(index: Index, cheat: &ServerCheat, dice: Dice, evidence: &SharedEvidence) -> Box<dyn Program> {
+    Box::new(index::CheatingIndex::new(index, Hand::shared(&cheat.index, index::name, dice, evidence)))
+}
+
+/// A stranger who has heard some rumours.
+pub(crate) fn stranger(
+    plays: &[Play<StrangerTrick>],
+    rumours: Rumours,
+    dice: Dice,
+    evidence: &SharedEvidence,
+) -> Box<dyn Program> {
+    Box::new(stranger::Stranger::new(Hand::shared(plays, stranger::name, dice, evidence), rumours))
 }

@@ -498,6 +498,9 @@ impl World {
             }
             Effect::Resume { conn } => (Wish::Resume(conn), None),
             Effect::Join { a, b } => (Wish::Join(a, b), None),
+            Effect::RawConnect { conn, address } => (Wish::RawConnect(conn, self.resolve(&address)), None),
+            Effect::Raw { conn, bytes } => (Wish::Raw(conn, bytes), None),
+            Effect::Deafen { conn } => (Wish::Deafen(conn), None),
             Effect::Persist { revision, changes } => {
                 for change in &changes {
                     self.kernel.trace.bytes(&change.key);

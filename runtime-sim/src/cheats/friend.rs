@@ -20,6 +20,7 @@ use offset_protocol::friend::{Batch, FriendMessage, Operation, Reset, ResetTerms
 use offset_protocol::identity::SharedSigner;
 use offset_protocol::machine::{Alarm, Duration, Instant};
 
+use super::bits::noise;
 use super::shadow::Shadow;
 use super::{FriendTrick, Play, SharedEvidence, Trick};
 use crate::dice::Dice;
@@ -60,6 +61,8 @@ struct Friend {
     ignored_until: Option<Instant>,
     /// As a rogue: the friend said something that has not been acknowledged.
     owes_ack: bool,
+    /// It has just been so rude that the friend should end the link.
+    is_rude: bool,
     /// Requests that its own node knows nothing of.
     forged: BTreeSet<RequestId>,
 }
@@ -175,7 +178,11 @@ impl Cheater {
     // -- links
 
     fn on_link(&mut self, now: Instant, key: PublicKey, news: LinkNews) {
+        let evidence = self.evidence.clone();
         let friend = self.friend(key);
+        if std::mem::take(&mut friend.is_rude) && news == LinkNews::Down {
+            evidence.noticed("the link was dropped");
+        }
         friend.on_link_down();
         if news == LinkNews::Down {
             return;
@@ -286,6 +293,7 @@ impl Cheater {
                 _ => return self.leave(now, key, FriendMessage::Resume(said), drawn),
             }
             self.played(trick);
+            self.friend(key).is_rude = matches!(trick, FriendTrick::ResumeTwice | FriendTrick::BatchBeforeResume);
         }
         self.leave(now, key, FriendMessage::Resume(said), drawn);
         if let Some(again) = again {
@@ -398,13 +406,15 @@ impl Cheater {
         for trick in self.drawn() {
             match trick {
                 FriendTrick::Garbage => {
-                    let bytes = forge::noise(&mut self.dice);
+                    let bytes = noise(&mut self.dice);
                     self.played(trick);
+                    self.friend(key).is_rude = true;
                     self.deeds.push_back(Deed::SayBytes { friend: key, bytes });
                 }
                 FriendTrick::GarbageInTunnel => {
-                    let bytes = forge::noise(&mut self.dice);
+                    let bytes = noise(&mut self.dice);
                     self.played(trick);
+                    self.friend(key).is_rude = true;
                     self.deeds.push_back(Deed::Garble { friend: key, bytes });
                 }
                 FriendTrick::HangUp => {
@@ -442,6 +452,7 @@ impl Friend {
             delayed: VecDeque::new(),
             ignored_until: None,
             owes_ack: false,
+            is_rude: false,
             forged: BTreeSet::new(),
         }
     }

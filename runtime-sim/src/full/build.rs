@@ -6,20 +6,19 @@ use std::rc::Rc;
 use offset_index_sm::server::ServerLimits;
 use offset_protocol::app::Permissions;
 use offset_protocol::machine::{Duration, Seed};
+use offset_protocol::net::Purpose;
 use offset_relay_sm::server::Limits as RelayLimits;
 
 use super::settings;
 use crate::card::{Card, NODE_PORT};
 use crate::case::{Case, Role};
-use crate::cheats::SharedEvidence;
-use crate::cheats::card::CheatingCard;
-use crate::cheats::friend::SharedCheater;
+use crate::cheats::{self, Rumours, SharedEvidence, Target};
 use crate::dice::Dice;
 use crate::faults::QUIET_FLUSH;
-use crate::host::{Pace, Program};
+use crate::host::{HostId, Pace, Program};
 use crate::latency::Latency;
 use crate::people::{App, Person, SharedPerson};
-use crate::servers::{INDEX_SERVER_PORT, Index, Relay};
+use crate::servers::{INDEX_CLIENT_PORT, INDEX_SERVER_PORT, Index, RELAY_PORT, Relay};
 use crate::signatures::Registry;
 use crate::trace::Keep;
 use crate::world::{World, WorldConfig};
@@ -32,8 +31,10 @@ pub(super) fn build(case: &Case, keep: Keep, evidence: &SharedEvidence) -> (Worl
     let seed = Seed::from_number(case.seed);
     let config = WorldConfig { signatures: case.signatures, conditions: case.conditions, note: case.note, keep };
     let mut world = World::new(&seed, config);
-    add_servers(case, &mut world);
+    add_servers(case, &mut world, &seed, evidence);
+    add_nodes(case, &mut world, &seed, evidence);
     let people = add_people(case, &mut world, &seed, evidence);
+    add_strangers(case, &mut world, &seed, evidence);
     boot(case, &mut world, &seed);
     (world, people)
 }
@@ -42,45 +43,67 @@ fn pace() -> Pace {
     Pace { turn: Latency::Uniform { low: Duration::ZERO, high: Duration::from_micros(400) }, flush: QUIET_FLUSH }
 }
 
-fn add_servers(case: &Case, world: &mut World) {
-    for relay in &case.relays {
-        world.add_host(Box::new(Relay { limits: RelayLimits::default() }), pace(), relay.drift_ppm, 0);
+/// The dice of a cheater.
+fn dice_of(seed: &Seed, host: HostId) -> Dice {
+    Dice::new(&seed.fork("cheats"), &host.to_string())
+}
+
+fn add_servers(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvidence) {
+    for (number, plan) in (0..).zip(&case.relays) {
+        let relay = Relay { limits: RelayLimits::default() };
+        let dice = || dice_of(seed, case.host(Role::Relay(number)));
+        let program: Box<dyn Program> = match plan.cheat.is_honest() {
+            true => Box::new(relay),
+            false => cheats::relay(relay, &plan.cheat, dice(), evidence),
+        };
+        world.add_host(program, pace(), plan.drift_ppm, 0);
     }
-    for (number, index) in case.indexes.iter().enumerate() {
-        let others = (0..case.indexes.len()).filter(|&other| other != number);
+    for (number, plan) in (0..).zip(&case.indexes) {
+        let others = (0..case.indexes.len() as u32).filter(|&other| other != number);
         let trusted = others
-            .map(|other| case.host(Role::Index(other as u32)))
+            .map(|other| case.host(Role::Index(other)))
             .map(|host| (world.key_of(host), World::address_of(host, INDEX_SERVER_PORT)))
             .collect();
-        world.add_host(Box::new(Index { trusted, limits: ServerLimits::default() }), pace(), index.drift_ppm, 0);
+        let index = Index { trusted, limits: ServerLimits::default() };
+        let dice = || dice_of(seed, case.host(Role::Index(number)));
+        let program: Box<dyn Program> = match plan.cheat.is_honest() {
+            true => Box::new(index),
+            false => cheats::index(index, &plan.cheat, dice(), evidence),
+        };
+        world.add_host(program, pace(), plan.drift_ppm, 0);
+    }
+}
+
+fn add_nodes(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvidence) {
+    let registry = Registry::new(case.signatures, seed);
+    for (number, plan) in (0..).zip(&case.nodes) {
+        let apps = vec![(world.key_of(case.host(Role::Person(number))), Permissions::ALL)];
+        let host = case.host(Role::Node(number));
+        let signer = || registry.identity(&host.to_string());
+        let program: Box<dyn Program> = match plan.cheat.is_honest() {
+            true => Box::new(Card { apps }),
+            false => cheats::card(apps, &plan.cheat, signer(), &dice_of(seed, host), evidence),
+        };
+        world.add_host(program, pace(), plan.drift_ppm, 0);
     }
 }
 
 fn add_people(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvidence) -> Vec<SharedPerson> {
-    let numbers = || 0..case.nodes.len() as u32;
     let registry = Registry::new(case.signatures, seed);
-    for (number, node) in numbers().zip(&case.nodes) {
-        let apps = vec![(world.key_of(case.host(Role::Person(number))), Permissions::ALL)];
-        let name = case.host(Role::Node(number)).to_string();
-        let card: Box<dyn Program> = if node.cheat.is_honest() {
-            Box::new(Card { apps })
-        } else {
-            let dice = Dice::new(&seed.fork("cheats"), &name);
-            let plays = node.cheat.friend.clone();
-            let cheater = SharedCheater::new(registry.identity(&name), plays, dice, evidence.clone());
-            Box::new(CheatingCard { apps, cheater })
-        };
-        world.add_host(card, pace(), node.drift_ppm, 0);
-    }
     let mut people = Vec::new();
-    for (number, plan) in numbers().zip(&case.nodes) {
+    for (number, plan) in (0..).zip(&case.nodes) {
         let (node, host) = (case.host(Role::Node(number)), case.host(Role::Person(number)));
         let (key, address) = (world.key_of(node), World::address_of(node, NODE_PORT));
         let person_seed = seed.fork("people").fork(&host.to_string());
         let mut person = Person::new(host, key, address, registry.identity(&host.to_string()), &person_seed);
         person.set_reset_patience(plan.accepts_reset_after);
         let person = SharedPerson(Rc::new(RefCell::new(person)));
-        world.add_host(Box::new(App(person.clone())), pace(), 0, 0);
+        let app = App(person.clone());
+        let program: Box<dyn Program> = match plan.cheat.is_honest() {
+            true => Box::new(app),
+            false => cheats::app(app, &plan.cheat, dice_of(seed, host), evidence),
+        };
+        world.add_host(program, pace(), 0, 0);
         people.push(person);
     }
     for (number, list) in settings::set_up(case, world).into_iter().enumerate() {
@@ -89,10 +112,39 @@ fn add_people(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvid
     people
 }
 
+fn add_strangers(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvidence) {
+    let rumours = rumours(case, world);
+    for (number, plan) in (0..).zip(&case.strangers) {
+        let dice = dice_of(seed, case.host(Role::Stranger(number)));
+        world.add_host(cheats::stranger(&plan.cheat, rumours.clone(), dice, evidence), pace(), 0, 0);
+    }
+}
+
+/// Strangers know who listens where: tickets are handed around.
+fn rumours(case: &Case, world: &World) -> Rumours {
+    let mut rumours = Rumours { currencies: case.currencies.iter().map(|name| name.0).collect(), ..Rumours::default() };
+    for role in (0..case.hosts()).filter_map(|host| case.role(HostId(host))) {
+        let ports: &[(u16, Purpose)] = match role {
+            Role::Relay(_) => &[(RELAY_PORT, Purpose::NodeRelay)],
+            Role::Index(_) => &[(INDEX_CLIENT_PORT, Purpose::NodeIndex), (INDEX_SERVER_PORT, Purpose::IndexIndex)],
+            Role::Node(_) => &[(NODE_PORT, Purpose::AppNode)],
+            Role::Person(_) | Role::Stranger(_) => &[],
+        };
+        let host = case.host(role);
+        let key = world.key_of(host);
+        let listens = |&(port, purpose)| Target { address: World::address_of(host, port), key, purpose };
+        rumours.targets.extend(ports.iter().map(listens));
+        if matches!(role, Role::Node(_) | Role::Stranger(_)) {
+            rumours.keys.push(key);
+        }
+    }
+    rumours
+}
+
 fn boot(case: &Case, world: &mut World, seed: &Seed) {
     let mut dice = Dice::new(seed, "boot");
     for number in 0..case.hosts() {
-        let host = crate::host::HostId(number);
+        let host = HostId(number);
         let delay = dice.duration(Duration::ZERO, START);
         match case.role(host) {
             Some(role) if case.is_present(role) => world.boot_after(host, delay),

@@ -125,12 +125,25 @@ impl Run<'_> {
         nodes.filter(|role| !self.case.is_honest(*role)).map(|role| self.world.key_of(self.case.host(role))).collect()
     }
 
-    /// A mediator that cheats may cancel what was committed: it pays for that itself.
+    /// What people may complain about when there are cheaters: anything in a deal with one of them; and a mediator that
+    /// cheats may cancel what was committed: it pays for that itself.
     pub(super) fn excuse_complaints(&self) {
-        if self.noticed.is_on {
-            for person in &self.people {
-                person.0.borrow_mut().excuse(|complaint| complaint.contains(": committed, then "));
-            }
+        if !self.noticed.is_on {
+            return;
+        }
+        let cheats = |node: &u32| !self.case.is_honest(Role::Node(*node));
+        let with_cheaters = self.deals.iter().filter(|(_, (buyer, seller))| cheats(buyer) || cheats(seller));
+        let with_cheaters: Vec<String> = with_cheaters.map(|(deal, _)| format!("{deal:?}: ")).collect();
+        for person in &self.people {
+            person.0.borrow_mut().excuse(|complaint| {
+                let is_excused = complaint.contains(": committed, then ")
+                    || with_cheaters.iter().any(|deal| complaint.starts_with(deal));
+                if is_excused {
+                    let what = complaint.split_once(": ").map_or(complaint, |(_, what)| what);
+                    self.evidence.noticed(format!("complained: {what}"));
+                }
+                is_excused
+            });
         }
     }
 

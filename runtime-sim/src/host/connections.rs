@@ -170,6 +170,29 @@ impl Connections {
         self.drive(io, b);
     }
 
+    // -- cheaters
+
+    /// Connects and begins no handshake.
+    pub(super) fn raw_connect(&mut self, io: &mut Io<'_>, conn: ConnId, to: Option<(HostId, u16)>) {
+        let Some((host, port)) = to else { return self.inbox.push(HostInput::Net(NetEvent::Closed { conn })) };
+        let link = io.network.connect(io.kernel, io.host, host, port);
+        self.put(Task::raw(conn, link, io.now));
+    }
+
+    /// Puts something into the stream, past the channel.
+    pub(super) fn raw(&mut self, io: &mut Io<'_>, conn: ConnId, bytes: &[u8]) {
+        let Some(mut task) = self.take(conn) else { return };
+        if matches!(task.phase, Phase::Connecting { .. } | Phase::Running) {
+            task.out.extend_from_slice(bytes);
+        }
+        self.put_and_drive(io, task);
+    }
+
+    /// Reads no more.
+    pub(super) fn deafen(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.with(io, conn, |_, task| task.deafen());
+    }
+
     // -- inside
 
     fn with(&mut self, io: &mut Io<'_>, conn: ConnId, change: impl FnOnce(&mut Io<'_>, &mut Task)) {
@@ -208,8 +231,8 @@ impl Connections {
                     self.send(io, task, message);
                 }
             }
-            (ChannelEvent::Identified { .. }, Opening::Ours { .. })
-            | (ChannelEvent::Opened { .. }, Opening::Theirs { .. }) => {}
+            (ChannelEvent::Identified { .. }, Opening::Ours { .. } | Opening::Raw)
+            | (ChannelEvent::Opened { .. }, Opening::Theirs { .. } | Opening::Raw) => {}
             (ChannelEvent::Message(bytes), _) if task.joined.is_some() => self.forward(io, task, bytes),
             (ChannelEvent::Message(bytes), _) => {
                 self.inbox.push(HostInput::Net(NetEvent::Message { conn, bytes }));

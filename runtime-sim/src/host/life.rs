@@ -113,6 +113,9 @@ impl Life {
             Wish::Command(command, to) => self.connections.command(io, command, to),
             Wish::Resume(conn) => self.connections.resume(io, conn),
             Wish::Join(a, b) => self.connections.join(io, a, b),
+            Wish::RawConnect(conn, to) => self.connections.raw_connect(io, conn, to),
+            Wish::Raw(conn, bytes) => self.connections.raw(io, conn, &bytes),
+            Wish::Deafen(conn) => self.connections.deafen(io, conn),
         }
     }
 
@@ -162,6 +165,12 @@ pub(crate) enum Wish {
     Resume(offset_protocol::net::ConnId),
     /// Forward between the two.
     Join(offset_protocol::net::ConnId, offset_protocol::net::ConnId),
+    /// Connect without a handshake, to this host and port if there is such a host.
+    RawConnect(offset_protocol::net::ConnId, Option<(HostId, u16)>),
+    /// Put something into the stream.
+    Raw(offset_protocol::net::ConnId, Vec<u8>),
+    /// Read no more.
+    Deafen(offset_protocol::net::ConnId),
 }
 
 /// What a task needs of the world, for this host.

@@ -92,6 +92,25 @@ pub enum Effect {
         /// The other.
         b: ConnId,
     },
+    /// For cheaters: connect, and begin no handshake.
+    RawConnect {
+        /// The number that it gets.
+        conn: ConnId,
+        /// Where to.
+        address: Address,
+    },
+    /// For cheaters: put this into the stream, past the channel.
+    Raw {
+        /// Into which.
+        conn: ConnId,
+        /// Anything.
+        bytes: Vec<u8>,
+    },
+    /// For cheaters: never read from this connection again.
+    Deafen {
+        /// Which.
+        conn: ConnId,
+    },
     /// Tell a person something, past the network.
     Note {
         /// At which host.

@@ -43,6 +43,8 @@ pub(super) enum Opening {
     Ours { peer: PublicKey },
     /// Somebody at this host.
     Theirs { from: HostId },
+    /// This process, to say what no channel says.
+    Raw,
 }
 
 /// How much of the peer is heard.
@@ -116,10 +118,16 @@ impl Task {
         Self::new(conn, (link, Side::Callee), purpose, Opening::Theirs { from }, Phase::Running)
     }
 
+    /// A cheater's connection without a channel. Nothing is ever read from it.
+    pub(super) fn raw(conn: ConnId, link: LinkId, now: Instant) -> Self {
+        let phase = Phase::Connecting { until: now + CONNECT_LIMIT };
+        Self::new(conn, (link, Side::Caller), Purpose::Friend, Opening::Raw, phase)
+    }
+
     fn new(conn: ConnId, (link, side): (LinkId, Side), purpose: Purpose, opening: Opening, phase: Phase) -> Self {
         let reading = match (purpose, opening) {
             (Purpose::NodeRelay, Opening::Theirs { .. }) => Reading::OneByOne { paused: false },
-            (_, Opening::Ours { .. })
+            (_, Opening::Ours { .. } | Opening::Raw)
             | (Purpose::NodeIndex | Purpose::IndexIndex | Purpose::AppNode | Purpose::Friend, Opening::Theirs { .. }) => {
                 Reading::Freely
             }
@@ -136,7 +144,7 @@ impl Task {
             early: Vec::new(),
             reading,
             joined: None,
-            told: matches!(opening, Opening::Ours { .. }),
+            told: matches!(opening, Opening::Ours { .. } | Opening::Raw),
             stalled_at: None,
             timer: None,
         }
@@ -147,6 +155,7 @@ impl Task {
         let config = ChannelConfig { purpose: self.purpose, signer, seed };
         self.phase = Phase::Running;
         let channel = match self.opening {
+            Opening::Raw => return,
             Opening::Ours { peer } => {
                 let mut channel = SecureChannel::initiator(config, peer, now);
                 channel.start(now, &mut self.out);
@@ -184,6 +193,11 @@ impl Task {
             *paused = true;
             channel.pause();
         }
+    }
+
+    /// Hears nothing any more.
+    pub(super) fn deafen(&mut self) {
+        self.reading = Reading::OneByOne { paused: true };
     }
 
     pub(super) fn resume(&mut self, now: Instant) {

@@ -13,6 +13,7 @@ use offset_protocol::relay::RelayAddress;
 use offset_protocol::{wire_enum, wire_struct};
 
 use super::{Cheater, Friend, FriendTrick, Mode};
+use crate::cheats::bits::{bytes, noise};
 use crate::cheats::shadow::Open;
 use crate::dice::Dice;
 
@@ -82,7 +83,7 @@ impl Cheater {
 
     /// Tricks that need a link and nothing else.
     fn forge_terms(&mut self, key: PublicKey, trick: FriendTrick) {
-        let token = ResetToken(bytes32(&mut self.dice));
+        let token = ResetToken(bytes(&mut self.dice));
         let step = self.dice.below(1_000);
         let friend = self.friend(key);
         let message = match trick {
@@ -154,7 +155,7 @@ impl Friend {
     /// A batch with a wrong frame.
     fn forge_frame(&mut self, trick: FriendTrick, dice: &mut Dice) -> Option<Batch> {
         let empty = Body::default();
-        let other = Hash(bytes32(dice));
+        let other = Hash(bytes(dice));
         let shadow = &mut self.shadow;
         Some(match trick {
             FriendTrick::WrongTotals => {
@@ -210,11 +211,11 @@ impl Friend {
         Some(match trick {
             FriendTrick::BeyondLimit => (listed, one(request(dice, Route::new(), MUCH))),
             FriendTrick::LoopingRoute => {
-                let (a, b) = (PublicKey(bytes32(dice)), PublicKey(bytes32(dice)));
+                let (a, b) = (PublicKey(bytes(dice)), PublicKey(bytes(dice)));
                 (listed, one(request(dice, List::truncated(vec![a, b, a]), 1)))
             }
             FriendTrick::InventedRoute => {
-                let route = (0..MAX_ROUTE_LEN).map(|_| PublicKey(bytes32(dice))).collect::<Vec<_>>();
+                let route = (0..MAX_ROUTE_LEN).map(|_| PublicKey(bytes(dice))).collect::<Vec<_>>();
                 (listed, one(request(dice, List::truncated(route), 1)))
             }
             FriendTrick::RepeatedId => {
@@ -228,15 +229,15 @@ impl Friend {
             }
             FriendTrick::UnlistedCurrency => ("NOSUCH".parse().ok()?, one(request(dice, Route::new(), 1))),
             FriendTrick::WithdrawOthers => {
-                (listed, vec![Operation::Withdraw(Withdraw { request_id: RequestId(bytes16(dice)) })])
+                (listed, vec![Operation::Withdraw(Withdraw { request_id: RequestId(bytes(dice)) })])
             }
             FriendTrick::ResponseToNothing => {
-                let request_id = RequestId(bytes16(dice));
+                let request_id = RequestId(bytes(dice));
                 (listed, vec![Operation::Response(response(dice, request_id))])
             }
             FriendTrick::CommitWrongLock => {
                 let ((currency, id), _) = self.shadow.outgoing.iter().find(|(_, open)| open.response.is_some())?;
-                let commit = CommitRequest { request_id: *id, src_plain_lock: PlainLock(bytes32(dice)) };
+                let commit = CommitRequest { request_id: *id, src_plain_lock: PlainLock(bytes(dice)) };
                 (*currency, vec![Operation::Commit(commit)])
             }
             _ => return None,
@@ -250,7 +251,7 @@ impl Friend {
         };
         let cancel = |request_id| Operation::Cancel(Cancel { request_id, reason: CancelReason::Busy, hops: 0 });
         let collect = |id, dice: &mut Dice| {
-            let (src_plain_lock, dest_plain_lock) = (PlainLock(bytes32(dice)), PlainLock(bytes32(dice)));
+            let (src_plain_lock, dest_plain_lock) = (PlainLock(bytes(dice)), PlainLock(bytes(dice)));
             Operation::Collect(Collect { request_id: id, src_plain_lock, dest_plain_lock })
         };
         Some(match trick {
@@ -313,12 +314,12 @@ pub(super) fn any_operation(batch: &Batch, wanted: fn(&Operation) -> bool) -> bo
 /// A request that nobody asked for.
 fn request(dice: &mut Dice, route: Route, amount: u128) -> Request {
     Request {
-        request_id: RequestId(bytes16(dice)),
-        src_hashed_lock: PlainLock(bytes32(dice)).hashed(),
+        request_id: RequestId(bytes(dice)),
+        src_hashed_lock: PlainLock(bytes(dice)).hashed(),
         route,
         dest_payment: amount,
         total_dest_payment: amount,
-        invoice_id: InvoiceId(bytes16(dice)),
+        invoice_id: InvoiceId(bytes(dice)),
         left_fees: 0,
     }
 }
@@ -326,12 +327,12 @@ fn request(dice: &mut Dice, route: Route, amount: u128) -> Request {
 /// A response that nobody signed.
 fn response(dice: &mut Dice, request_id: RequestId) -> Response {
     let mut signature = Signature([0; Signature::SIZE]);
-    signature.0[..32].copy_from_slice(&bytes32(dice));
+    signature.0[..32].copy_from_slice(&bytes::<32>(dice));
     Response {
         request_id,
-        dest_hashed_lock: PlainLock(bytes32(dice)).hashed(),
+        dest_hashed_lock: PlainLock(bytes(dice)).hashed(),
         is_complete: true,
-        nonce: Nonce(bytes16(dice)),
+        nonce: Nonce(bytes(dice)),
         signature,
     }
 }
@@ -339,7 +340,7 @@ fn response(dice: &mut Dice, request_id: RequestId) -> Response {
 fn invented_relays(dice: &mut Dice) -> Body {
     let address: Address = "h99999999:4001".parse().unwrap_or_default();
     let relays = (0..MAX_RELAYS)
-        .map(|_| RelayAddress { public_key: PublicKey(bytes32(dice)), address: address.clone() })
+        .map(|_| RelayAddress { public_key: PublicKey(bytes(dice)), address: address.clone() })
         .collect::<Vec<_>>();
     Body { relays: Some(List::truncated(relays)), ..Body::default() }
 }
@@ -355,7 +356,7 @@ fn invented_currencies(dice: &mut Dice, said: &[Currency]) -> Body {
 
 fn overlong(dice: &mut Dice, currency: Currency) -> Vec<u8> {
     let Request { request_id, src_hashed_lock, invoice_id, .. } = request(dice, Route::new(), 1);
-    let route = (0..=MAX_ROUTE_LEN).map(|_| PublicKey(bytes32(dice))).collect::<Vec<_>>();
+    let route = (0..=MAX_ROUTE_LEN).map(|_| PublicKey(bytes(dice))).collect::<Vec<_>>();
     let request = LongRequest {
         request_id,
         src_hashed_lock,
@@ -367,26 +368,4 @@ fn overlong(dice: &mut Dice, currency: Currency) -> Vec<u8> {
     };
     let group = LongGroup { currency, operations: List::truncated(vec![LongOperation::Request(request)]) };
     encode(&LongBody { operations: List::truncated(vec![group]), relays: None, currencies: None })
-}
-
-/// Some bytes.
-pub(super) fn noise(dice: &mut Dice) -> Vec<u8> {
-    let length = dice.between(1, 200);
-    (0..length).map(|_| dice.next_u64() as u8).collect()
-}
-
-fn bytes16(dice: &mut Dice) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    for chunk in bytes.chunks_exact_mut(8) {
-        chunk.copy_from_slice(&dice.next_u64().to_le_bytes());
-    }
-    bytes
-}
-
-fn bytes32(dice: &mut Dice) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    for chunk in bytes.chunks_exact_mut(8) {
-        chunk.copy_from_slice(&dice.next_u64().to_le_bytes());
-    }
-    bytes
 }
