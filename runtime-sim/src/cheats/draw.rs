@@ -29,6 +29,12 @@ impl Shares {
     /// For small worlds of a swarm: about one cheater of each kind.
     pub const SWARM: Shares =
         Shares { nodes_per_mille: 250, relays_per_mille: 300, indexes_per_mille: 300, strangers: 2 };
+
+    /// The same share of nodes, relays and index servers, and two strangers at the most; none of anything for 0.
+    pub const fn of(per_mille: u32) -> Self {
+        let strangers = if per_mille > 0 { 2 } else { 0 };
+        Shares { nodes_per_mille: per_mille, relays_per_mille: per_mille, indexes_per_mille: per_mille, strangers }
+    }
 }
 
 /// Cheaters begin within this time.

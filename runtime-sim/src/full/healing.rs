@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use offset_funder_sm::friend_channel::Channel;
 use offset_funder_sm::node::Node;
-use offset_protocol::bytes::{InvoiceId, RequestId};
+use offset_protocol::bytes::{InvoiceId, PublicKey, RequestId};
 use offset_protocol::friend::Operation as ChannelOperation;
 use offset_protocol::machine::Duration;
 use offset_protocol::money::Currency;
@@ -106,7 +106,25 @@ impl Run<'_> {
         let open = bought.is_some_and(|purchase| purchase.stage == Stage::Open)
             || sold.is_some_and(|sale| sale.stage == Stage::Open);
         let is_excused = sold.is_some_and(|sale| excused.contains(&sale.invoice_id));
-        (open && !is_excused).then(|| format!("{deal:?}: the buyer has {bought:?}, the seller {sold:?}"))
+        (open && !is_excused).then(|| {
+            let places = sold.map_or_else(Vec::new, |sale| self.places_of(&sale.invoice_id));
+            format!("{deal:?}: the buyer has {bought:?}, the seller {sold:?}, requests are open at {places:?}")
+        })
+    }
+
+    /// Where requests that pay an invoice are open: node, friend, whose request, whether it is answered.
+    fn places_of(&self, invoice: &InvoiceId) -> Vec<(HostId, PublicKey, &'static str, bool)> {
+        let mut places = Vec::new();
+        for host in (0..self.case.hosts()).map(HostId) {
+            let Some(node) = self.world.machine::<Node>(host) else { continue };
+            for channel in node.money().channels() {
+                let out = channel.all_outgoing().map(|(_, open)| ("sent", open));
+                let all = out.chain(channel.all_incoming().map(|(_, open)| ("received", open)));
+                let of_invoice = all.filter(|(_, open)| open.request.invoice_id == *invoice);
+                places.extend(of_invoice.map(|(way, open)| (host, channel.friend(), way, open.response.is_some())));
+            }
+        }
+        places
     }
 
     /// Requests over friendships that carry nothing any more, and the invoices that they pay: the friend is gone, or one

@@ -12,6 +12,7 @@ use offset_protocol::machine::{Duration, Instant, Seed};
 use super::field::{Field, NEVER, Span};
 use super::{Scenario, ScenarioError, fields};
 use crate::case::{Case, CurrencyName, FORMAT, Fidelity, Rare, Role};
+use crate::cheats::{self, Shares};
 use crate::dice::Dice;
 use crate::host::HostId;
 use crate::signatures::Signatures;
@@ -26,10 +27,6 @@ const REAL_PER_MILLE: u32 = 50;
 /// The topology cannot be made, or a name in the scenario is nobody's.
 pub fn draw(scenario: &Scenario, seed: u64) -> Result<Case, ScenarioError> {
     let drawing = Drawing { scenario, seed: Seed::from_number(seed).fork("scenario") };
-    if drawing.once(&fields::CHEATERS) > 0 {
-        let what = "this version has no cheaters".to_owned();
-        return Err(ScenarioError::Value { field: fields::CHEATERS.name.to_string(), what });
-    }
     let graph = drawing.graph()?;
     let mut case = Case {
         format: FORMAT,
@@ -59,6 +56,10 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Result<Case, ScenarioError> {
     drawing.add_phones(&mut case);
     drawing.add_events(&mut case, &graph)?;
     case.faults.sort_by_key(|timed| timed.at);
+    let shares = Shares::of(drawing.per_mille(&fields::CHEATERS));
+    if case.fidelity == Fidelity::Full {
+        cheats::draw(&mut drawing.dice("cheats"), &mut case, &shares);
+    }
     Ok(case)
 }
 
