@@ -325,12 +325,16 @@ fn rows(case: &Case, replay: &Replay) -> Vec<Row> {
             all.push((event, Row { at, entry: Entry::Taken(index) }));
         }
     }
+    // A program that starts takes its first turn because of that; one that runs already does not start.
+    let turns = replay.trace.lines().filter(|line| line.kind == Kind::Turn);
+    let begun: BTreeSet<u64> = turns.filter_map(|line| line.cause).collect();
     let mut started = BTreeSet::new();
     for line in replay.trace.lines() {
+        let host = HostId(line.to);
         let entry = match line.kind {
             Kind::Plan => step(case, line.about as usize),
-            Kind::Boot if !started.insert(line.to) => {
-                is_server(case, HostId(line.to)).then_some(Entry::Start(HostId(line.to)))
+            Kind::Boot if begun.contains(&line.number) && !started.insert(host) => {
+                is_server(case, host).then_some(Entry::Start(host))
             }
             Kind::Boot
             | Kind::Syn
@@ -445,4 +449,48 @@ fn escaped(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::{self, LineSpec};
+    use crate::replay;
+    use crate::trace::Keep;
+    use offset_protocol::machine::Seed;
+
+    fn drawn(seed: u64) -> (Case, String) {
+        let case = line::case(seed, &LineSpec::small(&Seed::from_number(seed)));
+        let svg = sequence(&case, &replay::run(&case, Keep::Lines));
+        (case, svg)
+    }
+
+    #[test]
+    fn a_long_story_is_cut_in_the_middle_and_says_so() {
+        let (case, svg) = drawn(3);
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+        assert!(svg.contains("rows are left out") && svg.contains("nothing was found"));
+        assert!(svg.matches("class=\"time\"").count() <= MOST_ROWS);
+        assert!(
+            svg.contains(&format!("{}, seed 3", case.scenario)) && svg.contains(">node 0<") && svg.contains("batch 1")
+        );
+        assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
+    }
+
+    #[test]
+    fn programs_that_run_already_do_not_start_again() {
+        let spec = LineSpec { weather: line::Weather::Fair, ..LineSpec::small(&Seed::from_number(5)) };
+        let case = line::case(5, &spec);
+        let replay = replay::run(&case, Keep::Lines);
+        assert!(replay.trace.lines().filter(|line| line.kind == Kind::Boot).count() > case.hosts() as usize);
+        assert!(!rows(&case, &replay).iter().any(|row| matches!(row.entry, Entry::Start(_))));
+    }
+
+    #[test]
+    fn words_cannot_break_the_file() {
+        assert_eq!(escaped("a<b>&\"c\u{1}"), "a&lt;b&gt;&amp;&quot;c ");
+        assert_eq!(wrapped("one two"), ["one two"]);
+        let long = wrapped(&"word ".repeat(60));
+        assert!(long.len() == 3 && long.iter().all(|line| line.chars().count() <= WRAP));
+    }
 }
