@@ -2,26 +2,83 @@
 //!
 //! | of eight | |
 //! |---|---|
-//! | three | lines, as in [`line`] |
-//! | five | small meshes: several ways between two nodes, payments that must be split, fees that are not accepted, two buyers of one seller, settings that change while payments run |
+//! | two | lines, as in [`line`] |
+//! | two | small meshes: several ways between two nodes, payments that must be split, fees that are not accepted, settings that change while payments run |
+//! | one | what `stsim swarm` draws |
+//! | one | the same, with old databases that are put back, so that channels are reset |
+//! | two | three friends in a line; the one in the middle plays one trick, which the others must notice |
 
 use offset_protocol::machine::{Duration, Instant, Seed};
 
-use crate::case::{Case, Friendship, Operation, Rare, Setting, Terms, Timed};
+use crate::case::{Case, Friendship, NodeCheat, Operation, Rare, Setting, Terms, Timed};
+use crate::cheats::{Evidence, FriendTrick, Play, Trick};
 use crate::dice::Dice;
 use crate::line::{self, LineSpec, Weather};
+use crate::scenario::{self, Scenario};
 
 /// What was shut is opened again so long after healing.
 const LATER: Duration = Duration::from_secs(5);
 
 /// The case of a number.
 pub(super) fn draw(number: u64) -> Case {
+    match number % 8 {
+        0 | 1 => line::case(number, &LineSpec::small(&Seed::from_number(number))),
+        2 => swarm(number, &[]),
+        3 => swarm(number, &["faults.backup=10s..40s"]),
+        4 | 5 => trick(number),
+        _ => mesh(number),
+    }
+}
+
+/// A case of `stsim swarm`, with some fields of its scenario set.
+fn swarm(number: u64, set: &[&str]) -> Case {
+    let set: Vec<String> = set.iter().map(|&field| field.to_owned()).collect();
+    let drawn = Scenario::load("swarm", &set).and_then(|scenario| scenario::draw(&scenario, number));
+    // The built-in scenario is well formed, and so is what is set here; a test draws it.
+    drawn.unwrap_or_else(|_| mesh(number))
+}
+
+/// Tricks of a friend, each with what an honest friend says of it.
+const TRICKS: [(FriendTrick, &str); 8] = [
+    (FriendTrick::CollectWrongSecret, "WrongLock"),
+    (FriendTrick::CommitWrongLock, "WrongLock"),
+    (FriendTrick::ResponseTwice, "Twice"),
+    (FriendTrick::ResponseAfterCancel, "UnknownRequest"),
+    (FriendTrick::LoopingRoute, "Request(Route)"),
+    (FriendTrick::OverlongRoute, "MalformedBody"),
+    (FriendTrick::TwoBatches, "TwoBatches"),
+    (FriendTrick::WrongTotals, "OtherTotals"),
+];
+/// A trick that was played so often and never noticed is not noticed at all: some never arrive.
+const PLAYED: u64 = 3;
+
+/// Three friends without faults; the one in the middle plays one trick.
+fn trick(number: u64) -> Case {
+    let seed = Seed::from_number(number);
+    let small = LineSpec::small(&seed);
+    let spec = LineSpec { nodes: 3, deals: 12, max_debt: 100_000, weather: Weather::Fair, ..small };
+    let mut case = line::case(number, &spec);
+    let (trick, _) = TRICKS[Dice::new(&seed, "trick").below(TRICKS.len() as u64) as usize];
+    let play = Play { trick, per_mille: 200, from: Instant::ZERO + Duration::from_secs(6) };
+    let hang_up = Play { trick: FriendTrick::HangUp, per_mille: 20, ..play };
+    case.nodes[1].cheat = NodeCheat { friend: vec![play, hang_up], ..NodeCheat::default() };
+    case.nodes[1].accepts_reset_after = Some(Duration::from_secs(3));
+    case
+}
+
+/// The trick that was played in a run and that nobody noticed, if there is one.
+pub(super) fn unnoticed(evidence: &Evidence) -> Option<String> {
+    let missed = TRICKS.iter().find(|(trick, sign)| {
+        let played = evidence.played.get(&Trick::Friend(*trick)).copied().unwrap_or(0);
+        played >= PLAYED && !evidence.noticed.keys().any(|noticed| noticed.contains(sign))
+    });
+    missed.map(|(trick, sign)| format!("{trick:?} was played, and nobody said {sign}"))
+}
+
+fn mesh(number: u64) -> Case {
     let seed = Seed::from_number(number);
     let mut spec = LineSpec::small(&seed);
     let mut dice = Dice::new(&seed, "hunt");
-    if dice.below(8) < 3 {
-        return line::case(number, &spec);
-    }
     spec.deals *= 3;
     spec.indexes = dice.between(1, 4) as u32;
     spec.relays = dice.between(1, 3) as u32;
@@ -95,4 +152,21 @@ fn change_settings(case: &mut Case, dice: &mut Dice, max_debt: u128) {
         case.operations.extend(ends);
     }
     case.operations.sort_by_key(|timed| timed.at);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::Fault;
+
+    #[test]
+    fn every_kind_of_case_is_drawn() {
+        let kinds: Vec<_> = (0..8).map(draw).map(|case| (case.scenario.clone(), case.has_cheaters())).collect();
+        let count = |name: &str, cheats: bool| kinds.iter().filter(|kind| **kind == (name.to_owned(), cheats)).count();
+        assert_eq!((count("line", false), count("line", true)), (2, 2));
+        assert_eq!((count("swarm", false), count("hunt", false)), (2, 2));
+        let backups =
+            |case: &Case| case.faults.iter().filter(|fault| matches!(fault.what, Fault::PutBack { .. })).count();
+        assert!((0..20).map(|n| draw(8 * n + 3)).map(|case| backups(&case)).sum::<usize>() > 3);
+    }
 }
