@@ -14,6 +14,8 @@ mod flow;
 mod healing;
 mod record;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
