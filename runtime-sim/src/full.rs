@@ -35,7 +35,7 @@ use crate::check::{Invariant, Violation};
 use crate::faults::{Family, Fault, Injector};
 use crate::host::HostId;
 use crate::marks::{self, Armed, Sites};
-use crate::people::{DealId, SharedPerson, Stage};
+use crate::people::{DealId, Note, SharedPerson, Stage};
 use crate::result::Recorder;
 use crate::talk::Talk;
 use crate::trace::{Keep, Trace};
@@ -284,9 +284,23 @@ impl<'c> Run<'c> {
         } else if let Some(timed) = case.faults.get(step - case.operations.len()) {
             self.recorder.fault(self.world.now(), timed.what.family());
             self.injector.inject(&mut self.world, &timed.what);
-            if let Fault::PutBack { host, .. } | Fault::Wipe { host, .. } = &timed.what {
-                self.friendships.excuse(*host);
+            if let Fault::PutBack { host, .. } | Fault::Wipe { host, .. } = timed.what {
+                self.on_forgetful(host);
             }
+        }
+    }
+
+    /// A node forgot: its person sets it up again, and nobody trusts what becomes of deals any more.
+    fn on_forgetful(&mut self, host: HostId) {
+        if !self.injector.forgetful().contains(&host) {
+            return;
+        }
+        self.friendships.excuse(host);
+        for person in &self.people {
+            person.0.borrow_mut().doubt();
+        }
+        if let Some(Role::Node(node)) = self.case.role(host) {
+            self.world.tell(self.case.host(Role::Person(node)), Note::NodeForgot);
         }
     }
 

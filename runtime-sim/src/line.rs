@@ -9,7 +9,7 @@ use crate::case::{
 };
 use crate::check::Violation;
 use crate::dice::Dice;
-use crate::faults::{Family, Plan, Victims};
+use crate::faults::{Plan, Victims};
 use crate::full::{self, Options, Outcome};
 use crate::host::HostId;
 use crate::latency::Latency;
@@ -110,6 +110,7 @@ pub fn case(number: u64, spec: &LineSpec) -> Case {
             drift_ppm: drift(&mut dice),
             relays: subset(&mut dice, spec.relays),
             indexes: subset(&mut dice, spec.indexes),
+            accepts_reset_after: dice.chance(700).then(|| Duration::from_secs(dice.between(2, 15))),
             ..NodePlan::default()
         });
     }
@@ -140,9 +141,7 @@ fn draw_faults(case: &mut Case, dice: &mut Dice) {
     let hosts: Vec<HostId> = (0..case.hosts()).map(HostId).collect();
     let with_disk = hosts.iter().copied().filter(|host| matches!(case.role(*host), Some(Role::Node(_)))).collect();
     let plan = Plan::draw(dice, &Victims { hosts, with_disk }, from, case.heal_at);
-    let lasting = [Family::Backup, Family::Wipe];
-    let faults = plan.faults.into_iter().filter(|(_, fault)| !lasting.contains(&fault.family()));
-    case.faults = faults.map(|(at, what)| Timed { at, what }).collect();
+    case.faults = plan.faults.into_iter().map(|(at, what)| Timed { at, what }).collect();
 }
 
 fn draw_deals(case: &mut Case, dice: &mut Dice, spec: &LineSpec) {

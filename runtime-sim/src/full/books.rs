@@ -32,6 +32,9 @@ impl Run<'_> {
     }
 
     fn is_explained_by_deals(&self) -> bool {
+        if !self.injector.forgetful().is_empty() {
+            return false;
+        }
         let removed = self
             .case
             .operations

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use offset_funder_sm::friend_channel::Channel;
+use offset_funder_sm::friend_channel::{Channel, Standing};
 use offset_funder_sm::node::Node;
 use offset_protocol::bytes::{InvoiceId, PublicKey, RequestId};
 use offset_protocol::friend::Operation as ChannelOperation;
@@ -87,6 +87,12 @@ impl Run<'_> {
                 if let Some(what) = open {
                     return Some((Some(self.case.host(Role::Node(*buyer))), what));
                 }
+            }
+        }
+        for pair in self.case.friendships.iter().filter(|pair| self.are_linked(pair.a, pair.b)) {
+            if !self.agree(pair.a, pair.b) {
+                let what = format!("nodes {} and {} do not agree, and nobody has accepted terms", pair.a, pair.b);
+                return Some((Some(self.case.host(Role::Node(pair.a))), what));
             }
         }
         for &node in &self.core {
@@ -229,8 +235,24 @@ impl Run<'_> {
         node.money().channel(&friend)
     }
 
-    /// Whether both are in the core and both want to be connected.
+    /// Whether both are in the core, want to be connected, and agree on what happened or will agree again.
     fn are_linked(&self, a: u32, b: u32) -> bool {
+        self.want_each_other(a, b) && (self.agree(a, b) || self.may_agree(a) || self.may_agree(b))
+    }
+
+    /// Whether neither end has found the other inconsistent.
+    fn agree(&self, a: u32, b: u32) -> bool {
+        let fits = |channel: Option<&Channel>| {
+            channel.is_none_or(|channel| !matches!(channel.standing(), Standing::Inconsistent { .. }))
+        };
+        fits(self.channel(a, b)) && fits(self.channel(b, a))
+    }
+
+    fn may_agree(&self, node: u32) -> bool {
+        self.case.nodes.get(node as usize).is_some_and(|plan| plan.accepts_reset_after.is_some())
+    }
+
+    fn want_each_other(&self, a: u32, b: u32) -> bool {
         let wants = |us: u32, friend: u32| {
             let key = self.world.key_of(self.case.host(Role::Node(friend)));
             self.people[us as usize].0.borrow().book().friends.get(&key).is_some_and(|friend| friend.enabled)

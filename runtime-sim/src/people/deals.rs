@@ -11,7 +11,7 @@
 //! A buyer who loses patience withdraws; one whose payment failed tries again a few times, then gives up. Both ask their
 //! nodes again how things stand when nothing is heard, so that a lost event delays a deal but never stops it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use offset_protocol::app::{
     Answer, Command, CommitMode, Event, InvoiceState, Outcome, PaymentFailure, PaymentState, Refusal,
@@ -87,8 +87,13 @@ pub enum Note {
     },
     /// The scenario → a person: change these settings.
     Chores(Vec<Chore>),
-    /// The scenario → a person: the node has forgotten everything.
-    SetUpAgain,
+    /// The scenario → a person: the node has forgotten some of what it knew, or everything.
+    NodeForgot,
+    /// I cannot sell after all: my node forgot it.
+    NoDeal {
+        /// The deal.
+        deal: DealId,
+    },
 }
 
 /// How a deal stands, on either side.
@@ -178,6 +183,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(3);
 /// A buyer whose payment failed waits this long before the next try.
 const NEXT_TRY: Duration = Duration::from_secs(5);
 
+/// Why a deal failed whose node forgot it.
+const FORGOT: &str = "the node forgot it";
+
 /// All deals of one person.
 #[derive(Debug, Default)]
 pub struct Deals {
@@ -188,6 +196,9 @@ pub struct Deals {
     wishes: VecDeque<(DealId, Wish)>,
     notes: VecDeque<(HostId, Note)>,
     complaints: Vec<String>,
+    /// Deals of which the node forgot something.
+    forgotten: BTreeSet<DealId>,
+    in_doubt: bool,
     /// Purchases that have ended, for whoever keeps the statistics.
     ended: Vec<DealId>,
 }
@@ -232,7 +243,8 @@ impl Deals {
     }
 
     pub(super) fn take_complaints(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.complaints)
+        let complaints = std::mem::take(&mut self.complaints);
+        if self.in_doubt { Vec::new() } else { complaints }
     }
 
     // -- notes
@@ -264,19 +276,59 @@ impl Deals {
                 }
             }
             Note::Commit { deal, commit } => {
-                if let Some(sale) = self.sales.get_mut(&deal).filter(|sale| sale.commit.is_none()) {
+                let is_open = |sale: &&mut Sale| sale.commit.is_none() && !self.forgotten.contains(&deal);
+                if let Some(sale) = self.sales.get_mut(&deal).filter(is_open) {
                     sale.commit = Some(commit);
                     self.wishes.push_back((deal, Wish::Collect));
                 }
             }
             // The person's own, not a deal's.
-            Note::Chores(_) | Note::SetUpAgain => {}
+            Note::Chores(_) | Note::NodeForgot => {}
+            Note::NoDeal { deal } => self.on_no_deal(deal),
             Note::GiveUp { deal } => {
                 if let Some(sale) = self.sales.get_mut(&deal).filter(|sale| sale.stage == Stage::Open) {
                     sale.cancelling = true;
                     self.wishes.push_back((deal, Wish::Cancel));
                 }
             }
+        }
+    }
+
+    /// The node forgot: what is open is given up on both sides, and what it says of old deals counts no more.
+    pub(super) fn on_forgot(&mut self) {
+        for (deal, purchase) in &mut self.purchases {
+            self.forgotten.insert(*deal);
+            if purchase.stage == Stage::Open {
+                purchase.stage = Stage::Failed(FORGOT.to_owned());
+                self.ended.push(*deal);
+                self.notes.push_back((purchase.order.seller, Note::GiveUp { deal: *deal }));
+            }
+        }
+        for (deal, sale) in &mut self.sales {
+            self.forgotten.insert(*deal);
+            if sale.stage == Stage::Open {
+                sale.stage = Stage::Failed(FORGOT.to_owned());
+                self.notes.push_back((sale.buyer, Note::NoDeal { deal: *deal }));
+            }
+        }
+        let forgotten = &self.forgotten;
+        self.wishes.retain(|(deal, _)| !forgotten.contains(deal));
+    }
+
+    /// From now on answers and ends of deals may be anything: some node on the way forgot what it had said.
+    pub(super) fn doubt(&mut self) {
+        self.in_doubt = true;
+    }
+
+    fn on_no_deal(&mut self, deal: DealId) {
+        let Some(purchase) = self.purchases.get_mut(&deal).filter(|purchase| purchase.stage == Stage::Open) else {
+            return;
+        };
+        purchase.tries_left = 0;
+        if !purchase.begun {
+            purchase.next_try_at = None;
+            purchase.stage = Stage::Failed(FORGOT.to_owned());
+            self.ended.push(deal);
         }
     }
 
@@ -336,6 +388,9 @@ impl Deals {
         outcome: Outcome,
         rng: &mut Rng,
     ) {
+        if self.forgotten.contains(&deal) {
+            return;
+        }
         match wish {
             Wish::Invoice | Wish::Collect | Wish::Cancel | Wish::InvoiceStatus => {
                 self.on_seller_outcome(now, deal, wish, outcome);
@@ -466,6 +521,9 @@ impl Deals {
     }
 
     fn on_invoice(&mut self, deal: DealId, state: InvoiceState) {
+        if self.forgotten.contains(&deal) {
+            return;
+        }
         let Some(sale) = self.sales.get_mut(&deal) else { return };
         match state {
             InvoiceState::Open { .. } | InvoiceState::Collecting { .. } => {}

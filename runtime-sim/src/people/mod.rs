@@ -173,6 +173,11 @@ impl Person {
         &self.deals
     }
 
+    /// From now on deals may end in any way without a complaint: some node forgot what it had said.
+    pub fn doubt(&mut self) {
+        self.deals.doubt();
+    }
+
     /// The purchases that have ended since this was last asked.
     pub fn take_ended(&mut self) -> Vec<DealId> {
         self.deals.take_ended()
@@ -288,7 +293,7 @@ impl Person {
     fn on_note(&mut self, now: Instant, note: Note) {
         let note = match note {
             Note::Chores(chores) => return self.chores.extend(chores),
-            Note::SetUpAgain => return self.start_over(),
+            Note::NodeForgot => return self.start_over(),
             note => note,
         };
         self.deals.on_note(now, note, &mut self.rng);
@@ -296,8 +301,11 @@ impl Person {
     }
 
     fn start_over(&mut self) {
-        self.errands.retain(|_, errand| errand.why != Why::Chore);
-        self.chores = self.from_nothing.clone().into();
+        self.errands.clear();
+        self.deals.on_forgot();
+        // Whatever of it the node still knows, it refuses to do again.
+        let again = self.from_nothing.iter().map(|chore| Chore { wanted: Wanted::Anything, ..chore.clone() });
+        self.chores = again.collect();
     }
 
     // -- what is to be done
