@@ -264,8 +264,23 @@ impl IndexClient {
             }
             Ok(IndexToNode::Routes(routes)) => self.on_routes(now, routes),
             Ok(IndexToNode::Busy { id }) => self.answer(id, Err(RouteFailure::Busy)),
+            Ok(IndexToNode::Later(attestation)) => self.on_later(now, &attestation),
             Err(_) => self.leave(now),
         }
+    }
+
+    /// The server knows what this process does not: the database is an old copy. Only our own word counts.
+    fn on_later(&mut self, now: Instant, attestation: &Attestation) {
+        let ours = attestation.node == self.signer.public_key() && attestation.verify(&*self.signer).is_ok();
+        if !ours || !self.reporter.overtake(attestation.version) {
+            return;
+        }
+        sometimes!("index client: versions of an old copy are skipped", true);
+        if let Link::Up(session) = &mut self.link {
+            session.wants_state = true;
+        }
+        self.reserve();
+        self.report_if_due(now, Occasion::Change);
     }
 
     fn on_routes(&mut self, now: Instant, routes: Routes) {

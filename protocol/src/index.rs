@@ -190,6 +190,8 @@ crate::wire_enum! {
             /// Of the request.
             id: u64,
         },
+        /// I know a later word of yours than what you just said: your memory is of an earlier day.
+        5 = Later(Attestation),
     }
 
     /// What an index server says to another one.

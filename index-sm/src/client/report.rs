@@ -82,8 +82,20 @@ impl Reporter {
 
     /// The end of the block to reserve, when half of the last block is used up.
     pub(crate) fn block_to_reserve(&self) -> Option<u64> {
-        let left = self.reserved_below - self.next_version;
-        (left <= VERSION_BLOCK / 2).then(|| self.reserved_below.saturating_add(VERSION_BLOCK))
+        let left = self.reserved_below.saturating_sub(self.next_version);
+        let behind = self.reserved_below.max(self.next_version);
+        (left <= VERSION_BLOCK / 2).then(|| behind.saturating_add(VERSION_BLOCK))
+    }
+
+    /// A version was used that this process does not know of: the next one is behind it, and the server gets everything.
+    /// Says whether that is news.
+    pub(crate) fn overtake(&mut self, used: u64) -> bool {
+        if used < self.next_version {
+            return false;
+        }
+        self.next_version = used.saturating_add(1);
+        self.last = None;
+        true
     }
 
     /// Versions below this are the node's for good.

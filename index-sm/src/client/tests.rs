@@ -1,6 +1,6 @@
 //! One scenario for each rule of the node's side.
 
-use offset_protocol::bytes::TickHash;
+use offset_protocol::bytes::{Hash, TickHash};
 use offset_protocol::codec::{List, decode, encode};
 use offset_protocol::identity::Ed25519;
 use offset_protocol::index::{IndexToNode, MultiRoute, NodeToIndex, RoutePart, Routes, state_hash};
@@ -206,6 +206,28 @@ fn a_server_that_wants_it_gets_the_whole_report() {
     alone.wait(SECOND);
     let said = said(&alone.hear(conn, &IndexToNode::Want));
     assert!(matches!(&said[..], [NodeToIndex::State(state)] if state.entries.len() == 1));
+}
+
+#[test]
+fn versions_that_an_old_copy_does_not_know_of_are_skipped() {
+    let (mut alone, conn) = Alone::online();
+    alone.set(2, 50);
+    alone.tick(conn, 1);
+    let later =
+        |version, by| IndexToNode::Later(Attestation::sign(&signer(by), version, Hash([0; 32]), TickHash([9; 32])));
+    // Nobody but the node itself can make it skip versions.
+    assert_eq!(alone.hear(conn, &later(5_000, 2)), []);
+    let mut altered = later(5_000, 1);
+    if let IndexToNode::Later(attestation) = &mut altered {
+        attestation.version += 1;
+    }
+    assert_eq!(alone.hear(conn, &altered), []);
+    let outputs = alone.hear(conn, &later(5_000, 1));
+    assert_eq!(outputs, [ClientOutput::ReserveVersions { below: 5_001 + VERSION_BLOCK }]);
+    alone.wait(SECOND);
+    let said = said(&alone.input(ClientInput::Reserved { below: 5_001 + VERSION_BLOCK }));
+    assert!(matches!(&said[..], [NodeToIndex::State(state)] if state.attestation.version == 5_001), "{said:?}");
+    assert_eq!(alone.hear(conn, &later(5_000, 1)), []);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //!
 //! | received | held | effect |
 //! |---|---|---|
+//! | a lower version, from the node itself | – | ignored; the node is told what is known of it |
 //! | anything not newer, or proven against no remembered tick | – | ignored |
 //! | `Attestation` | a report of its hash | refreshed, flooded |
 //! | `Delta` | the version that it starts from | applied, if the result has its hash; flooded |
@@ -168,6 +169,7 @@ impl IndexServer {
         if self.is_known(&attestation) && !mutant!(AttestationReplayed) {
             sometimes!("index: a report is heard twice", true);
             self.stats.ignored += 1;
+            self.tell_if_later(origin, &attestation);
             return Ok(());
         }
         let ticks = proven_ticks(&attestation.time_hash, &proof)?;
@@ -210,6 +212,16 @@ impl IndexServer {
             attestation.version < known.version
                 || (attestation.version == known.version && attestation.time_hash == known.time_hash)
         })
+    }
+
+    /// A node that was restored from an old copy does not know which versions it has used; nobody else can use them up.
+    fn tell_if_later(&mut self, origin: Origin, said: &Attestation) {
+        let (Origin::Node(node), Some(record)) = (origin, self.reports.records.get(&said.node)) else { return };
+        let known = record.attestation;
+        if let Some(client) = self.clients.get(&node).filter(|_| said.version < known.version) {
+            let conn = client.conn;
+            self.send(conn, &IndexToNode::Later(known));
+        }
     }
 
     fn is_newer(&self, attestation: &Attestation, younger_than: Serial) -> bool {

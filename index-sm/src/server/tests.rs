@@ -305,6 +305,21 @@ fn a_delta_or_attestation_about_an_unknown_report_is_met_with_want() {
     assert_eq!(alone.known(1), [entry(2, 6)]);
 }
 
+/// Found by the simulator: a node with an old copy of its database was in no graph until all its old reports had expired.
+#[test]
+fn a_node_that_forgot_its_versions_is_told_the_last_one() {
+    let mut alone = alone();
+    let conn = alone.node(1);
+    alone.report(conn, 1, 700, &[entry(2, 5)]);
+    let known = attest(1, 700, &[entry(2, 5)], alone.tick());
+    let outputs = alone.tell(conn, &NodeToIndex::Attestation(attest(1, 3, &[entry(2, 6)], alone.tick())));
+    assert_eq!(to_node(&outputs, conn), [IndexToNode::Later(known)]);
+    // What is only heard twice is no reason for a word.
+    assert_eq!(to_node(&alone.tell(conn, &NodeToIndex::Attestation(known)), conn), []);
+    alone.report(conn, 1, 701, &[entry(2, 6)]);
+    assert_eq!(alone.known(1), [entry(2, 6)]);
+}
+
 #[test]
 fn a_client_that_asks_too_often_is_busy_and_only_that_one() {
     let mut alone = alone();

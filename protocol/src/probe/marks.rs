@@ -61,6 +61,7 @@ pub const MARKS: &[&str] = &[
     "index client: news waits for a version",
     "index client: no server could be asked in time",
     "index client: the server wants the whole report",
+    "index client: versions of an old copy are skipped",
     "index: a delta does not come to what was signed",
     "index: a report is asked of another server",
     "index: a report is heard twice",

@@ -64,6 +64,7 @@ fn reports() -> Vec<Vector> {
         signed(wire("version 2 stands", NodeToIndex::Attestation(stands)), &stands),
         Vector::wire("tick for a node", "IndexToNode", IndexToNode::Tick(TICK)),
         Vector::wire("the server wants the whole report", "IndexToNode", IndexToNode::Want),
+        signed(Vector::wire("the server knows a later version", "IndexToNode", IndexToNode::Later(stands)), &stands),
     ]
 }
 

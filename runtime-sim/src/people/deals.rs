@@ -128,6 +128,8 @@ pub struct Sale {
     /// Where it stands.
     pub stage: Stage,
     commit: Option<Commit>,
+    /// The node has said that the invoice exists: before that it cannot be cancelled.
+    made: bool,
     cancelling: bool,
     ask_again_at: Option<Instant>,
 }
@@ -244,6 +246,9 @@ impl Deals {
 
     pub(super) fn take_complaints(&mut self) -> Vec<String> {
         let complaints = std::mem::take(&mut self.complaints);
+        for c in &complaints {
+            eprintln!("COMPLAINT {c}");
+        }
         if self.in_doubt { Vec::new() } else { complaints }
     }
 
@@ -261,6 +266,7 @@ impl Deals {
                     amount,
                     stage: Stage::Open,
                     commit: None,
+                    made: false,
                     cancelling: false,
                     ask_again_at: None,
                 };
@@ -288,7 +294,9 @@ impl Deals {
             Note::GiveUp { deal } => {
                 if let Some(sale) = self.sales.get_mut(&deal).filter(|sale| sale.stage == Stage::Open) {
                     sale.cancelling = true;
-                    self.wishes.push_back((deal, Wish::Cancel));
+                    if sale.made {
+                        self.wishes.push_back((deal, Wish::Cancel));
+                    }
                 }
             }
         }
@@ -407,14 +415,22 @@ impl Deals {
         let Some(sale) = self.sales.get_mut(&deal) else { return };
         match (wish, outcome) {
             (Wish::Invoice, Outcome::Done(Answer::Invoice(invoice))) => {
-                self.notes.push_back((sale.buyer, Note::Offer { deal, invoice }));
+                sale.made = true;
+                if sale.cancelling {
+                    self.wishes.push_back((deal, Wish::Cancel));
+                } else {
+                    self.notes.push_back((sale.buyer, Note::Offer { deal, invoice }));
+                }
             }
             // An earlier try whose answer was lost did it.
             (Wish::Invoice, Outcome::Refused(Refusal::InvoiceIdTaken)) => {
                 self.wishes.push_back((deal, Wish::InvoiceStatus));
             }
             (Wish::InvoiceStatus, Outcome::Done(Answer::InvoiceStatus(report))) => {
-                if report.state == (InvoiceState::Open { offered: 0 }) {
+                let was_made = std::mem::replace(&mut sale.made, true);
+                if sale.cancelling && !was_made {
+                    self.wishes.push_back((deal, Wish::Cancel));
+                } else if report.state == (InvoiceState::Open { offered: 0 }) {
                     self.notes.push_back((sale.buyer, Note::Offer { deal, invoice: report.invoice.clone() }));
                 }
                 self.on_invoice(deal, report.state);
