@@ -201,6 +201,8 @@ pub struct Deals {
     /// Deals of which the node forgot something.
     forgotten: BTreeSet<DealId>,
     in_doubt: bool,
+    /// Deals whose buyers have given up.
+    given_up: BTreeSet<DealId>,
     /// Purchases that have ended, for whoever keeps the statistics.
     ended: Vec<DealId>,
 }
@@ -246,9 +248,6 @@ impl Deals {
 
     pub(super) fn take_complaints(&mut self) -> Vec<String> {
         let complaints = std::mem::take(&mut self.complaints);
-        for c in &complaints {
-            eprintln!("COMPLAINT {c}");
-        }
         if self.in_doubt { Vec::new() } else { complaints }
     }
 
@@ -257,6 +256,8 @@ impl Deals {
     pub(super) fn on_note(&mut self, now: Instant, note: Note, rng: &mut Rng) {
         match note {
             Note::Order(order) => self.on_order(now, order, rng),
+            // The buyer's change of mind may be faster than its wish.
+            Note::Ask { deal, .. } if self.given_up.contains(&deal) => {}
             Note::Ask { deal, buyer, currency, amount } => {
                 let invoice_id = InvoiceId(rng.bytes());
                 let sale = Sale {
@@ -292,6 +293,7 @@ impl Deals {
             Note::Chores(_) | Note::NodeForgot => {}
             Note::NoDeal { deal } => self.on_no_deal(deal),
             Note::GiveUp { deal } => {
+                self.given_up.insert(deal);
                 if let Some(sale) = self.sales.get_mut(&deal).filter(|sale| sale.stage == Stage::Open) {
                     sale.cancelling = true;
                     if sale.made {
@@ -326,6 +328,11 @@ impl Deals {
     /// From now on answers and ends of deals may be anything: some node on the way forgot what it had said.
     pub(super) fn doubt(&mut self) {
         self.in_doubt = true;
+    }
+
+    /// See [`Deals::doubt`].
+    pub(super) const fn is_in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     fn on_no_deal(&mut self, deal: DealId) {

@@ -281,6 +281,7 @@ impl Person {
             Outcome::Done(Answer::Done) => {}
             Outcome::Refused(refusal) if sent > 1 && same_kind(&chore.wanted, &refusal) => {}
             _ if chore.wanted == Wanted::Anything => {}
+            _ if self.deals.is_in_doubt() => {}
             other => self.complain(format!("{:?} came to {other:?}", chore.command)),
         }
     }
