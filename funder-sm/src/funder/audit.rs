@@ -84,6 +84,11 @@ impl Funder {
         self.transits.keys().copied()
     }
 
+    /// How a request on its way through this node stands, for whoever looks for what is stuck.
+    pub fn describe_transit(&self, request_id: &RequestId) -> Option<String> {
+        self.transits.get(request_id).map(|transit| format!("{transit:?}"))
+    }
+
     /// How many requests are on their way through this node.
     pub fn open_transits(&self) -> usize {
         self.transits.len()

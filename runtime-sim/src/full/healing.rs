@@ -163,7 +163,7 @@ impl Run<'_> {
         let Some(node) = self.world.machine::<Node>(host) else { return Some("the node is off".to_owned()) };
         let funder = node.money();
         if let Some(id) = funder.transits().find(|id| !excused.contains(id)) {
-            return Some(format!("{id:?} is on its way"));
+            return Some(format!("{id:?} is on its way: {}", self.describe(&id)));
         }
         for channel in funder.channels() {
             if let Some(id) = requests(channel).find(|id| !excused.contains(id)) {
@@ -171,6 +171,20 @@ impl Run<'_> {
             }
         }
         None
+    }
+
+    /// Where a request stands, all over the core.
+    fn describe(&self, id: &RequestId) -> String {
+        let mut places = Vec::new();
+        for &node in &self.core {
+            let Some(machine) = self.world.machine::<Node>(self.case.host(Role::Node(node))) else { continue };
+            let funder = machine.money();
+            places.extend(funder.describe_transit(id).map(|transit| format!("node {node}: {transit}")));
+            for channel in funder.channels().filter(|channel| requests(channel).any(|held| held == *id)) {
+                places.push(format!("node {node} holds it with {:?}, {:?}", channel.friend(), channel.standing()));
+            }
+        }
+        places.join("; ")
     }
 
     // -- probes

@@ -306,12 +306,14 @@ impl Deals {
 
     /// The node forgot: what is open is given up on both sides, and what it says of old deals counts no more.
     pub(super) fn on_forgot(&mut self) {
+        let mut cleaning = Vec::new();
         for (deal, purchase) in &mut self.purchases {
             self.forgotten.insert(*deal);
             if purchase.stage == Stage::Open {
                 purchase.stage = Stage::Failed(FORGOT.to_owned());
                 self.ended.push(*deal);
                 self.notes.push_back((purchase.order.seller, Note::GiveUp { deal: *deal }));
+                cleaning.push((*deal, Wish::Withdraw));
             }
         }
         for (deal, sale) in &mut self.sales {
@@ -319,10 +321,13 @@ impl Deals {
             if sale.stage == Stage::Open {
                 sale.stage = Stage::Failed(FORGOT.to_owned());
                 self.notes.push_back((sale.buyer, Note::NoDeal { deal: *deal }));
+                cleaning.push((*deal, Wish::Cancel));
             }
         }
         let forgotten = &self.forgotten;
         self.wishes.retain(|(deal, _)| !forgotten.contains(deal));
+        // What the node does remember must not stay open for ever; what it answers does not matter.
+        self.wishes.extend(cleaning);
     }
 
     /// From now on answers and ends of deals may be anything: some node on the way forgot what it had said.
