@@ -182,6 +182,10 @@ impl Ledger {
             (None, Some(theirs), _) => (mirrored(&theirs), side),
             // A cheater's terms; the user read them.
             (None, None, Model::Foreign) => return self.check_may_accept(pair, side),
+            // Who stated them has removed the friend since, and nothing is known of what it said.
+            (None, None, Model::Lost) if !friendship.ends[1 - side].present => {
+                return self.check_may_accept(pair, side);
+            }
             (None, None, Model::Exact | Model::Lost) => {
                 return wrong(format!("epoch {:?} begins on terms that nobody stated", view.epoch));
             }
