@@ -388,7 +388,8 @@ impl Cheater {
     }
 
     fn let_delayed_go(&mut self, now: Instant, key: PublicKey) {
-        while let Some((_, message)) = self.friend(key).delayed.pop_front_if(|(until, _)| *until <= now) {
+        while self.friend(key).delayed.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, message)) = self.friend(key).delayed.pop_front() else { return };
             self.say(key, message);
         }
     }
