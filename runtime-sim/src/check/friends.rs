@@ -64,6 +64,11 @@ impl Friendships {
         (looked.cuts, looked.whole)
     }
 
+    /// Whether the ledger has followed every friendship from its beginning on.
+    pub const fn is_whole(&self) -> bool {
+        self.ledger.looked().lost == 0
+    }
+
     /// Checks the friendships of the node on `host`, which has just taken a turn and written: those that it wrote about.
     ///
     /// # Errors
