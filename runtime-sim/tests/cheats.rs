@@ -1,5 +1,5 @@
 //! Cheaters: each trick is played, what should notice it does, and the honest keep every invariant.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, and figures for whoever runs them")]
 
 use std::collections::BTreeMap;
 

@@ -113,8 +113,8 @@ impl Filter {
     /// What is said instead of a message.
     fn said(&mut self, now: Instant, conn: ConnId, bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let mut said = match self.purposes.get(&conn) {
-            Some(Purpose::NodeIndex) => self.to_node(now, conn, bytes),
-            Some(Purpose::IndexIndex) => self.to_index(now, bytes),
+            Some(Purpose::NodeIndex) => self.on_way_to_node(now, conn, bytes),
+            Some(Purpose::IndexIndex) => self.on_way_to_index(now, bytes),
             Some(Purpose::NodeRelay | Purpose::AppNode | Purpose::Friend) | None => vec![bytes],
         };
         let mut hand = self.hand.borrow_mut();
@@ -131,7 +131,7 @@ impl Filter {
         said
     }
 
-    fn to_node(&mut self, now: Instant, conn: ConnId, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+    fn on_way_to_node(&mut self, now: Instant, conn: ConnId, bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let Ok(IndexToNode::Routes(routes)) = decode(&bytes, MAX_FRAME) else { return vec![bytes] };
         let Some(request) = self.asked.remove(&(conn, routes.id)) else { return vec![bytes] };
         let mut hand = self.hand.borrow_mut();
@@ -146,7 +146,7 @@ impl Filter {
         vec![encode(&IndexToNode::Routes(Routes { id: routes.id, options, capped: routes.capped }))]
     }
 
-    fn to_index(&mut self, now: Instant, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+    fn on_way_to_index(&mut self, now: Instant, bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let Ok(message) = decode::<IndexToIndex>(&bytes, MAX_FRAME) else { return vec![bytes] };
         if matches!(message, IndexToIndex::Tick { .. } | IndexToIndex::Want { .. }) {
             return vec![bytes];

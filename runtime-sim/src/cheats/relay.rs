@@ -218,7 +218,8 @@ impl Filter {
     }
 
     fn let_go(&mut self, effects: &mut Vec<Effect>) {
-        while let Some((_, conn, bytes)) = self.delayed.pop_front_if(|(until, ..)| *until <= self.now) {
+        while self.delayed.front().is_some_and(|(until, ..)| *until <= self.now) {
+            let Some((_, conn, bytes)) = self.delayed.pop_front() else { return };
             effects.push(Effect::Net(NetCommand::Send { conn, bytes }));
         }
     }
