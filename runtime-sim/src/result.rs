@@ -14,6 +14,7 @@
 //! Not checked: that a runner tells everything.
 
 mod histogram;
+mod live;
 mod recorder;
 mod series;
 
@@ -24,6 +25,7 @@ use offset_protocol::machine::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub use histogram::Histogram;
+pub use live::{Live, Look};
 pub use recorder::{End, Ended, Payments, Record, Recorder};
 pub use series::{Gauge, MAX_SLICES, Sample, Series, Slice};
 
@@ -181,17 +183,22 @@ impl Verdict {
     /// The verdict that a violation in a run of `case` comes to.
     pub fn of_violation(case: &Case, violation: &Violation) -> Self {
         let role = violation.host.and_then(|host| case.role(host)).map(|role| role.to_string());
-        let finding = Finding {
+        Verdict::of_finding(Finding {
             invariant: format!("{:?}", violation.invariant).to_lowercase(),
             at: violation.at,
             host: violation.host.map(|host| host.0),
             role,
             what: violation.what.clone(),
-        };
-        if violation.invariant == Invariant::Resolution {
-            Verdict::Liveness(finding)
-        } else {
-            Verdict::Violation(finding)
+        })
+    }
+
+    /// The verdict that a finding comes to.
+    pub fn of_finding(finding: Finding) -> Self {
+        let stuck = format!("{:?}", Invariant::Resolution).to_lowercase();
+        match finding.invariant.as_str() {
+            crate::replay::PANIC => Verdict::Panic { message: finding.what },
+            invariant if invariant == stuck => Verdict::Liveness(finding),
+            _ => Verdict::Violation(finding),
         }
     }
 

@@ -79,6 +79,12 @@ impl Histogram {
         u64::try_from(self.sum.checked_div(self.count.into()).unwrap_or(0)).unwrap_or(u64::MAX)
     }
 
+    /// The average in thousandths, rounded down; 0 if there is none.
+    pub fn mean_milli(&self) -> u64 {
+        let milli = self.sum.saturating_mul(1_000).checked_div(self.count.into()).unwrap_or(0);
+        u64::try_from(milli).unwrap_or(u64::MAX)
+    }
+
     /// The value that `per_mille` of all values do not exceed, as exact as the buckets are; 0 if there is none.
     pub fn quantile(&self, per_mille: u64) -> u64 {
         let wanted = (u128::from(self.count) * u128::from(per_mille)).div_ceil(1_000).max(1);

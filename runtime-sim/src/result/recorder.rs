@@ -9,11 +9,13 @@
 //! | [`Recorder::relay`], [`Recorder::count`], [`Recorder::marks`] | at the end |
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use offset_protocol::machine::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::histogram::Histogram;
+use super::live::{Live, Tell};
 use super::series::{Sample, Series};
 use crate::faults::Family;
 
@@ -147,17 +149,30 @@ impl Record {
 }
 
 /// Gathers what a runner tells. See the module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Recorder {
     record: Record,
     events: u64,
+    live: Option<Arc<Live>>,
 }
 
 impl Recorder {
+    /// A recorder that also tells how far the run is.
+    pub fn watched(live: Arc<Live>) -> Self {
+        Recorder { live: Some(live), ..Recorder::default() }
+    }
+
+    fn tell(&self, at: Instant, what: Tell) {
+        if let Some(live) = &self.live {
+            live.tell(at, what);
+        }
+    }
+
     /// A payment is ordered.
     pub fn order(&mut self, at: Instant) {
         self.record.payments.ordered += 1;
         self.record.series.at(at).ordered += 1;
+        self.tell(at, Tell::Ordered);
     }
 
     /// A payment has ended.
@@ -174,10 +189,12 @@ impl Recorder {
                 }
                 record.fees.add(u64::try_from(fee).unwrap_or(u64::MAX));
                 record.series.at(at).paid += 1;
+                self.tell(at, Tell::Paid);
             }
             End::Failed(why) => {
                 add_named(&mut record.payments.failed, &why, 1);
                 record.series.at(at).failed += 1;
+                self.tell(at, Tell::Failed);
             }
         }
     }
@@ -186,6 +203,7 @@ impl Recorder {
     pub fn fault(&mut self, at: Instant, family: Family) {
         *self.record.faults.entry(family).or_default() += 1;
         self.record.series.at(at).struck += 1;
+        self.tell(at, Tell::Fault);
     }
 
     /// How the world stands.
@@ -193,6 +211,7 @@ impl Recorder {
         let events = sample.events.saturating_sub(self.events);
         self.events = sample.events.max(self.events);
         self.record.series.look(at, &sample, events);
+        self.tell(at, Tell::Events(self.events));
     }
 
     /// So many more bytes went through a relay.
@@ -262,6 +281,17 @@ mod tests {
         assert_eq!(record.all_faults(), 6);
         assert_eq!(record.series.slices().iter().map(|slice| slice.events).sum::<u64>(), 70);
         assert_eq!(record.marks_unreached().collect::<Vec<_>>(), ["never"]);
+    }
+
+    #[test]
+    fn who_looks_on_sees_how_far_it_is() {
+        let live = Arc::new(Live::default());
+        let mut recorder = Recorder::watched(Arc::clone(&live));
+        recorder.order(Instant::from_micros(5));
+        recorder.fault(Instant::from_micros(7), Family::Cut);
+        recorder.sample(Instant::from_micros(9), Sample { events: 44, ..Sample::default() });
+        let look = live.look();
+        assert_eq!((look.now.as_micros(), look.events, look.ordered, look.faults), (9, 44, 1, 1));
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod trace;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use draw::draw;
+pub use draw::{draw, graph_of};
 pub use expect::unmet;
 pub use explain::explain;
 

@@ -63,6 +63,14 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Result<Case, ScenarioError> {
     Ok(case)
 }
 
+/// The graph of one run of a scenario, without the rest of it.
+///
+/// # Errors
+/// It cannot be made.
+pub fn graph_of(scenario: &Scenario, seed: u64) -> Result<Graph, ScenarioError> {
+    Drawing { scenario, seed: Seed::from_number(seed).fork("scenario") }.graph()
+}
+
 struct Drawing<'s> {
     scenario: &'s Scenario,
     seed: Seed,

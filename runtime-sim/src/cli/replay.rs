@@ -1,0 +1,86 @@
+//! `stsim replay`: a saved case again, without any generator.
+
+use std::fmt::Write as _;
+use std::io::BufRead;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, say};
+use crate::casefile::CaseFile;
+use crate::host::HostId;
+use crate::replay::{self, Replay, Shown};
+use crate::result::Verdict;
+use crate::trace::Keep;
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The case file
+    case: PathBuf,
+    /// Show events up to this one
+    #[arg(long, value_name = "EVENT")]
+    until: Option<u64>,
+    /// Show the events of this host, by number
+    #[arg(long, value_name = "HOST")]
+    host: Option<u32>,
+    /// Show one event after the other, at each press of return
+    #[arg(long)]
+    step: bool,
+    /// Show the causes of the last event
+    #[arg(long)]
+    causes: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let file = CaseFile::read(&arguments.case).map_err(|why| Failure::of_file(&arguments.case, why))?;
+    let wanted = arguments.until.is_some() || arguments.host.is_some() || arguments.step;
+    let keep = if wanted || arguments.causes { Keep::Lines } else { Keep::Hash };
+    let replay = replay::run(&file.case, keep);
+    if wanted {
+        let shown = Shown { until: arguments.until, host: arguments.host.map(HostId) };
+        show(arguments, &replay, &file, shown);
+    }
+    if arguments.causes {
+        say(format!("the last event and its causes:\n{}", lines(replay.story_of(&file.case, replay.last_event()))));
+    }
+    let verdict = verdict(&replay);
+    say(format!("{verdict}\n"));
+    let before = file.found.as_ref().map(|found| (&found.finding.invariant, &found.version));
+    match (before, &replay.finding) {
+        (Some((was, _)), Some(now)) if *was == now.invariant => {}
+        (Some((was, version)), _) => say(format!("not as it was saved: version {version} found {was}\n")),
+        (None, Some(_)) => say("not as it was saved: it passed\n"),
+        (None, None) => {}
+    }
+    Ok(verdict.exit_code())
+}
+
+fn show(arguments: &Arguments, replay: &Replay, file: &CaseFile, shown: Shown) {
+    if !arguments.step {
+        say(lines(replay.events(&file.case, shown)));
+        return;
+    }
+    let mut wishes = std::io::stdin().lock().lines();
+    for line in replay.events(&file.case, shown) {
+        say(format!("{line}\n"));
+        if !matches!(wishes.next(), Some(Ok(_))) {
+            break;
+        }
+    }
+}
+
+fn lines(all: impl IntoIterator<Item = String>) -> String {
+    let mut text = String::new();
+    all.into_iter().for_each(|line| {
+        let _ = writeln!(text, "{line}");
+    });
+    text
+}
+
+pub(super) fn verdict(replay: &Replay) -> Verdict {
+    match &replay.finding {
+        None => Verdict::Pass,
+        Some(finding) => Verdict::of_finding(finding.clone()),
+    }
+}
