@@ -9,7 +9,7 @@ use super::{
     FRIEND_TRICKS, FriendTrick, INDEX_TRICKS, IndexTrick, PERSON_TRICKS, Play, RELAY_TRICKS, REPORT_TRICKS, RelayTrick,
     STRANGER_TRICKS,
 };
-use crate::case::{Case, StrangerPlan};
+use crate::case::{Case, Operation, Setting, StrangerPlan};
 use crate::dice::Dice;
 
 /// How many of whom cheat, in a thousand.
@@ -97,6 +97,12 @@ fn draw_friend(dice: &mut Dice, until: Instant) -> Vec<Play<FriendTrick>> {
     plays
 }
 
+fn also_the_first(list: &mut Vec<u32>) {
+    if !list.contains(&0) {
+        list.push(0);
+    }
+}
+
 /// The first relay stays honest, and every honest node listens there.
 fn draw_relays(dice: &mut Dice, case: &mut Case, per_mille: u32) {
     let until = case.heal_at;
@@ -108,7 +114,12 @@ fn draw_relays(dice: &mut Dice, case: &mut Case, per_mille: u32) {
         }
     }
     if any {
-        case.nodes.iter_mut().filter(|node| !node.relays.contains(&0)).for_each(|node| node.relays.push(0));
+        case.nodes.iter_mut().for_each(|node| also_the_first(&mut node.relays));
+        for timed in &mut case.operations {
+            if let Operation::Configure { setting: Setting::Relays { relays }, .. } = &mut timed.what {
+                also_the_first(relays);
+            }
+        }
     }
 }
 
@@ -123,6 +134,11 @@ fn draw_indexes(dice: &mut Dice, case: &mut Case, per_mille: u32) {
         }
     }
     if any {
-        case.nodes.iter_mut().filter(|node| !node.indexes.contains(&0)).for_each(|node| node.indexes.push(0));
+        case.nodes.iter_mut().for_each(|node| also_the_first(&mut node.indexes));
+        for timed in &mut case.operations {
+            if let Operation::Configure { setting: Setting::Indexes { indexes }, .. } = &mut timed.what {
+                also_the_first(indexes);
+            }
+        }
     }
 }

@@ -114,8 +114,29 @@ impl Run<'_> {
         let is_excused = sold.is_some_and(|sale| excused.contains(&sale.invoice_id));
         (open && !is_excused).then(|| {
             let places = sold.map_or_else(Vec::new, |sale| self.places_of(&sale.invoice_id));
-            format!("{deal:?}: the buyer has {bought:?}, the seller {sold:?}, requests are open at {places:?}")
+            let silent = self.silent_pairs();
+            format!(
+                "{deal:?}: the buyer has {bought:?}, the seller {sold:?}, requests are open at {places:?}, \
+                 no batches flow between {silent:?}"
+            )
         })
+    }
+
+    /// Friends between whom nothing flows: where each listens, and where it thinks that the other does.
+    fn silent_pairs(&self) -> Vec<String> {
+        let mut silent = Vec::new();
+        for (us, friend) in self.case.friendships.iter().flat_map(|pair| [(pair.a, pair.b), (pair.b, pair.a)]) {
+            let Some(channel) = self.channel(us, friend).filter(|_| self.are_linked(us, friend)) else { continue };
+            if !channel.is_resumed() {
+                let relays = |list: &[offset_protocol::relay::RelayAddress]| {
+                    list.iter().map(|relay| relay.address.to_string()).collect::<Vec<_>>()
+                };
+                let (ours, theirs) = (relays(channel.our_relays()), relays(channel.friend_relays()));
+                let standing = channel.standing();
+                silent.push(format!("{us} to {friend}: at {ours:?}, friend at {theirs:?}, {standing:?}"));
+            }
+        }
+        silent
     }
 
     /// Where requests that pay an invoice are open: node, friend, whose request, whether it is answered.
