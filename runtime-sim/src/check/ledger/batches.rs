@@ -118,7 +118,7 @@ impl Ledger {
                 self.flows.opened(way, step, asked)?;
                 if self.has_foreign_friend(NodeId(way.from)) {
                     // Whether it is the buyer's own is not known.
-                    self.flows.incomplete(&asked.invoice);
+                    self.flows.unsure(&way, step, &asked.invoice);
                 }
                 way
             }

@@ -61,6 +61,8 @@ pub(super) struct Hop {
     closed: bool,
     /// Nothing can change any more.
     settled: bool,
+    /// Its opener may have it from a cheater, or be the buyer: nobody knows.
+    unsure: bool,
     /// The hop that brought it to the opener, and the hop that took it on from the receiver.
     previous: Option<usize>,
     next: Option<usize>,
@@ -182,6 +184,7 @@ impl Flows {
             state: State::Open,
             closed: false,
             settled: false,
+            unsure: false,
             previous,
             next: None,
         };
@@ -191,6 +194,14 @@ impl Flows {
         }
         hops.push(hop);
         Ok(())
+    }
+
+    /// The opener has friends that nobody watches: it may be a mediator, and what it spends is no buyer's.
+    pub(super) fn unsure(&mut self, way: &Way, step: &Step, invoice: &InvoiceId) {
+        if let Some(hop) = self.hop_mut(way, &step.currency, &step.id) {
+            hop.unsure = true;
+        }
+        self.incomplete(invoice);
     }
 
     /// The receiver applied it.
@@ -228,7 +239,7 @@ impl Flows {
         let Some(hop) = self.hop_mut(way, &step.currency, &step.id) else { return };
         hop.closed = true;
         let hop = *hop;
-        if hop.previous.is_none() && hop.state == State::Collected {
+        if hop.previous.is_none() && !hop.unsure && hop.state == State::Collected {
             self.book(&hop.asked.invoice, |book| book.spent = book.spent.saturating_add(hop.asked.frozen));
         }
     }
@@ -280,7 +291,7 @@ impl Flows {
         let Some(hop) = self.hop_mut(way, &step.currency, &step.id) else { return };
         let was_closed = std::mem::replace(&mut hop.closed, false);
         let hop = *hop;
-        if was_closed && hop.previous.is_none() && hop.state == State::Collected {
+        if was_closed && hop.previous.is_none() && !hop.unsure && hop.state == State::Collected {
             self.book(&hop.asked.invoice, |book| book.spent = book.spent.saturating_sub(hop.asked.frozen));
         }
     }
