@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `E` | what its sales were told to have brought, less what its purchases cost, fees included |
 //! | `D` | what its user gave away or was given by hand: terms that were accepted, friends that were removed |
-//! | `B` | the sum of its balances with honest friends |
+//! | `B` | the sum of its balances with honest friends, and what it accepted from one that it has no link to any more: nothing can be collected there until one of the two wants a link again |
 //! | `C(z)` | its claim on the cheater `z`: the balance, and everything that it accepted from `z`; after a dispute, its own terms |
 //! | `L(z)` | the most that it ever granted `z` |
 //!
@@ -87,8 +87,10 @@ pub fn position<'c>(
     let mut position = Position { earned, given, ..Position::default() };
     for channel in channels {
         if ledger.node(&channel.friend()).is_some() {
+            // At rest nothing is open but with a friend to whom there is no link.
             let balance = channel.currency(currency).map_or(0, |report| report.balance);
-            position.honest = position.honest.saturating_add(balance);
+            let accepted = signed(channel.accepted_frozen(currency));
+            position.honest = position.honest.saturating_add(balance).saturating_add(accepted);
         } else {
             let granted = ledger.granted(node, &channel.friend());
             let granted = granted.iter().find(|(name, _)| name == currency).map_or(0, |(_, granted)| *granted);
