@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use offset_protocol::machine::{Duration, Instant, Seed};
 use offset_runtime_sim::case::{Case, NodeCheat, Operation, StrangerPlan};
 use offset_runtime_sim::cheats::{
-    Evidence, FRIEND_TRICKS, FriendTrick, INDEX_TRICKS, PERSON_TRICKS, Play, RELAY_TRICKS, REPORT_TRICKS,
-    STRANGER_TRICKS, Shares, StrangerTrick, Trick, draw,
+    Evidence, FRIEND_TRICKS, FriendTrick, INDEX_TRICKS, IndexTrick, PERSON_TRICKS, PersonTrick, Play, RELAY_TRICKS,
+    REPORT_TRICKS, ReportTrick, STRANGER_TRICKS, Shares, StrangerTrick, Trick, draw,
 };
 use offset_runtime_sim::dice::Dice;
 use offset_runtime_sim::full::{self, Options};
@@ -158,6 +158,11 @@ fn play<T>(trick: T, per_mille: u32) -> Play<T> {
     Play { trick, per_mille, from: Instant::ZERO + Duration::from_secs(2) }
 }
 
+/// Asks whether an honest host noticed something of this kind.
+fn assert_noticed(evidence: &Evidence, what: &str) {
+    assert!(evidence.noticed.keys().any(|noticed| noticed.contains(what)), "no {what:?} in {:?}", evidence.noticed);
+}
+
 /// Runs some worlds until the trick has been played in one of them; what was noticed in all.
 fn run_until_played(trick: Trick, make: impl Fn(u64) -> Case) -> Evidence {
     let mut all = Evidence::default();
@@ -181,7 +186,7 @@ fn run_until_played(trick: Trick, make: impl Fn(u64) -> Case) -> Evidence {
 #[test]
 fn every_trick_of_a_person_is_played() {
     for &trick in PERSON_TRICKS {
-        run_until_played(Trick::Person(trick), |number| {
+        let evidence = run_until_played(Trick::Person(trick), |number| {
             let mut case = four(number);
             case.nodes[1].cheat = NodeCheat { person: vec![play(trick, 1_000)], ..NodeCheat::default() };
             // Some buyers want more than anybody can pay, and give up.
@@ -192,17 +197,28 @@ fn every_trick_of_a_person_is_played() {
             }
             case
         });
+        if trick == PersonTrick::BentCommit {
+            assert_noticed(&evidence, "complained: Collect came to Refused(BadCommit");
+        }
     }
 }
 
 #[test]
 fn every_trick_of_a_reporting_node_is_played() {
     for &trick in REPORT_TRICKS {
-        run_until_played(Trick::Report(trick), |number| {
+        let evidence = run_until_played(Trick::Report(trick), |number| {
             let mut case = four(number);
             case.nodes[1].cheat = NodeCheat { report: vec![play(trick, 500)], ..NodeCheat::default() };
             case
         });
+        match trick {
+            ReportTrick::ForOther => assert_noticed(&evidence, "a node reported for another node"),
+            ReportTrick::ForgedReport => assert_noticed(&evidence, "bad signature"),
+            ReportTrick::InventedCapacity
+            | ReportTrick::HiddenFees
+            | ReportTrick::OldReport
+            | ReportTrick::FloodQuestions => {}
+        }
     }
 }
 
@@ -220,24 +236,47 @@ fn every_trick_of_a_relay_is_played() {
 #[test]
 fn every_trick_of_an_index_server_is_played() {
     for &trick in INDEX_TRICKS {
-        run_until_played(Trick::Index(trick), |number| {
+        let evidence = run_until_played(Trick::Index(trick), |number| {
             let mut case = four(number);
             case.indexes[1].cheat.index = vec![play(trick, 400)];
             case
         });
+        match trick {
+            IndexTrick::ForgeReports => assert_noticed(&evidence, "misbehaviour: a report"),
+            IndexTrick::Garbage => assert_noticed(&evidence, "malformed message"),
+            IndexTrick::InventRoutes
+            | IndexTrick::WrongFees
+            | IndexTrick::BrokenRoutes
+            | IndexTrick::NeverAnswer
+            | IndexTrick::ReplayReports
+            | IndexTrick::Stale
+            | IndexTrick::Flood => {}
+        }
     }
 }
 
 #[test]
 fn every_trick_of_a_stranger_is_played() {
     for &trick in STRANGER_TRICKS {
-        run_until_played(Trick::Stranger(trick), |number| {
+        let evidence = run_until_played(Trick::Stranger(trick), |number| {
             let mut case = four(number);
             let strangers = if trick == StrangerTrick::Sybil { 2 } else { 1 };
             let stranger = StrangerPlan { cheat: vec![play(trick, 200)], ..StrangerPlan::default() };
             case.strangers = vec![stranger; strangers];
             case
         });
+        match trick {
+            StrangerTrick::Nonsense => assert_noticed(&evidence, "malformed message"),
+            StrangerTrick::Impostor => assert_noticed(&evidence, "the server is not trusted"),
+            StrangerTrick::Garbage
+            | StrangerTrick::HalfHandshake
+            | StrangerTrick::Silence
+            | StrangerTrick::Flood
+            | StrangerTrick::OtherPurpose
+            | StrangerTrick::Oversize
+            | StrangerTrick::NeverRead
+            | StrangerTrick::Sybil => {}
+        }
     }
 }
 
