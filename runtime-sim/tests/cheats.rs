@@ -35,10 +35,10 @@ fn run(case: &Case) -> Evidence {
     full::run(case, &Options::default()).unwrap_or_else(|broken| panic!("seed {}: {broken}", case.seed)).cheats
 }
 
-/// The one in the middle plays one trick.
-fn run_friend_trick(trick: FriendTrick, per_mille: u32) -> Evidence {
+/// The one in the middle plays one trick, in world after world until it has shown what it should.
+fn run_friend_trick(trick: FriendTrick, per_mille: u32, shows: impl Fn(&Evidence) -> bool) -> Evidence {
     let mut all = Evidence::default();
-    for number in 0..4 {
+    for number in 0..40 {
         let mut case = three(number);
         let play = Play { trick, per_mille, from: Instant::ZERO + Duration::from_secs(6) };
         // Some tricks need links that come up again.
@@ -51,6 +51,9 @@ fn run_friend_trick(trick: FriendTrick, per_mille: u32) -> Evidence {
         }
         for (what, count) in evidence.noticed {
             *all.noticed.entry(what).or_default() += count;
+        }
+        if all.played.contains_key(&Trick::Friend(trick)) && shows(&all) {
+            break;
         }
     }
     all
@@ -122,15 +125,15 @@ fn sign(trick: FriendTrick) -> Sign {
 #[test]
 fn every_trick_of_a_friend_is_played_and_shows_where_it_must() {
     for &trick in FRIEND_TRICKS {
-        let evidence = run_friend_trick(trick, 200);
-        assert!(evidence.played.contains_key(&Trick::Friend(trick)), "{trick:?} was not played");
-        let shows = match sign(trick) {
+        let shows = |evidence: &Evidence| match sign(trick) {
             Sign::Inconsistent(why) => evidence.noticed.contains_key(&format!("inconsistent: {why}")),
             Sign::Refused(why) => evidence.noticed.contains_key(&format!("refused: {why}")),
             Sign::Dropped => evidence.noticed.contains_key("the link was dropped"),
             Sign::Nothing => true,
         };
-        assert!(shows, "{trick:?} shows as {:?}", evidence.noticed);
+        let evidence = run_friend_trick(trick, 200, shows);
+        assert!(evidence.played.contains_key(&Trick::Friend(trick)), "{trick:?} was not played");
+        assert!(shows(&evidence), "{trick:?} shows as {:?}", evidence.noticed);
     }
 }
 
