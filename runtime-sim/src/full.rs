@@ -221,6 +221,7 @@ impl<'c> Run<'c> {
         self.settle()?;
         self.rest()?;
         self.check_after_rest()?;
+        self.record_held();
         let paid = self.deals.keys().filter(|deal| self.is_paid(**deal)).count();
         Ok(Outcome {
             hash: self.world.trace_hash(),

@@ -101,6 +101,21 @@ impl Run<'_> {
         behind
     }
 
+    /// Deals that nobody can end any more: the run has come to rest without them, so somebody who is gone holds them.
+    pub(super) fn record_held(&mut self) {
+        let open: Vec<DealId> = self
+            .deals
+            .keys()
+            .copied()
+            .filter(|deal| self.stage(*deal).is_none_or(|stage| stage == Stage::Open))
+            .collect();
+        for deal in open {
+            let latency = self.ordered_at.get(&deal).map_or(Duration::ZERO, |at| self.world.now().since(*at));
+            let end = End::Failed("held by somebody who is gone".to_owned());
+            self.recorder.ended(self.world.now(), Ended { latency, attempts: 1, hops: 0, fee: 0, end });
+        }
+    }
+
     /// What is known at the end.
     pub(super) fn record_end(&self, recorder: &mut Recorder) {
         let counts = self.world.counts();
