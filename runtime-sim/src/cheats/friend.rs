@@ -5,7 +5,7 @@
 //! | honest | leaves, but for tricks that bend, drop or repeat messages | is heard |
 //! | rogue, from its first forged batch on | is swallowed | is acknowledged by the cheater itself, and not heard |
 //!
-//! A rogue goes on from its [`Shadow`] of the channel: it resumes, resends, acknowledges and forges, so that nothing but its
+//! A rogue goes on from its `Shadow` of the channel: it resumes, resends, acknowledges and forges, so that nothing but its
 //! last trick is wrong with what it says. When the friend declares the channel inconsistent, the cheater's own node takes
 //! over again; its user may agree on a reset, and everything begins anew.
 

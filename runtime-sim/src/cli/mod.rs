@@ -2,11 +2,11 @@
 //!
 //! | command | |
 //! |---|---|
-//! | [`run`] | one seed of a scenario |
-//! | [`swarm`] | many seeds, on all processors; [`merge`] joins parts, [`compare`] compares wholes |
-//! | [`replay`], [`shrink`] | a case that was saved |
-//! | [`topology`], [`scenario`] | graphs and scenarios by themselves |
-//! | [`mutants`] | whether the checkers find machines that are broken on purpose |
+//! | `run` | one seed of a scenario |
+//! | `swarm` | many seeds, on all processors; `merge` joins parts, `compare` compares wholes |
+//! | `replay`, `shrink` | a case that was saved |
+//! | `topology`, `scenario` | graphs and scenarios by themselves |
+//! | `mutants` | whether the checkers find machines that are broken on purpose |
 //!
 //! Exit codes: 0 pass, 1 an expectation of the scenario was not met, 2 wrong usage, 3 an invariant was violated, 4 something
 //! got stuck, 5 a program panicked, 6 not deterministic, 7 a limit of resources was reached, 8 the budget did not suffice.

@@ -2,9 +2,9 @@
 //!
 //! | format | what is read |
 //! |---|---|
-//! | edge list ([`edges`]) | a pair of names a line, by comma, semicolon, tab or space; what it can carry in a third column; `#` comments, a header |
-//! | JSON ([`json`]) | `{"nodes": […], "edges": […]}` or a list of pairs; Lightning's `describegraph` is one of these |
-//! | GraphML ([`graphml`]) | `<node id>`, `<edge source target>`, `<data>` named capacity or weight |
+//! | edge list (`edges`) | a pair of names a line, by comma, semicolon, tab or space; what it can carry in a third column; `#` comments, a header |
+//! | JSON (`json`) | `{"nodes": […], "edges": […]}` or a list of pairs; Lightning's `describegraph` is one of these |
+//! | GraphML (`graphml`) | `<node id>`, `<edge source target>`, `<data>` named capacity or weight |
 //!
 //! Loops are left out, and pairs that stand there twice are one friendship that carries what both do: both are counted.
 //! Directions are not kept. Nodes are numbered in the order in which a file names them.
