@@ -100,20 +100,22 @@ pub fn position<'c>(
     position
 }
 
-/// What a person earned in a currency, as told: sales less purchases. A purchase that was committed and fell apart counts
-/// as if all of it had been paid with all fees that were allowed.
+/// What a person earned in a currency, as told: sales less purchases. A purchase counts as what its invoice asks, which a
+/// cheating seller may have taken from somebody else. One that was committed and fell apart counts as if all of it had been
+/// paid with all fees that were allowed.
 pub fn earned(deals: &Deals, currency: &Currency) -> i128 {
     let sales = deals.sales().filter(|(_, sale)| sale.currency == *currency).map(|(_, sale)| match &sale.stage {
         Stage::Paid { .. } => signed(sale.amount),
         Stage::PaidInPart { collected } => signed(*collected),
         Stage::Open | Stage::Failed(_) => 0,
     });
-    let purchases = deals.purchases().filter(|(_, purchase)| purchase.order.currency == *currency);
-    let purchases = purchases.map(|(_, purchase)| match &purchase.stage {
-        Stage::Paid { fees } => -signed(purchase.order.amount) - signed(*fees),
-        Stage::Open | Stage::PaidInPart { .. } => -signed(purchase.order.amount) - signed(purchase.order.max_fee),
+    let purchases = deals.purchases().map(|(_, purchase)| (purchase, purchase.asked()));
+    let purchases = purchases.filter(|(_, (asked_in, _))| asked_in == currency);
+    let purchases = purchases.map(|(purchase, (_, amount))| match &purchase.stage {
+        Stage::Paid { fees } => -signed(amount) - signed(*fees),
+        Stage::Open | Stage::PaidInPart { .. } => -signed(amount) - signed(purchase.order.max_fee),
         Stage::Failed(why) if *why == offset_protocol::app::PaymentFailure::PartLost.to_string() => {
-            -signed(purchase.order.amount) - signed(purchase.order.max_fee)
+            -signed(amount) - signed(purchase.order.max_fee)
         }
         Stage::Failed(_) => 0,
     });

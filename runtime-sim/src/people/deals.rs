@@ -156,6 +156,14 @@ pub struct Purchase {
     hops: u32,
 }
 
+impl Purchase {
+    /// The currency and amount that the buyer is asked for: by the invoice, or, before there is one, by the order.
+    pub fn asked(&self) -> (Currency, u128) {
+        let by_invoice = self.invoice.as_ref().map(|invoice| (invoice.currency, invoice.amount));
+        by_invoice.unwrap_or((self.order.currency, self.order.amount))
+    }
+}
+
 /// What a person wants of the node for a deal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {

@@ -141,6 +141,8 @@ pub(super) struct Watch {
 #[derive(Clone, Debug, Default)]
 pub(super) struct End {
     pub(super) present: bool,
+    /// It showed last that it has found its friend inconsistent, or was told so.
+    pub(super) disputed: bool,
     pub(super) marks: Marks,
     /// Where it stood after its last write, and before it.
     pub(super) last: Marks,

@@ -78,6 +78,7 @@ impl Ledger {
 
     /// The epoch of an end; a new one must have begun as it should.
     pub(super) fn take_epoch(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
+        self.pairs[pair as usize].ends[side].disputed = view.dispute.is_some();
         let friendship = &self.pairs[pair as usize];
         let end = &friendship.ends[side];
         if end.present && end.marks.epoch == view.epoch && friendship.model != Model::Lost {
@@ -153,7 +154,8 @@ impl Ledger {
         let ours = Marks { epoch: view.epoch, ..friendship.ends[side].marks };
         let starts = fresh(&ours) && view.applied == 0 && view.signed_for == 0 && first == 1;
         let same = other.marks.epoch == view.epoch && fresh(&other.marks);
-        if friendship.model != Model::Lost || !starts || !same || view.dispute.is_some() {
+        let disputed = view.dispute.is_some() || other.disputed;
+        if friendship.model != Model::Lost || !starts || !same || disputed {
             return;
         }
         let base = friendship.ends.each_ref().map(|end| end.shown.clone());

@@ -252,6 +252,24 @@ fn a_crash_may_lose_the_last_write_and_what_it_made_and_applied() {
     net.ledger.check_whole(|_| false, |_| false).unwrap();
 }
 
+#[test]
+fn nothing_begins_anew_while_one_end_still_disputes() {
+    let mut net = Net::line(2, User::MayAccept);
+    net.send(0, 1, vec![request(1, 10, 10, None)]).unwrap();
+    // Both lose their databases, the second of them while it disputes.
+    net.ledger.excuse(NodeId(0));
+    net.ends.insert((0, 1), fresh(1));
+    net.restart(0).unwrap();
+    net.ledger.excuse(NodeId(1));
+    net.ends.insert((1, 0), fresh(0));
+    net.dispute(1, 0, 0, 1);
+    net.restart(1).unwrap();
+    net.show(0).unwrap();
+    assert_eq!(net.ledger.looked().lost, 1);
+    net.dispute(0, 1, 0, 2);
+    net.show(0).unwrap();
+}
+
 // -- lies about requests
 
 #[test]
