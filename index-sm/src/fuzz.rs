@@ -63,7 +63,7 @@ fn to_server((kind, flavour, a, b): Step, ticks: &[TickHash]) -> Vec<u8> {
         set,
         removed: List::new(),
     };
-    match kind % 10 {
+    match kind % 11 {
         0 => encode(&NodeToIndex::State(state)),
         1 => encode(&NodeToIndex::Delta(delta)),
         2 => encode(&NodeToIndex::Attestation(attestation)),
@@ -73,6 +73,7 @@ fn to_server((kind, flavour, a, b): Step, ticks: &[TickHash]) -> Vec<u8> {
         6 => encode(&IndexToIndex::Delta { delta, proof }),
         7 => encode(&IndexToIndex::Attestation { attestation, proof }),
         8 => encode(&IndexToIndex::Want { node: key(a) }),
+        9 => encode(&IndexToIndex::Later(attestation)),
         _ => vec![flavour; usize::from(a)],
     }
 }

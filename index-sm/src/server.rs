@@ -8,6 +8,7 @@
 //! | node → server | `RequestRoutes` | `Routes`, or `Busy` above the rate, or while all together cost too much |
 //! | server ↔ server | `Tick` | goes into the next tick ([`federation`]) |
 //! | server ↔ server | `State`, `Delta`, `Attestation`, `Want` | reports, flooded with proofs of freshness ([`reports`]) |
+//! | server → server, server → node | `Later` | what a node said lately and does not remember travels back to it |
 //!
 //! Invariants:
 //! 1. A node is reported by itself only, whoever hands it on: every report carries the node's signature.
@@ -392,6 +393,7 @@ impl IndexServer {
                 self.on_want(server, node);
                 return Ok(());
             }
+            IndexToIndex::Later(attestation) => return self.on_later(server, attestation),
             IndexToIndex::State { state, proof } => (Report::State(state), proof),
             IndexToIndex::Delta { delta, proof } => (Report::Delta(delta), proof),
             IndexToIndex::Attestation { attestation, proof } => (Report::Attestation(attestation), proof),

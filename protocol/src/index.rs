@@ -232,6 +232,8 @@ crate::wire_enum! {
             /// Whose.
             node: PublicKey,
         },
+        /// I know a later word of this node than what you just said: whoever it speaks to may show it what it forgot.
+        6 = Later(Attestation),
     }
 }
 

@@ -133,6 +133,29 @@ fn a_server_that_restarts_knows_everything_again_in_seconds_if_nothing_else_happ
     assert!(converged(&world, &servers, 2, &[entry(1, 60)]));
 }
 
+/// Found by the simulator: a node that lost its database, and whose last words its present server had never heard, was in
+/// the graph of nobody who had heard them until they had expired and all ticks of that time were forgotten.
+#[test]
+fn what_a_node_forgot_comes_back_to_it_from_the_server_that_heard_it_however_far() {
+    let servers = [100, 101, 102];
+    let mut world = line(&servers);
+    world.start_client(1, &[102], &[entry(2, 50)]);
+    world.run(plus(INDEX_TICK, SECOND.times(2)));
+    assert!(converged(&world, &servers, 1, &[entry(2, 50)]));
+    // Only the last server hears of what follows.
+    world.part(101, 102);
+    for capacity in 0..5 {
+        world.client_input(1, ClientInput::SetEntry(entry(2, 1_000 * capacity)));
+        world.run(SECOND.times(2));
+    }
+    world.stop(1);
+    world.reserved.remove(&1);
+    world.heal();
+    world.start_client(1, &[100], &[entry(2, 7)]);
+    world.run(SECOND.times(62));
+    assert!(converged(&world, &servers, 1, &[entry(2, 7)]));
+}
+
 #[test]
 fn a_dead_session_between_servers_does_not_keep_a_living_one_out() {
     let mut world = line(&[100, 101]);

@@ -7,7 +7,8 @@
 //!
 //! | received | held | effect |
 //! |---|---|---|
-//! | a lower version, from the node itself | – | ignored; the node is told what is known of it |
+//! | a lower version | – | ignored; whoever sent it, node or server, is told the later one (`Later`) |
+//! | `Later` | a lower version | the node is told, if it is here; if not, all other servers are |
 //! | anything not newer, or proven against no remembered tick | – | ignored |
 //! | `Attestation` | a report of its hash | refreshed, flooded |
 //! | `Delta` | the version that it starts from | applied, if the result has its hash; flooded |
@@ -28,7 +29,7 @@ use offset_protocol::net::{ConnId, NetCommand};
 use offset_protocol::{buggify, mutant, sometimes};
 
 use super::ticks::Serial;
-use super::{IndexServer, Misbehaviour};
+use super::{IndexServer, Misbehaviour, ServerOutput};
 
 /// Reports that the server asked other servers for and waits for. At the limit it asks again a heartbeat later.
 pub const MAX_WANTS: usize = 65_536;
@@ -89,6 +90,8 @@ struct Record {
     /// The tick of ours that it is younger than.
     younger_than: Serial,
     place: Place,
+    /// The latest version that another server knew since this attestation came, and that was passed on.
+    told_later: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -197,7 +200,7 @@ impl IndexServer {
                 }
                 let links = self.reports.shared(proof.into_vec());
                 let place = Place::Graph(now + INDEX_NODE_TTL);
-                self.reports.put(Record { attestation, links, younger_than, place });
+                self.reports.put(Record { attestation, links, younger_than, place, told_later: 0 });
                 self.stats.accepted += 1;
                 self.flood(origin, report);
             }
@@ -216,12 +219,47 @@ impl IndexServer {
 
     /// A node that was restored from an old copy does not know which versions it has used; nobody else can use them up.
     fn tell_if_later(&mut self, origin: Origin, said: &Attestation) {
-        let (Origin::Node(node), Some(record)) = (origin, self.reports.records.get(&said.node)) else { return };
-        let known = record.attestation;
-        if let Some(client) = self.clients.get(&node).filter(|_| said.version < known.version) {
-            let conn = client.conn;
+        let Some(known) = self.reports.records.get(&said.node).map(|record| record.attestation) else { return };
+        if said.version >= known.version {
+            return;
+        }
+        match origin {
+            Origin::Node(node) => self.tell_node(&node, known),
+            // Its server may never have heard the later word: the node would stay out of our graph.
+            Origin::Neighbour(server) => {
+                if let Some(conn) = self.federation.conn(&server) {
+                    self.send(conn, &IndexToIndex::Later(known));
+                }
+            }
+        }
+    }
+
+    fn tell_node(&mut self, node: &PublicKey, known: Attestation) {
+        if let Some(conn) = self.clients.get(node).map(|client| client.conn) {
             self.send(conn, &IndexToNode::Later(known));
         }
+    }
+
+    /// Another server knows a later word of a node than this one. It changes nothing here, because nothing proves it fresh;
+    /// it goes to the node, or on to where the node may be, once for each report of the node that is held here.
+    pub(super) fn on_later(&mut self, server: PublicKey, later: Attestation) -> Result<(), Misbehaviour> {
+        let Some(record) = self.reports.records.get_mut(&later.node) else { return Ok(()) };
+        if later.version <= record.attestation.version.max(record.told_later) {
+            return Ok(());
+        }
+        later.verify(&*self.signer)?;
+        record.told_later = later.version;
+        sometimes!("index: another server knows a later word of a node", true);
+        if self.clients.contains_key(&later.node) {
+            self.tell_node(&later.node, later);
+            return Ok(());
+        }
+        let bytes = encode(&IndexToIndex::Later(later));
+        for (_, conn) in self.federation.open().into_iter().filter(|(other, _)| *other != server) {
+            let bytes = bytes.clone();
+            self.outputs.push_back(ServerOutput::Net(NetCommand::Send { conn, bytes }));
+        }
+        Ok(())
     }
 
     fn is_newer(&self, attestation: &Attestation, younger_than: Serial) -> bool {

@@ -321,6 +321,42 @@ fn a_node_that_forgot_its_versions_is_told_the_last_one() {
 }
 
 #[test]
+fn what_another_server_knows_of_a_node_goes_to_the_node_or_on_and_only_once() {
+    let mut alone = alone();
+    let (one, _) = alone.neighbour(FRIEND);
+    let (two, _) = alone.neighbour(FRIEND + 1);
+    let node = alone.node(1);
+    let later = |version| IndexToIndex::Later(attest(1, version, &[], TickHash([1; 32])));
+    assert_eq!(alone.tell(one, &later(5)), [], "of a node that nobody knows");
+    alone.report(node, 1, 3, &[entry(2, 5)]);
+    assert_eq!(alone.tell(one, &later(3)), [], "not later");
+    let outputs = alone.tell(one, &later(5));
+    assert_eq!(to_node(&outputs, node), [IndexToNode::Later(attest(1, 5, &[], TickHash([1; 32])))]);
+    assert_eq!(alone.tell(two, &later(5)), [], "told already");
+    assert_eq!(alone.known(1), [entry(2, 5)], "nothing proves it fresh");
+    alone.net(NetEvent::Closed { conn: node });
+    let outputs = alone.tell(two, &later(6));
+    assert_eq!((to_server(&outputs, one), sent(&outputs, two).len()), (vec![later(6)], 0));
+    assert_eq!(alone.tell(one, &later(6)), [], "it does not go round in a circle");
+    let forged = IndexToIndex::Later(Attestation { version: 9, ..attest(1, 7, &[], TickHash([1; 32])) });
+    assert!(matches!(reasons(&alone.tell(two, &forged))[..], [EndReason::Misbehaved(Misbehaviour::Signature(_))]));
+}
+
+#[test]
+fn a_server_that_says_what_is_over_is_told_the_later_word() {
+    let mut alone = alone();
+    let (neighbour, _) = alone.neighbour(FRIEND);
+    let node = alone.node(1);
+    alone.report(node, 1, 7, &[entry(2, 5)]);
+    let known = attest(1, 7, &[entry(2, 5)], alone.tick());
+    let old =
+        |version| IndexToIndex::Attestation { attestation: attest(1, version, &[], alone.tick()), proof: Proof::new() };
+    let old = old(3);
+    let outputs = alone.tell(neighbour, &old);
+    assert_eq!(to_server(&outputs, neighbour), [IndexToIndex::Later(known)]);
+}
+
+#[test]
 fn a_client_that_asks_too_often_is_busy_and_only_that_one() {
     let mut alone = alone();
     let (greedy, modest) = (alone.node(1), alone.node(2));

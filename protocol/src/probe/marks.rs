@@ -65,6 +65,7 @@ pub const MARKS: &[&str] = &[
     "index: a delta does not come to what was signed",
     "index: a report is asked of another server",
     "index: a report is heard twice",
+    "index: another server knows a later word of a node",
     "index: a report is wanted that another server was asked for",
     "index: a report names a tick that is forgotten",
     "index: a report of a node is asked for again",

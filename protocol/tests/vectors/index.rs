@@ -117,6 +117,7 @@ fn federation() -> Vec<Vector> {
             .checked(check_proof)
     };
     let (of_state, of_delta) = (state.attestation, delta.attestation);
+    let later = of_delta;
     let proof = || chain().2;
     vec![
         wire("tick for a server", IndexToIndex::Tick { tick: TICK, ripple: 0 }),
@@ -125,6 +126,7 @@ fn federation() -> Vec<Vector> {
         proven(wire("change with proof", IndexToIndex::Delta { delta, proof: proof() }), of_delta),
         proven(wire("attestation with proof", IndexToIndex::Attestation { attestation, proof: proof() }), attestation),
         wire("a server wants a report", IndexToIndex::Want { node: key(ALICE) }),
+        signed(wire("another server knows a later version", IndexToIndex::Later(later)), &later),
     ]
 }
 
@@ -133,7 +135,9 @@ fn check_proof(found: &serde_json::Value) -> Result<(), String> {
         Ok(IndexToIndex::State { state, proof }) => (state.attestation, proof),
         Ok(IndexToIndex::Delta { delta, proof }) => (delta.attestation, proof),
         Ok(IndexToIndex::Attestation { attestation, proof }) => (attestation, proof),
-        Ok(IndexToIndex::Tick { .. } | IndexToIndex::Want { .. }) | Err(_) => return Err("no report".to_owned()),
+        Ok(IndexToIndex::Tick { .. } | IndexToIndex::Want { .. } | IndexToIndex::Later(_)) | Err(_) => {
+            return Err("no report".to_owned());
+        }
     };
     let ticks = proven_ticks(&attestation.time_hash, &proof).map_err(|error| error.to_string())?;
     let receivers = unhex(text(found, "proves_it_younger_than_the_receivers_tick"));

@@ -148,7 +148,7 @@ impl Filter {
 
     fn on_way_to_index(&mut self, now: Instant, bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let Ok(message) = decode::<IndexToIndex>(&bytes, MAX_FRAME) else { return vec![bytes] };
-        if matches!(message, IndexToIndex::Tick { .. } | IndexToIndex::Want { .. }) {
+        if matches!(message, IndexToIndex::Tick { .. } | IndexToIndex::Want { .. } | IndexToIndex::Later(_)) {
             return vec![bytes];
         }
         let mut hand = self.hand.borrow_mut();
@@ -186,7 +186,7 @@ fn forged(message: IndexToIndex) -> IndexToIndex {
             attestation.version += 1;
             IndexToIndex::Attestation { attestation, proof }
         }
-        other @ (IndexToIndex::Tick { .. } | IndexToIndex::Want { .. }) => other,
+        other @ (IndexToIndex::Tick { .. } | IndexToIndex::Want { .. } | IndexToIndex::Later(_)) => other,
     }
 }
 
