@@ -1,7 +1,8 @@
 //! Who signs, who checks, and the types that cannot exist unchecked.
 //!
 //! Everything that is signed is a [`struct@Hash`] in a [`crate::context`] of its own. Machines sign through [`Signer`] and check through [`Verifier`],
-//! so that a simulator can bring a cheap one; programs use [`Identity`], which is Ed25519 with strict verification.
+//! so that a simulator can bring a cheap one; programs use [`Identity`], which is Ed25519 with strict verification. The same
+//! door brings the key agreement of secure channels: programs use X25519.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 
 use crate::bytes::{Hash, PublicKey, Signature};
+use crate::channel::{KeyAgreement, X25519};
 
 /// A signature that its key did not make over that hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,11 @@ pub trait Signer: Verifier {
 
     /// Signs a hash.
     fn sign(&self, hash: &Hash) -> Signature;
+
+    /// How secure channels of this identity agree on keys: X25519, but in simulations. Both ends must do the same.
+    fn agreement(&self) -> &dyn KeyAgreement {
+        &X25519
+    }
 }
 
 /// Strict Ed25519 verification, without an identity of its own.

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::cheats::{FriendTrick, IndexTrick, PersonTrick, Play, RelayTrick, ReportTrick, StrangerTrick};
 use crate::faults::Fault;
 use crate::host::HostId;
+use crate::keys::Keys;
 use crate::latency::Latency;
 use crate::net::Conditions;
 use crate::signatures::Signatures;
@@ -73,6 +74,9 @@ pub struct Case {
     pub fidelity: Fidelity,
     /// Which signatures.
     pub signatures: Signatures,
+    /// How channels agree on keys.
+    #[serde(default, skip_serializing_if = "Keys::are_real")]
+    pub keys: Keys,
     /// Rare but legal behaviour of the machines themselves.
     #[serde(default)]
     pub rare: Rare,

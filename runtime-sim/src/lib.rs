@@ -4,7 +4,7 @@
 //! * [`world`]: hosts, the network between them, the loop.
 //! * [`host`]: programs that run, crash and start again; [`servers`] and [`card`]: the
 //!   network's programs; [`people`]: their users.
-//! * [`net`], [`disk`], [`clock`], [`latency`], [`signatures`]: what the hosts stand on.
+//! * [`net`], [`disk`], [`clock`], [`latency`], [`signatures`], [`keys`]: what the hosts stand on.
 //! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
 //! * [`marks`]: rare states that the machines name, and rare behaviour that is switched on in them.
 //! * [`scenario`]: what worlds are like, from which cases are drawn. [`topology`]: who is whose friend.
@@ -31,6 +31,7 @@ pub mod full;
 pub mod funds;
 pub mod host;
 mod kernel;
+pub mod keys;
 pub mod latency;
 pub mod line;
 pub mod marks;

@@ -12,6 +12,7 @@ use crate::dice::Dice;
 use crate::faults::{Plan, Victims};
 use crate::full::{self, Options, Outcome};
 use crate::host::HostId;
+use crate::keys::Keys;
 use crate::latency::Latency;
 use crate::net::{Conditions, StreamCuts};
 use crate::signatures::Signatures;
@@ -36,6 +37,8 @@ pub struct LineSpec {
     pub weather: Weather,
     /// Which signatures.
     pub signatures: Signatures,
+    /// How channels agree on keys.
+    pub keys: Keys,
     /// What the trace keeps.
     pub keep: Keep,
 }
@@ -67,6 +70,7 @@ impl LineSpec {
             safety: Duration::from_secs(dice.between(30, 60)),
             weather: Weather::Foul,
             signatures: if dice.chance(50) { Signatures::Real } else { Signatures::Cheap },
+            keys: if dice.chance(50) { Keys::Real } else { Keys::Cheap },
             keep: Keep::Hash,
         }
     }
@@ -90,6 +94,7 @@ pub fn case(number: u64, spec: &LineSpec) -> Case {
         seed: number,
         fidelity: Fidelity::Full,
         signatures: spec.signatures,
+        keys: spec.keys,
         rare: if spec.weather == Weather::Foul { Rare::Drawn } else { Rare::Off },
         conditions: draw_conditions(&mut dice),
         note: Latency::Uniform { low: Duration::from_millis(100), high: Duration::from_secs(2) },

@@ -12,7 +12,7 @@
 //! | drop steps | operations and faults, half of them, a quarter, … one by one; what begins something goes with what ends it |
 //! | drop hosts | nodes with all that is theirs; nodes whose friends and payments a neighbour takes over; relays, index servers |
 //! | drop friendships | |
-//! | plain network | one latency, no limits, whole segments, cheap signatures, clocks that are right, nothing rare |
+//! | plain network | one latency, no limits, whole segments, cheap signatures and keys, clocks that are right, nothing rare |
 //! | drop currencies | |
 //! | plain faults | whole cuts, short outages, traps that spring at once |
 //! | small amounts | one try, small payments, no fees, the same limits for all |

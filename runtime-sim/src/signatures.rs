@@ -8,9 +8,12 @@
 use std::sync::Arc;
 
 use offset_protocol::bytes::{Hash, PublicKey, Signature};
+use offset_protocol::channel::KeyAgreement;
 use offset_protocol::identity::{BadSignature, Identity, SharedSigner, Signer, Verifier};
 use offset_protocol::machine::Seed;
 use serde::{Deserialize, Serialize};
+
+use crate::keys::Keys;
 
 /// Which signatures a world uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,31 +25,33 @@ pub enum Signatures {
     Cheap,
 }
 
-/// Makes the identities of one world.
+/// Makes the identities of one world. Channels agree on keys only between identities of one registry, or of its clones.
 #[derive(Clone)]
 pub struct Registry {
     signatures: Signatures,
     seed: Seed,
     secret: [u8; 32],
+    agreement: Arc<dyn KeyAgreement>,
 }
 
 impl Registry {
     /// The registry of the world that grows from `seed`.
-    pub fn new(signatures: Signatures, seed: &Seed) -> Self {
+    pub fn new(signatures: Signatures, keys: Keys, seed: &Seed) -> Self {
         let seed = seed.fork("identities");
         let secret = seed.fork("cheap secret").rng().bytes();
-        Registry { signatures, seed, secret }
+        let agreement = keys.agreement(&seed);
+        Registry { signatures, seed, secret, agreement }
     }
 
     /// The identity called `name`: the same in every run of this world.
     pub fn identity(&self, name: &str) -> SharedSigner {
         let private: [u8; 32] = self.seed.fork(name).rng().bytes();
         match self.signatures {
-            Signatures::Real => Arc::new(Identity::from_private_key(&private)),
-            Signatures::Cheap => {
-                let public = PublicKey(*blake3::keyed_hash(&self.secret, &private).as_bytes());
-                Arc::new(CheapSigner { secret: self.secret, public })
+            Signatures::Real => {
+                let identity = Identity::from_private_key(&private);
+                Arc::new(RealSigner { identity, agreement: self.agreement.clone() })
             }
+            Signatures::Cheap => self.cheap(PublicKey(*blake3::keyed_hash(&self.secret, &private).as_bytes())),
         }
     }
 }
@@ -58,7 +63,11 @@ impl Registry {
         private[..4].copy_from_slice(&number.to_le_bytes());
         let mut public = PublicKey(*blake3::keyed_hash(&self.secret, &private).as_bytes());
         public.0[28..].copy_from_slice(&number.to_le_bytes());
-        Arc::new(CheapSigner { secret: self.secret, public })
+        self.cheap(public)
+    }
+
+    fn cheap(&self, public: PublicKey) -> SharedSigner {
+        Arc::new(CheapSigner { secret: self.secret, public, agreement: self.agreement.clone() })
     }
 
     /// Verifies every cheap signer of this world.
@@ -72,10 +81,37 @@ pub fn number_in(key: &PublicKey) -> Option<u32> {
     key.0.last_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
+/// An identity of production, with its world's key agreement.
+struct RealSigner {
+    identity: Identity,
+    agreement: Arc<dyn KeyAgreement>,
+}
+
+impl Verifier for RealSigner {
+    fn verify(&self, key: &PublicKey, hash: &Hash, signature: &Signature) -> Result<(), BadSignature> {
+        self.identity.verify(key, hash, signature)
+    }
+}
+
+impl Signer for RealSigner {
+    fn public_key(&self) -> PublicKey {
+        self.identity.public_key()
+    }
+
+    fn sign(&self, hash: &Hash) -> Signature {
+        self.identity.sign(hash)
+    }
+
+    fn agreement(&self) -> &dyn KeyAgreement {
+        &*self.agreement
+    }
+}
+
 /// A signer for simulations only.
 struct CheapSigner {
     secret: [u8; 32],
     public: PublicKey,
+    agreement: Arc<dyn KeyAgreement>,
 }
 
 impl CheapSigner {
@@ -104,6 +140,10 @@ impl Signer for CheapSigner {
     fn sign(&self, hash: &Hash) -> Signature {
         self.mac(&self.public, hash)
     }
+
+    fn agreement(&self) -> &dyn KeyAgreement {
+        &*self.agreement
+    }
 }
 
 #[cfg(test)]
@@ -113,7 +153,7 @@ mod tests {
     #[test]
     fn both_kinds_hold_for_their_hash_and_key_only() {
         for signatures in [Signatures::Real, Signatures::Cheap] {
-            let registry = Registry::new(signatures, &Seed::from_number(1));
+            let registry = Registry::new(signatures, Keys::Cheap, &Seed::from_number(1));
             let (alice, bob) = (registry.identity("alice"), registry.identity("bob"));
             assert_eq!(alice.public_key(), registry.identity("alice").public_key());
             assert_ne!(alice.public_key(), bob.public_key());

@@ -17,6 +17,7 @@ mod steer;
 use std::collections::{BTreeMap, VecDeque};
 
 use offset_protocol::bytes::{Hash, PublicKey};
+use offset_protocol::identity::SharedSigner;
 use offset_protocol::machine::{Duration, Instant, Seed};
 use offset_protocol::net::{Address, NetCommand};
 use offset_protocol::persist::Change;
@@ -26,6 +27,7 @@ use crate::clock::Clock;
 use crate::disk::{Disk, Records};
 use crate::host::{CrashPoint, Effect, Host, HostId, HostInput, LawBroken, Life, LinkNews, Pace, Program, Wish, io};
 use crate::kernel::{Draw, Event, Kernel};
+use crate::keys::Keys;
 use crate::latency::Latency;
 use crate::net::{Asked, Conditions, LinkId, NetCounts, Network};
 use crate::people::Note;
@@ -37,6 +39,8 @@ use crate::trace::{Keep, Trace};
 pub struct WorldConfig {
     /// Which signatures.
     pub signatures: Signatures,
+    /// How channels agree on keys.
+    pub keys: Keys,
     /// How the network is when nothing is broken.
     pub conditions: Conditions,
     /// How long a note between people takes.
@@ -147,7 +151,7 @@ impl World {
             network: Network::new(config.conditions),
             hosts: Vec::new(),
             by_address: BTreeMap::new(),
-            registry: Registry::new(config.signatures, seed),
+            registry: Registry::new(config.signatures, config.keys, seed),
             seed: seed.fork("hosts"),
             note: config.note,
             notes: BTreeMap::new(),
@@ -187,7 +191,13 @@ impl World {
 
     /// The identity of the host that is added as the `n`-th, from 0.
     pub fn key_of(&self, host: HostId) -> PublicKey {
-        self.registry.identity(&host.to_string()).public_key()
+        let added = self.hosts.get(host.0 as usize).map(|host| host.signer.public_key());
+        added.unwrap_or_else(|| self.signer_of(host).public_key())
+    }
+
+    /// Signs as the host that is added as the `n`-th, from 0.
+    pub(crate) fn signer_of(&self, host: HostId) -> SharedSigner {
+        self.registry.identity(&host.to_string())
     }
 
     /// The address of a host's port.

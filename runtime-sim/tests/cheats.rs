@@ -11,6 +11,7 @@ use offset_runtime_sim::cheats::{
 };
 use offset_runtime_sim::dice::Dice;
 use offset_runtime_sim::full::{self, Options};
+use offset_runtime_sim::keys::Keys;
 use offset_runtime_sim::line::{self, LineSpec, Weather};
 use offset_runtime_sim::signatures::Signatures;
 use offset_runtime_sim::trace::Keep;
@@ -26,6 +27,7 @@ fn three(number: u64) -> Case {
         safety: Duration::from_secs(30),
         weather: Weather::Fair,
         signatures: Signatures::Cheap,
+        keys: Keys::Cheap,
         keep: Keep::Hash,
     };
     line::case(number, &spec)
@@ -148,6 +150,7 @@ fn four(number: u64) -> Case {
         safety: Duration::from_secs(40),
         weather: Weather::Fair,
         signatures: Signatures::Cheap,
+        keys: Keys::Cheap,
         keep: Keep::Hash,
     };
     let mut case = line::case(number, &spec);

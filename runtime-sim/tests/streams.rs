@@ -11,6 +11,7 @@ use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent, Purpo
 use offset_runtime_sim::dice::Dice;
 use offset_runtime_sim::faults::{Injector, Plan, Victims};
 use offset_runtime_sim::host::{Boot, Effect, HostId, HostInput, Hosted, Pace, Process, Program, Resident};
+use offset_runtime_sim::keys::Keys;
 use offset_runtime_sim::latency::Latency;
 use offset_runtime_sim::net::{Conditions, StreamCuts};
 use offset_runtime_sim::signatures::Signatures;
@@ -174,7 +175,7 @@ fn config(dice: &mut Dice) -> WorldConfig {
         cuts: [StreamCuts::Whole, StreamCuts::Anywhere][dice.below(2) as usize],
     };
     let note = Latency::Constant(Duration::from_secs(1));
-    WorldConfig { signatures: Signatures::Cheap, conditions, note, keep: Keep::Hash }
+    WorldConfig { signatures: Signatures::Cheap, keys: Keys::Real, conditions, note, keep: Keep::Hash }
 }
 
 /// Runs one server and three callers; gives what each caller heard while faults happened and after, and the trace's hash.

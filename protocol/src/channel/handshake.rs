@@ -19,9 +19,9 @@
 //! can forge one could also cut the connection.
 
 use snow::{Builder, HandshakeState};
-use x25519_dalek::{PublicKey as StaticPublic, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::agreement::KeyPair;
 use super::record::{Key, LENGTH};
 use super::resolver::{Primitives, params};
 use super::{CloseReason, Role, VERSION};
@@ -99,18 +99,19 @@ pub(super) struct Handshake {
 
 impl Handshake {
     pub(super) fn new(terms: Terms, seed: &Seed) -> Self {
-        let secret = StaticSecret::from(seed.fork("static").rng().bytes());
+        let pair = KeyPair::new(terms.signer.agreement(), Zeroizing::new(seed.fork("static").rng().bytes()));
         let prologue = [&PROLOGUE[..], &hello(terms.purpose)].concat();
-        let builder = Builder::with_resolver(params(), Box::new(Primitives(seed.fork("ephemeral"))))
+        let (signer, static_key) = (terms.signer.clone(), pair.clone());
+        let primitives = Primitives { seed: seed.fork("ephemeral"), signer, static_key };
+        let builder = Builder::with_resolver(params(), Box::new(primitives))
             .prologue(&prologue)
-            .and_then(|builder| builder.local_private_key(secret.as_bytes()));
+            .and_then(|builder| builder.local_private_key(&*pair.secret));
         let (noise, step) = match terms.role {
             Role::Initiator => (builder.and_then(Builder::build_initiator), Step::Unstarted),
             Role::Responder => (builder.and_then(Builder::build_responder), Step::First),
         };
         let noise = noise.expect("our resolver has every primitive that our pattern names");
-        let static_key = StaticPublic::from(&secret).to_bytes();
-        Handshake { noise, terms, static_key, rekey_seed: seed.fork("rekey"), step, bytes: 0 }
+        Handshake { noise, terms, static_key: pair.public, rekey_seed: seed.fork("rekey"), step, bytes: 0 }
     }
 
     pub(super) fn role(&self) -> Role {

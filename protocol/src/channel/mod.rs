@@ -11,8 +11,8 @@
 //! | 4 | responder | record "admitted" or record "close, not trusted", as its owner's policy says |
 //! | 5 | both | records: messages, keepalives, fresh keys, and at last a close |
 //!
-//! Layouts stand in the submodules: `handshake` (frames), `record` (records, padding, rekey by count), `rekey` (fresh
-//! Diffie-Hellman), `transport` (which record may come when).
+//! Layouts stand in the submodules: `handshake` (frames), `agreement` (Diffie-Hellman), `record` (records, padding, rekey by
+//! count), `rekey` (fresh Diffie-Hellman), `transport` (which record may come when).
 //!
 //! Invariants:
 //! 1. The initiator opens only to the very identity that it expected; the responder's owner learns a proven identity and
@@ -36,6 +36,7 @@
 //! how many records travel and when. Keys are zeroised on drop, but for what `snow` leaves on the stack and in its own
 //! symmetric state during the handshake.
 
+mod agreement;
 mod handshake;
 mod machine;
 mod reason;
@@ -52,6 +53,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use agreement::{KeyAgreement, KeyPair, X25519};
 pub use machine::{Input, Output};
 pub use reason::{CloseReason, Misbehaviour, SendError};
 

@@ -17,11 +17,10 @@
 //!
 //! Does *not* authenticate anybody anew: the keys under which the steps travel do.
 
-use x25519_dalek::{PublicKey as Public, StaticSecret};
 use zeroize::Zeroizing;
 
+use super::agreement::{KeyAgreement as _, KeyPair, X25519};
 use super::record::{Key, Kind};
-use super::resolver::agree;
 use super::{MIN_REKEY_DH, Misbehaviour, Role};
 use crate::buggify;
 use crate::bytes::Hash;
@@ -97,7 +96,7 @@ enum Pending {
     /// None under way.
     Nothing,
     /// We offered and wait for the answer.
-    Offered(StaticSecret, [u8; 32]),
+    Offered(KeyPair),
     /// We answered and wait for the peer's direction to change.
     Answered(Fresh),
 }
@@ -154,9 +153,10 @@ impl Exchange {
     /// The initiator's offer, if one is due.
     pub(super) fn offer(&mut self, now: Instant) -> Option<Step> {
         self.offer_alarm().filter(|alarm| now >= alarm.at)?;
-        let (secret, public) = self.half();
-        self.pending = Pending::Offered(secret, public);
-        Some(Step::Offer(public))
+        let half = self.half();
+        let offered = half.public;
+        self.pending = Pending::Offered(half);
+        Some(Step::Offer(offered))
     }
 
     /// The responder's answer to an offer, and what its own direction's key comes from once the answer is sealed.
@@ -168,21 +168,21 @@ impl Exchange {
             return Err(Misbehaviour::RekeyTooOften);
         }
         self.offered_at = Some(now);
-        let (secret, answered) = self.half();
-        let shared = agree(&secret, &offered).ok_or(Misbehaviour::WeakKey)?;
-        let fresh = self.fresh(shared, offered, answered);
+        let half = self.half();
+        let shared = X25519.agree(&half, &offered).ok_or(Misbehaviour::WeakKey)?;
+        let fresh = self.fresh(shared, offered, half.public);
         self.pending = Pending::Answered(fresh.clone());
-        Ok((Step::Answer(answered), fresh))
+        Ok((Step::Answer(half.public), fresh))
     }
 
     /// The initiator has both halves now: the responder's direction has changed keys, its own does after "done".
     pub(super) fn on_answer(&mut self, now: Instant, answered: [u8; 32]) -> Result<Fresh, Misbehaviour> {
-        let Pending::Offered(secret, offered) = std::mem::replace(&mut self.pending, Pending::Nothing) else {
+        let Pending::Offered(half) = std::mem::replace(&mut self.pending, Pending::Nothing) else {
             return Err(Misbehaviour::Misplaced(Kind::Rekey.tag()));
         };
-        let shared = agree(&secret, &answered).ok_or(Misbehaviour::WeakKey)?;
+        let shared = X25519.agree(&half, &answered).ok_or(Misbehaviour::WeakKey)?;
         self.completed(now);
-        Ok(self.fresh(shared, offered, answered))
+        Ok(self.fresh(shared, half.public, answered))
     }
 
     /// The initiator's direction has changed keys: the exchange is complete.
@@ -194,11 +194,10 @@ impl Exchange {
         Ok(fresh)
     }
 
-    fn half(&mut self) -> (StaticSecret, [u8; 32]) {
-        let secret = StaticSecret::from(self.seed.fork("half").rng().bytes());
+    fn half(&mut self) -> KeyPair {
+        let secret = Zeroizing::new(self.seed.fork("half").rng().bytes());
         self.seed = self.seed.fork("next");
-        let public = Public::from(&secret).to_bytes();
-        (secret, public)
+        KeyPair::new(&X25519, secret)
     }
 
     fn fresh(&mut self, shared: Zeroizing<[u8; 32]>, offered: [u8; 32], answered: [u8; 32]) -> Fresh {

@@ -1,4 +1,5 @@
-//! The primitives that `snow` runs the Noise pattern with: X25519, ChaCha20-Poly1305, BLAKE3 and a generator from our seed.
+//! The primitives that `snow` runs the Noise pattern with: the identity's key agreement (X25519), ChaCha20-Poly1305, BLAKE3
+//! and a generator from our seed.
 //!
 //! Guards two things: a Diffie-Hellman result to which the peer contributed nothing is refused, and every random byte of a
 //! handshake comes from the machine's [`Seed`], so that a transcript can be repeated. Does *not* choose the pattern.
@@ -13,9 +14,10 @@ use snow::params::{
 };
 use snow::resolvers::CryptoResolver;
 use snow::types::{Cipher, Dh, Hash, Random};
-use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use super::agreement::KeyPair;
+use crate::identity::SharedSigner;
 use crate::machine::{Rng, Seed};
 
 /// The Noise protocol name. It is exactly 32 bytes long, so Noise takes it as the first handshake hash unhashed.
@@ -44,22 +46,24 @@ pub(super) fn nonce(count: u64) -> [u8; 12] {
     nonce
 }
 
-/// X25519. `None` if the peer's key is of small order, so that the result would not depend on ours.
-pub(super) fn agree(secret: &StaticSecret, public: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
-    let shared = secret.diffie_hellman(&PublicKey::from(*public));
-    shared.was_contributory().then(|| Zeroizing::new(shared.to_bytes()))
+/// Our choice of primitives, for one handshake.
+pub(super) struct Primitives {
+    /// Of the ephemeral key.
+    pub(super) seed: Seed,
+    /// Whose agreement it is.
+    pub(super) signer: SharedSigner,
+    /// The static key: `snow` hands over its secret half only, and the public one costs a multiplication.
+    pub(super) static_key: KeyPair,
 }
-
-/// Our choice of primitives, and the seed of the handshake's ephemeral key.
-pub(super) struct Primitives(pub(super) Seed);
 
 impl CryptoResolver for Primitives {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(Generator(self.0.rng())))
+        Some(Box::new(Generator(self.seed.rng())))
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        (*choice == DHChoice::Curve25519).then(|| Box::new(X25519::from_secret([0; 32])) as Box<dyn Dh>)
+        let (signer, static_key) = (self.signer.clone(), self.static_key.clone());
+        (*choice == DHChoice::Curve25519).then(|| Box::new(Curve { signer, pair: static_key }) as Box<dyn Dh>)
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
@@ -80,20 +84,19 @@ impl Random for Generator {
     }
 }
 
-struct X25519 {
-    secret: StaticSecret,
-    public: [u8; 32],
+/// A key, which is the static one until it is set or generated.
+struct Curve {
+    signer: SharedSigner,
+    pair: KeyPair,
 }
 
-impl X25519 {
-    fn from_secret(secret: [u8; 32]) -> Self {
-        let secret = StaticSecret::from(secret);
-        let public = PublicKey::from(&secret).to_bytes();
-        X25519 { secret, public }
+impl Curve {
+    fn take(&mut self, secret: Zeroizing<[u8; 32]>) {
+        self.pair = KeyPair::new(self.signer.agreement(), secret);
     }
 }
 
-impl Dh for X25519 {
+impl Dh for Curve {
     fn name(&self) -> &'static str {
         "25519"
     }
@@ -110,28 +113,30 @@ impl Dh for X25519 {
         let mut secret = Zeroizing::new([0; 32]);
         let length = privkey.len().min(32);
         secret[..length].copy_from_slice(&privkey[..length]);
-        *self = X25519::from_secret(*secret);
+        if secret != self.pair.secret {
+            self.take(secret);
+        }
     }
 
     fn generate(&mut self, rng: &mut dyn Random) -> Result<(), Error> {
         let mut secret = Zeroizing::new([0; 32]);
         rng.try_fill_bytes(&mut *secret)?;
-        *self = X25519::from_secret(*secret);
+        self.take(secret);
         Ok(())
     }
 
     fn pubkey(&self) -> &[u8] {
-        &self.public
+        &self.pair.public
     }
 
     fn privkey(&self) -> &[u8] {
-        self.secret.as_bytes()
+        &*self.pair.secret
     }
 
     fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), Error> {
         // snow hands over its whole buffer, which is longer than a key.
         let public = pubkey.first_chunk::<32>().ok_or(Error::Dh)?;
-        let shared = agree(&self.secret, public).ok_or(Error::Dh)?;
+        let shared = self.signer.agreement().agree(&self.pair, public).ok_or(Error::Dh)?;
         out.get_mut(..32).ok_or(Error::Dh)?.copy_from_slice(&*shared);
         Ok(())
     }
@@ -199,17 +204,18 @@ impl Cipher for ChaChaPoly {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::identity::Identity;
 
     #[test]
     fn a_key_of_small_order_is_refused() {
-        let secret = StaticSecret::from([7; 32]);
+        let signer: SharedSigner = Arc::new(Identity::from_private_key(&[1; 32]));
+        let pair = KeyPair::new(signer.agreement(), Zeroizing::new([7; 32]));
         let mut one = [0; 32];
         one[0] = 1;
-        assert!(agree(&secret, &[0; 32]).is_none());
-        assert!(agree(&secret, &one).is_none());
-        assert!(agree(&secret, &PublicKey::from(&StaticSecret::from([8; 32])).to_bytes()).is_some());
-        assert_eq!(X25519::from_secret([7; 32]).dh(&one, &mut [0; 56]), Err(Error::Dh));
+        assert_eq!(Curve { signer, pair }.dh(&one, &mut [0; 56]), Err(Error::Dh));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::case::{
     Case, Commit, CurrencyName, FORMAT, Fidelity, Friendship, NodePlan, Operation, Rare, RatePlan, Terms, Timed,
 };
 use crate::dice::Dice;
+use crate::keys::Keys;
 use crate::latency::Latency;
 use crate::net::{Conditions, StreamCuts};
 use crate::signatures::Signatures;
@@ -52,6 +53,7 @@ impl Network {
             seed: self.seed,
             fidelity: Fidelity::Funds,
             signatures: Signatures::Cheap,
+            keys: Keys::Real,
             rare: Rare::Off,
             conditions: conditions(),
             note: Latency::Uniform { low: Duration::from_millis(100), high: Duration::from_secs(2) },

@@ -19,7 +19,6 @@ use crate::host::{HostId, Pace, Program};
 use crate::latency::Latency;
 use crate::people::{App, Person, SharedPerson};
 use crate::servers::{INDEX_CLIENT_PORT, INDEX_SERVER_PORT, Index, RELAY_PORT, Relay};
-use crate::signatures::Registry;
 use crate::trace::Keep;
 use crate::world::{World, WorldConfig};
 
@@ -29,7 +28,13 @@ const START: Duration = Duration::from_millis(500);
 /// The world of a case, and its people by node. Its cheaters say what they do in `evidence`.
 pub(super) fn build(case: &Case, keep: Keep, evidence: &SharedEvidence) -> (World, Vec<SharedPerson>) {
     let seed = Seed::from_number(case.seed);
-    let config = WorldConfig { signatures: case.signatures, conditions: case.conditions, note: case.note, keep };
+    let config = WorldConfig {
+        signatures: case.signatures,
+        keys: case.keys,
+        conditions: case.conditions,
+        note: case.note,
+        keep,
+    };
     let mut world = World::new(&seed, config);
     add_servers(case, &mut world, &seed, evidence);
     add_nodes(case, &mut world, &seed, evidence);
@@ -75,27 +80,24 @@ fn add_servers(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvi
 }
 
 fn add_nodes(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvidence) {
-    let registry = Registry::new(case.signatures, seed);
     for (number, plan) in (0..).zip(&case.nodes) {
         let apps = vec![(world.key_of(case.host(Role::Person(number))), Permissions::ALL)];
         let host = case.host(Role::Node(number));
-        let signer = || registry.identity(&host.to_string());
         let program: Box<dyn Program> = match plan.cheat.is_honest() {
             true => Box::new(Card { apps }),
-            false => cheats::card(apps, &plan.cheat, signer(), &dice_of(seed, host), evidence),
+            false => cheats::card(apps, &plan.cheat, world.signer_of(host), &dice_of(seed, host), evidence),
         };
         world.add_host(program, pace(), plan.drift_ppm, 0);
     }
 }
 
 fn add_people(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvidence) -> Vec<SharedPerson> {
-    let registry = Registry::new(case.signatures, seed);
     let mut people = Vec::new();
     for (number, plan) in (0..).zip(&case.nodes) {
         let (node, host) = (case.host(Role::Node(number)), case.host(Role::Person(number)));
         let (key, address) = (world.key_of(node), World::address_of(node, NODE_PORT));
         let person_seed = seed.fork("people").fork(&host.to_string());
-        let mut person = Person::new(host, key, address, registry.identity(&host.to_string()), &person_seed);
+        let mut person = Person::new(host, key, address, world.signer_of(host), &person_seed);
         person.set_reset_patience(plan.accepts_reset_after);
         let person = SharedPerson(Rc::new(RefCell::new(person)));
         let app = App(person.clone());

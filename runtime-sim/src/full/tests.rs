@@ -5,6 +5,7 @@ use offset_protocol::machine::{Duration, Instant};
 
 use super::*;
 use crate::case::{Commit, Timed};
+use crate::keys::Keys;
 use crate::latency::Latency;
 use crate::line::{LineSpec, Weather, case};
 use crate::signatures::Signatures;
@@ -25,6 +26,7 @@ fn idle_line(friendships: u32) -> Case {
         safety: SETTLED.times(2),
         weather: Weather::Fair,
         signatures: Signatures::Cheap,
+        keys: Keys::Cheap,
         keep: Keep::Hash,
     };
     let mut case = case(u64::from(friendships), &spec);

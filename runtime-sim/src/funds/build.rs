@@ -30,6 +30,7 @@ use crate::case::{Case, Operation, Role, Setting, Terms};
 use crate::check::{Invariant, Violation};
 use crate::clock::Clock;
 use crate::dice::Dice;
+use crate::keys::Keys;
 use crate::signatures::{Registry, Signatures};
 use crate::trace::Trace;
 
@@ -46,7 +47,7 @@ pub(super) fn name_of(node: u32) -> Name {
 /// The world of a case, set up or about to be.
 pub(super) fn build(case: &Case, options: &Options) -> Result<World, Violation> {
     let seed = Seed::from_number(case.seed);
-    let registry = Registry::new(Signatures::Cheap, &seed);
+    let registry = Registry::new(Signatures::Cheap, Keys::Cheap, &seed);
     let keys: Vec<PublicKey> = (0..case.nodes.len() as u32).map(|node| registry.numbered(node).public_key()).collect();
     let currencies: Vec<Currency> = case.currencies.iter().map(|name| name.0).collect();
     let nodes = (0..keys.len() as u32).map(|node| new_node(case, &registry, &seed, node)).collect::<Result<_, _>>()?;

@@ -46,6 +46,8 @@ fields! {
     FIDELITY = "fidelity", Kind::OneOf(&["full", "funds"]), "full", Run;
     /// Ed25519 as in production, a cheap stand-in, or the real ones in one run of twenty.
     SIGNATURES = "signatures", Kind::OneOf(&["cheap", "real", "mixed"]), "cheap", Run;
+    /// X25519 for the keys of channels as in production, a cheap stand-in, or the real one in one run of twenty.
+    KEYS = "keys", Kind::OneOf(&["cheap", "real", "mixed"]), "real", Run;
     /// Whether machines show rare but legal behaviour more often than by themselves.
     RARE = "rare", Kind::OneOf(&["off", "drawn"]), "off", Run;
     /// How long people pay and faults happen, before everything is healed.

@@ -8,6 +8,7 @@ use super::Search;
 use crate::case::{Case, Commit, Operation, Present, Rare, RatePlan, Role, Timed};
 use crate::faults::Fault;
 use crate::host::{CrashPoint, HostId, Trap};
+use crate::keys::Keys;
 use crate::latency::Latency;
 use crate::net::{Conditions, Cut, StreamCuts};
 use crate::signatures::Signatures;
@@ -23,8 +24,9 @@ const NOTE: Latency = Latency::Constant(Duration::from_millis(200));
 /// One way to make a case plainer.
 type Edit = fn(&mut Case);
 
-const NETWORK: [Edit; 11] = [
+const NETWORK: [Edit; 12] = [
     |case| case.signatures = Signatures::Cheap,
+    |case| case.keys = Keys::Cheap,
     |case| case.rare = Rare::Off,
     |case| case.conditions.latency = Conditions::default().latency,
     |case| case.conditions.bandwidth = Conditions::default().bandwidth,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::case::{Case, Present, Rare, RatePlan};
+use crate::keys::Keys;
 use crate::latency::Latency;
 use crate::net::{Conditions, StreamCuts};
 use crate::signatures::Signatures;
@@ -55,7 +56,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// What is not as in the plain world: constant delays, no limits, whole segments, cheap signatures, right clocks, one
+/// What is not as in the plain world: constant delays, no limits, whole segments, cheap signatures and keys, right clocks, one
 /// currency, no fees, no tricks.
 fn edits(case: &Case) -> usize {
     let Conditions { latency, bandwidth, send_buffer, receive_buffer, cuts } = case.conditions;
@@ -63,6 +64,7 @@ fn edits(case: &Case) -> usize {
     let is_constant = |latency: &Latency| matches!(latency, Latency::Constant(_));
     let network = [
         case.signatures != Signatures::Cheap,
+        case.keys != Keys::Cheap,
         case.rare != Rare::Off,
         !is_constant(&latency),
         !is_constant(&case.note),

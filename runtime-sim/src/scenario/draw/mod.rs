@@ -15,10 +15,11 @@ use crate::case::{Case, CurrencyName, FORMAT, Fidelity, Rare, Role};
 use crate::cheats::{self, Shares};
 use crate::dice::Dice;
 use crate::host::HostId;
+use crate::keys::Keys;
 use crate::signatures::Signatures;
 use crate::topology::Graph;
 
-/// Real signatures in so many of a thousand runs, where they are mixed. Chosen freely: they cost much and change little.
+/// Real signatures, and real keys of channels, in so many of a thousand runs, where they are mixed. Chosen freely: they cost much and change little.
 const REAL_PER_MILLE: u32 = 50;
 
 /// One run of a scenario.
@@ -34,6 +35,7 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Result<Case, ScenarioError> {
         seed,
         fidelity: if drawing.word(&fields::FIDELITY) == "funds" { Fidelity::Funds } else { Fidelity::Full },
         signatures: drawing.signatures(),
+        keys: drawing.keys(),
         rare: if drawing.word(&fields::RARE) == "drawn" { Rare::Drawn } else { Rare::Off },
         conditions: drawing.conditions(),
         note: drawing.note(),
@@ -132,6 +134,14 @@ impl Drawing<'_> {
             "real" => Signatures::Real,
             "mixed" if self.dice("signatures").chance(REAL_PER_MILLE) => Signatures::Real,
             _ => Signatures::Cheap,
+        }
+    }
+
+    fn keys(&self) -> Keys {
+        match self.word(&fields::KEYS).as_str() {
+            "real" => Keys::Real,
+            "mixed" if self.dice("keys").chance(REAL_PER_MILLE) => Keys::Real,
+            _ => Keys::Cheap,
         }
     }
 
