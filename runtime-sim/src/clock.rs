@@ -27,20 +27,30 @@ impl Clock {
         self.started = started;
     }
 
-    fn rate(&self) -> u128 {
-        (1_000_000 + i64::from(self.drift_ppm)).unsigned_abs().into()
+    fn rate(&self) -> u64 {
+        (1_000_000 + i64::from(self.drift_ppm)).unsigned_abs()
     }
 
     /// What the host's monotonic clock shows.
     pub fn local(&self, world: Instant) -> Instant {
-        let passed = u128::from(world.since(self.started).as_micros());
-        Instant::from_micros((passed * self.rate() / 1_000_000) as u64)
+        let passed = world.since(self.started).as_micros();
+        // Every event asks. 64 bits are enough for months, and a division of 128 bits costs as much as an event should.
+        Instant::from_micros(match passed.checked_mul(self.rate()) {
+            _ if self.drift_ppm == 0 => passed,
+            Some(product) => product / 1_000_000,
+            None => (u128::from(passed) * u128::from(self.rate()) / 1_000_000) as u64,
+        })
     }
 
     /// The first moment at which the host's clock shows `local` or later.
     pub fn world(&self, local: Instant) -> Instant {
-        let passed = (u128::from(local.as_micros()) * 1_000_000).div_ceil(self.rate());
-        self.started + Duration::from_micros(u64::try_from(passed).unwrap_or(u64::MAX))
+        let local = local.as_micros();
+        let passed = match local.checked_mul(1_000_000) {
+            _ if self.drift_ppm == 0 => local,
+            Some(product) => product.div_ceil(self.rate()),
+            None => u64::try_from((u128::from(local) * 1_000_000).div_ceil(self.rate().into())).unwrap_or(u64::MAX),
+        };
+        self.started + Duration::from_micros(passed)
     }
 
     /// What the host's wall clock shows.

@@ -480,11 +480,15 @@ impl World {
         for effect in effects {
             wrote |= matches!(effect, Effect::Persist { .. });
             let Some(point) = self.carry_out(host, effect) else { continue };
+            if self.is_trapped(host) {
+                self.write_all(host);
+            }
             let ahead = point == CrashPoint::Sent && !self.is_flushed(host);
             if self.spring(host, point) || (ahead && self.spring(host, CrashPoint::SentAhead)) {
                 return Ok(StepKind::Crashed);
             }
         }
+        self.write_all(host);
         if speaks && self.spring(host, CrashPoint::Said) {
             return Ok(StepKind::Crashed);
         }
@@ -493,6 +497,18 @@ impl World {
             life.settle(&mut self.kernel, host, &body.clock, body.pace.turn);
         }
         Ok(StepKind::Turn { wrote })
+    }
+
+    /// Whether the host may crash at a point that it passes: what it said before that has left it.
+    fn is_trapped(&self, host: HostId) -> bool {
+        self.hosts[host.0 as usize].trap.is_some()
+    }
+
+    fn write_all(&mut self, host: HostId) {
+        let body = &mut self.hosts[host.0 as usize];
+        if let Some(life) = &mut body.life {
+            life.write_all(&mut io(&mut self.kernel, &mut self.network, host, &body.clock));
+        }
     }
 
     /// Does what a process wants; names the point that it passed by that, if any.
@@ -535,7 +551,8 @@ impl World {
                 return None;
             }
             Effect::Stop => {
-                // In order; whoever looks after the program starts it again.
+                // In order: what it said has left it. Whoever looks after the program starts it again.
+                self.write_all(host);
                 self.crash(host, Crash::Process);
                 self.boot_after(host, RESTART_AFTER);
                 return None;

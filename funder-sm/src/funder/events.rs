@@ -48,6 +48,11 @@ impl Events {
         self.by_app.len()
     }
 
+    /// Whether the same are kept.
+    pub(super) fn is_like(&self, other: &Events) -> bool {
+        self.by_app == other.by_app
+    }
+
     /// All of them, as text to be compared.
     pub(super) fn portrait(&self) -> String {
         format!("{:?}", self.by_app)

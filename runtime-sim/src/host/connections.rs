@@ -24,7 +24,8 @@ use crate::net::LinkId;
 pub(super) struct Connections {
     signer: SharedSigner,
     rng: Rng,
-    tasks: BTreeMap<ConnId, Task>,
+    /// `None`: somebody works on it.
+    tasks: BTreeMap<ConnId, Option<Box<Task>>>,
     by_link: BTreeMap<LinkId, ConnId>,
     timers: BTreeSet<(Instant, ConnId)>,
     accepted: u64,
@@ -32,6 +33,8 @@ pub(super) struct Connections {
     pub(super) inbox: Vec<HostInput>,
     /// Tasks to be looked at again.
     todo: Vec<ConnId>,
+    /// Tasks with something to write that was said in this turn.
+    unwritten: Vec<ConnId>,
 }
 
 impl Connections {
@@ -45,6 +48,7 @@ impl Connections {
             accepted: 0,
             inbox: Vec::new(),
             todo: Vec::new(),
+            unwritten: Vec::new(),
         }
     }
 
@@ -66,7 +70,7 @@ impl Connections {
         self.accepted += 1;
         let mut task = Task::incoming(conn, link, purpose, from);
         task.begin(io.now, self.signer.clone(), self.rng.seed());
-        self.put(task);
+        self.add(task);
     }
 
     /// Our own request was answered.
@@ -126,7 +130,7 @@ impl Connections {
                     return self.inbox.push(HostInput::Net(NetEvent::Closed { conn }));
                 };
                 let link = io.network.connect(io.kernel, io.host, host, port);
-                self.put(Task::outgoing(conn, link, purpose, peer, io.now));
+                self.add(Task::outgoing(conn, link, purpose, peer, io.now));
             }
             NetCommand::Admit { conn } => self.with(io, conn, |io, task| {
                 if let Some(channel) = &mut task.channel {
@@ -136,7 +140,10 @@ impl Connections {
             NetCommand::Send { conn, bytes } => {
                 let Some(mut task) = self.take(conn) else { return };
                 self.send(io, &mut task, bytes);
-                self.put_and_drive(io, task);
+                self.put(task);
+                if self.unwritten.last() != Some(&conn) {
+                    self.unwritten.push(conn);
+                }
             }
             NetCommand::Close { conn } => {
                 let Some(mut task) = self.take(conn) else { return };
@@ -146,12 +153,20 @@ impl Connections {
         }
     }
 
+    /// Writes what the machine has said since the last time: as in the real programs, all that one turn says to a peer goes
+    /// out at once.
+    pub(super) fn write_all(&mut self, io: &mut Io<'_>) {
+        while let Some(conn) = self.unwritten.pop() {
+            self.drive(io, conn);
+        }
+    }
+
     pub(super) fn resume(&mut self, io: &mut Io<'_>, conn: ConnId) {
         self.with(io, conn, |io, task| task.resume(io.now));
     }
 
     pub(super) fn join(&mut self, io: &mut Io<'_>, a: ConnId, b: ConnId) {
-        let running = |conn| self.tasks.get(&conn).is_some_and(|task: &Task| task.phase == Phase::Running);
+        let mut running = |conn| self.task(conn).is_some_and(|task| task.phase == Phase::Running);
         if !running(a) || !running(b) {
             // One of them ended before it heard of the tunnel: the other ends too.
             self.inbox.push(HostInput::JoinEnded { a, b });
@@ -161,7 +176,7 @@ impl Connections {
             return;
         }
         for (conn, other) in [(a, b), (b, a)] {
-            if let Some(task) = self.tasks.get_mut(&conn) {
+            if let Some(task) = self.task(conn) {
                 task.joined = Some(Joined { other, pair: (a, b), moved_at: io.now, blocked: false });
                 task.resume(io.now);
             }
@@ -176,7 +191,7 @@ impl Connections {
     pub(super) fn raw_connect(&mut self, io: &mut Io<'_>, conn: ConnId, to: Option<(HostId, u16)>) {
         let Some((host, port)) = to else { return self.inbox.push(HostInput::Net(NetEvent::Closed { conn })) };
         let link = io.network.connect(io.kernel, io.host, host, port);
-        self.put(Task::raw(conn, link, io.now));
+        self.add(Task::raw(conn, link, io.now));
     }
 
     /// Puts something into the stream, past the channel.
@@ -252,8 +267,11 @@ impl Connections {
             back.moved_at = io.now;
         }
         self.send(io, &mut other, bytes);
-        other.flush(io);
         joined.blocked = other.phase == Phase::Running && other.out.len() >= PIPE_BYTES;
+        // It is written once everything that came with this message is forwarded; then this half may read again.
+        if self.todo.last() != Some(&joined.other) {
+            self.todo.push(joined.other);
+        }
         self.put(other);
     }
 
@@ -261,7 +279,7 @@ impl Connections {
     fn unblock_other(&mut self, task: &Task) {
         let Some(joined) = task.joined else { return };
         if task.out.len() <= PIPE_BYTES / 2
-            && let Some(other) = self.tasks.get_mut(&joined.other)
+            && let Some(other) = self.task(joined.other)
             && let Some(back) = &mut other.joined
             && back.blocked
         {
@@ -324,31 +342,45 @@ impl Connections {
         }
     }
 
-    fn take(&mut self, conn: ConnId) -> Option<Task> {
-        let mut task = self.tasks.remove(&conn)?;
-        if let Some(at) = task.timer.take() {
-            self.timers.remove(&(at, conn));
-        }
-        Some(task)
+    fn task(&mut self, conn: ConnId) -> Option<&mut Task> {
+        self.tasks.get_mut(&conn)?.as_deref_mut()
     }
 
-    fn take_by_link(&mut self, link: LinkId) -> Option<Task> {
+    /// Takes a task out, to be put back.
+    fn take(&mut self, conn: ConnId) -> Option<Box<Task>> {
+        self.tasks.get_mut(&conn)?.take()
+    }
+
+    fn take_by_link(&mut self, link: LinkId) -> Option<Box<Task>> {
         let conn = *self.by_link.get(&link)?;
         self.take(conn)
     }
 
-    fn put(&mut self, mut task: Task) {
-        if task.phase == Phase::Done {
-            self.by_link.remove(&task.link);
-            return;
-        }
-        task.timer = task.alarm();
-        self.timers.extend(task.timer.map(|at| (at, task.conn)));
+    /// Puts in a new task.
+    fn add(&mut self, task: Task) {
         self.by_link.insert(task.link, task.conn);
-        self.tasks.insert(task.conn, task);
+        self.put(Box::new(task));
     }
 
-    fn put_and_drive(&mut self, io: &mut Io<'_>, task: Task) {
+    /// Puts a task back, and what is due with it among the timers; forgets one that is done.
+    fn put(&mut self, mut task: Box<Task>) {
+        let alarm = if task.phase == Phase::Done { None } else { task.alarm() };
+        if task.timer != alarm {
+            if let Some(at) = task.timer {
+                self.timers.remove(&(at, task.conn));
+            }
+            self.timers.extend(alarm.map(|at| (at, task.conn)));
+            task.timer = alarm;
+        }
+        if task.phase == Phase::Done {
+            self.by_link.remove(&task.link);
+            self.tasks.remove(&task.conn);
+        } else {
+            self.tasks.insert(task.conn, Some(task));
+        }
+    }
+
+    fn put_and_drive(&mut self, io: &mut Io<'_>, task: Box<Task>) {
         let conn = task.conn;
         self.put(task);
         self.drive(io, conn);

@@ -16,6 +16,8 @@ pub(crate) struct Life {
     pub(crate) number: u32,
     process: Box<dyn Process>,
     connections: Connections,
+    /// When the machine wants a tick. It changes in turns only, and every event asks.
+    alarm: Option<Instant>,
     /// Whether a turn is on its way.
     turn_waits: bool,
     /// When the next wake-up is on its way to, in the world's time.
@@ -33,7 +35,7 @@ impl Life {
             Boot { records: host.disk.durable(), signer: host.signer.clone(), seed: seed.fork("process"), now, wall };
         let process = host.program.start(boot).map_err(|why| LawBroken::WillNotStart { why })?;
         let connections = Connections::new(host.signer.clone(), &seed);
-        let mut life = Life { number, process, connections, turn_waits: false, wakes_at: None };
+        let mut life = Life { number, process, connections, alarm: None, turn_waits: false, wakes_at: None };
         life.want_turn(kernel, host.id, host.pace.turn);
         host.life = Some(life);
         Ok(())
@@ -104,6 +106,7 @@ impl Life {
         }
         let mut effects = Vec::new();
         self.process.turn(now, &mut kernel.dice(Draw::EarlyTick, host.0.into()), &mut effects)?;
+        self.alarm = self.process.alarm().map(|alarm| alarm.at);
         Ok(effects)
     }
 
@@ -119,15 +122,20 @@ impl Life {
         }
     }
 
+    /// Writes what was said to peers since the last time.
+    pub(crate) fn write_all(&mut self, io: &mut Io<'_>) {
+        self.connections.write_all(io);
+    }
+
     /// Sees to it that the next turn and the next wake-up come. Called after everything that may have changed them.
     pub(crate) fn settle(&mut self, kernel: &mut Kernel, host: HostId, clock: &Clock, pace: crate::latency::Latency) {
-        let due = self.process.alarm().is_some_and(|alarm| alarm.at <= clock.local(kernel.now));
+        let due = self.alarm.is_some_and(|at| at <= clock.local(kernel.now));
         if !self.connections.inbox.is_empty() || due {
             self.want_turn(kernel, host, pace);
         }
         // A turn that is on its way takes the machine's alarm with it.
-        let process = self.process.alarm().filter(|_| !self.turn_waits).map(|alarm| alarm.at);
-        let Some(next) = [process, self.connections.alarm()].into_iter().flatten().min() else { return };
+        let machine = self.alarm.filter(|_| !self.turn_waits);
+        let Some(next) = [machine, self.connections.alarm()].into_iter().flatten().min() else { return };
         let at = clock.world(next).max(kernel.now);
         // A later one that is on its way already finds out by itself that it is too early.
         if self.wakes_at.is_none_or(|wakes_at| at < wakes_at) {

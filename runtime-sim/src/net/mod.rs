@@ -555,8 +555,9 @@ impl Network {
             let Some(link) = self.link_mut(id) else { return };
             let flow = &mut link.flows[side.other().index()];
             let sending = (size * 1_000_000).checked_div(bandwidth).unwrap_or(0);
-            let at = flow.launch(kernel.now, Duration::from_micros(sending), latency, segment);
-            kernel.at(at, to, Event::Arrive { link: id, side: side.other() });
+            if let Some(at) = flow.launch(kernel.now, Duration::from_micros(sending), latency, segment) {
+                kernel.at(at, to, Event::Arrive { link: id, side: side.other() });
+            }
         }
     }
 
