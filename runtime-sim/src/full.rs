@@ -249,7 +249,8 @@ impl<'c> Run<'c> {
             let Some(step) = step else { break };
             self.notice_cheaters(&step);
             if self.looks.are_due(step.at) {
-                let sample = self.sample();
+                let mut sample = self.sample();
+                self.record_hits(&mut sample);
                 self.recorder.sample(step.at, sample);
             }
             if let (StepKind::Turn { .. }, Some(talk)) = (step.kind, &mut self.talk) {
@@ -316,6 +317,7 @@ impl<'c> Run<'c> {
                     return;
                 }
                 self.note_order(DealId(*deal), (*buyer, *seller));
+                self.record_order((*buyer, *seller));
                 if let Some(note) = settings::order(self.case, operation) {
                     self.world.tell(self.case.host(Role::Person(*buyer)), note);
                 }
@@ -331,7 +333,6 @@ impl<'c> Run<'c> {
     fn note_order(&mut self, deal: DealId, ends: (u32, u32)) {
         self.deals.insert(deal, ends);
         self.ordered_at.insert(deal, self.world.now());
-        self.recorder.order(self.world.now());
     }
 
     fn core_hosts(&self) -> Vec<HostId> {

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use histogram::Histogram;
 pub use live::{Live, Look};
-pub use recorder::{End, Ended, Payments, Record, Recorder};
+pub use recorder::{End, Ended, Hit, Payments, Record, Recorder};
 pub use series::{Gauge, MAX_SLICES, Sample, Series, Slice};
 
 use crate::case::{Case, Fidelity};

@@ -23,28 +23,36 @@ pub struct Shares {
     pub indexes_per_mille: u32,
     /// Strangers at the most.
     pub strangers: u32,
+    /// They play no tricks before this.
+    pub from: Duration,
 }
 
 impl Shares {
     /// For small worlds of a swarm: about one cheater of each kind.
     pub const SWARM: Shares =
-        Shares { nodes_per_mille: 250, relays_per_mille: 300, indexes_per_mille: 300, strangers: 2 };
+        Shares { nodes_per_mille: 250, relays_per_mille: 300, indexes_per_mille: 300, strangers: 2, from: FIRST };
 
     /// The same share of nodes, relays and index servers, and two strangers at the most; none of anything for 0.
     pub const fn of(per_mille: u32) -> Self {
         let strangers = if per_mille > 0 { 2 } else { 0 };
-        Shares { nodes_per_mille: per_mille, relays_per_mille: per_mille, indexes_per_mille: per_mille, strangers }
+        Shares {
+            nodes_per_mille: per_mille,
+            relays_per_mille: per_mille,
+            indexes_per_mille: per_mille,
+            strangers,
+            from: FIRST,
+        }
     }
 }
 
-/// Cheaters begin within this time.
+/// Cheaters begin after this time, if nothing else is said.
 const FIRST: Duration = Duration::from_secs(4);
 /// A cheater's person accepts a reset after this long, so that the cheating can go on.
 const ACCEPTS_AFTER: Duration = Duration::from_secs(4);
 
 /// Makes cheaters of some, and adds strangers.
 pub fn draw(dice: &mut Dice, case: &mut Case, shares: &Shares) {
-    let until = case.heal_at;
+    let time = (shares.from, case.heal_at);
     let mut honest = case.nodes.len();
     for node in &mut case.nodes {
         if honest <= 2 || !dice.chance(shares.nodes_per_mille) {
@@ -52,47 +60,54 @@ pub fn draw(dice: &mut Dice, case: &mut Case, shares: &Shares) {
         }
         honest -= 1;
         if dice.chance(800) {
-            node.cheat.friend = draw_friend(dice, until);
+            node.cheat.friend = draw_friend(dice, time);
         }
         if dice.chance(500) {
-            node.cheat.person = draw_some(dice, until, PERSON_TRICKS, (200, 1_000));
+            node.cheat.person = draw_some(dice, time, PERSON_TRICKS, (200, 1_000));
         }
         if dice.chance(400) {
-            node.cheat.report = draw_some(dice, until, REPORT_TRICKS, (50, 1_000));
+            node.cheat.report = draw_some(dice, time, REPORT_TRICKS, (50, 1_000));
         }
         node.accepts_reset_after = dice.chance(800).then_some(ACCEPTS_AFTER);
     }
-    draw_relays(dice, case, shares.relays_per_mille);
-    draw_indexes(dice, case, shares.indexes_per_mille);
+    draw_relays(dice, case, shares);
+    draw_indexes(dice, case, shares);
     if dice.chance(500) {
         for _ in 0..dice.between(0, shares.strangers.into()) {
-            let cheat = draw_some(dice, until, STRANGER_TRICKS, (20, 300));
+            let cheat = draw_some(dice, time, STRANGER_TRICKS, (20, 300));
             case.strangers.push(StrangerPlan { cheat, ..StrangerPlan::default() });
         }
     }
 }
 
-fn from(dice: &mut Dice, until: Instant) -> Instant {
-    Instant::ZERO + dice.duration(FIRST, until.since(Instant::ZERO))
+/// A moment within the time in which tricks begin.
+fn from(dice: &mut Dice, (from, until): (Duration, Instant)) -> Instant {
+    let until = until.since(Instant::ZERO);
+    Instant::ZERO + dice.duration(from.min(until), until)
 }
 
 /// Each trick in one run of three.
-fn draw_some<T: Copy>(dice: &mut Dice, until: Instant, all: &[T], (least, most): (u64, u64)) -> Vec<Play<T>> {
+fn draw_some<T: Copy>(
+    dice: &mut Dice,
+    time: (Duration, Instant),
+    all: &[T],
+    (least, most): (u64, u64),
+) -> Vec<Play<T>> {
     let mut plays = Vec::new();
     for &trick in all {
         if dice.chance(333) {
-            plays.push(Play { trick, per_mille: dice.between(least, most) as u32, from: from(dice, until) });
+            plays.push(Play { trick, per_mille: dice.between(least, most) as u32, from: from(dice, time) });
         }
     }
     plays
 }
 
 /// What a friend does: a few tricks, each rare, so that a channel lives for a while between them.
-fn draw_friend(dice: &mut Dice, until: Instant) -> Vec<Play<FriendTrick>> {
+fn draw_friend(dice: &mut Dice, time: (Duration, Instant)) -> Vec<Play<FriendTrick>> {
     let mut plays = Vec::new();
     for _ in 0..dice.between(1, 5) {
         let Some(&trick) = dice.pick(FRIEND_TRICKS) else { continue };
-        plays.push(Play { trick, per_mille: dice.between(5, 120) as u32, from: from(dice, until) });
+        plays.push(Play { trick, per_mille: dice.between(5, 120) as u32, from: from(dice, time) });
     }
     plays
 }
@@ -104,12 +119,12 @@ fn also_the_first(list: &mut Vec<u32>) {
 }
 
 /// The first relay stays honest, and every honest node listens there.
-fn draw_relays(dice: &mut Dice, case: &mut Case, per_mille: u32) {
-    let until = case.heal_at;
+fn draw_relays(dice: &mut Dice, case: &mut Case, shares: &Shares) {
+    let time = (shares.from, case.heal_at);
     let mut any = false;
     for relay in case.relays.iter_mut().skip(1) {
-        if dice.chance(per_mille) {
-            relay.cheat.relay = draw_some::<RelayTrick>(dice, until, RELAY_TRICKS, (5, 200));
+        if dice.chance(shares.relays_per_mille) {
+            relay.cheat.relay = draw_some::<RelayTrick>(dice, time, RELAY_TRICKS, (5, 200));
             any |= !relay.cheat.is_honest();
         }
     }
@@ -124,12 +139,12 @@ fn draw_relays(dice: &mut Dice, case: &mut Case, per_mille: u32) {
 }
 
 /// The first index server stays honest, and every honest node knows it.
-fn draw_indexes(dice: &mut Dice, case: &mut Case, per_mille: u32) {
-    let until = case.heal_at;
+fn draw_indexes(dice: &mut Dice, case: &mut Case, shares: &Shares) {
+    let time = (shares.from, case.heal_at);
     let mut any = false;
     for index in case.indexes.iter_mut().skip(1) {
-        if dice.chance(per_mille) {
-            index.cheat.index = draw_some::<IndexTrick>(dice, until, INDEX_TRICKS, (20, 500));
+        if dice.chance(shares.indexes_per_mille) {
+            index.cheat.index = draw_some::<IndexTrick>(dice, time, INDEX_TRICKS, (20, 500));
             any |= !index.cheat.is_honest();
         }
     }

@@ -124,6 +124,10 @@ pub(super) fn quoted(word: &str) -> String {
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
+fn percent(per_mille: u128) -> String {
+    format!("{}.{} %", per_mille / 10, per_mille % 10)
+}
+
 /// What a run came to, for people.
 pub(super) fn summary(result: &RunResult) -> String {
     let RunResult { facts, cost } = result;
@@ -152,6 +156,21 @@ pub(super) fn summary(result: &RunResult) -> String {
     reasons.sort_by_key(|(why, times)| (std::cmp::Reverse(**times), *why));
     for (why, times) in reasons.iter().take(5) {
         line("", format!("{times} failed: {why}"));
+    }
+    if payments.with_cheaters > 0 {
+        line("cheaters", format!("{} payments with cheaters, not counted above", payments.with_cheaters));
+    }
+    if let Some(hit) = record.hardest_hit {
+        let all = record.series.slices().iter().map(|slice| slice.frozen_by_cheaters_per_mille.high).max();
+        line(
+            "frozen",
+            format!(
+                "by cheaters, of what friends could pass on: {} of node {}, {} of all honest nodes together, at most",
+                percent(hit.frozen_per_mille.into()),
+                hit.node,
+                percent(all.unwrap_or(0))
+            ),
+        );
     }
     line("faults", format!("{} of {} families", record.all_faults(), record.faults.len()));
     if let Some(settled) = facts.settled_after {

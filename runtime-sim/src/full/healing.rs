@@ -42,7 +42,7 @@ const PROBE_FEE: u128 = 1_000_000_000;
 const FLOW_PROBES: u32 = 3;
 const FLOW_PART: u128 = 4;
 /// Numbers of probes begin here; deals of cases are below.
-const FIRST_PROBE: u64 = 1 << 40;
+pub(super) const FIRST_PROBE: u64 = 1 << 40;
 /// How often it is looked whether all is at rest.
 const LOOK: Duration = Duration::from_secs(1);
 /// Quiet time at the end, and how many turns a host may take in it: heartbeats, keepalives, acknowledgements. A relay and

@@ -5,9 +5,10 @@ use offset_index_sm::server::IndexServer;
 use offset_protocol::machine::{Duration, Instant};
 
 use super::Run;
+use super::healing::FIRST_PROBE;
 use crate::case::Role;
 use crate::people::{DealId, Stage};
-use crate::result::{End, Ended, Recorder, Sample};
+use crate::result::{End, Ended, Hit, Recorder, Sample};
 
 /// The world is looked at so often; rarer the more hosts there are, because a look costs as much as all of them.
 const LOOK: Duration = Duration::from_secs(1);
@@ -35,11 +36,32 @@ impl Looks {
 }
 
 impl Run<'_> {
+    /// Tells that a payment is ordered.
+    pub(super) fn record_order(&mut self, ends: (u32, u32)) {
+        if self.is_with_cheater(ends) {
+            self.recorder.order_with_cheater();
+        } else {
+            self.recorder.order(self.world.now());
+        }
+    }
+
+    fn is_with_cheater(&self, (buyer, seller): (u32, u32)) -> bool {
+        !(self.case.is_honest(Role::Node(buyer)) && self.case.is_honest(Role::Node(seller)))
+    }
+
+    /// Whether a deal counts among the payments of the honest: a probe is no person's payment.
+    fn is_counted(&self, deal: DealId) -> bool {
+        deal.0 < FIRST_PROBE && self.deals.get(&deal).is_some_and(|ends| !self.is_with_cheater(*ends))
+    }
+
     /// Tells what has become of the deals of the person of `node`.
     pub(super) fn record_deals(&mut self, node: u32) {
         let Some(person) = self.people.get(node as usize) else { return };
         let ended = person.0.borrow_mut().take_ended();
         for deal in ended {
+            if !self.is_counted(deal) {
+                continue;
+            }
             if let Some(ended) = self.ended(node, deal) {
                 self.recorder.ended(self.world.now(), ended);
             }
@@ -83,6 +105,29 @@ impl Run<'_> {
         sample
     }
 
+    /// What requests of cheaters freeze of the room of honest nodes: of each, and of all together.
+    pub(super) fn record_hits(&mut self, sample: &mut Sample) {
+        if !self.case.has_cheaters() {
+            return;
+        }
+        let invoices = self.deals_with_cheaters();
+        let (mut all_frozen, mut all_room) = (0_u128, 0_u128);
+        for &number in &self.core {
+            let Some(node) = self.world.machine::<Node>(self.case.host(Role::Node(number))) else { continue };
+            let (mut frozen, mut room) = (0_u128, 0_u128);
+            for channel in node.money().channels() {
+                let held = channel.all_incoming().filter(|(_, open)| invoices.contains(&open.request.invoice_id));
+                frozen += held.map(|(_, open)| open.frozen()).sum::<u128>();
+                room += channel.currencies().map(|report| channel.recv_capacity(&report.currency)).sum::<u128>();
+            }
+            let frozen_per_mille = (1_000 * frozen).checked_div(frozen + room).unwrap_or(0) as u64;
+            self.recorder.hit(Hit { frozen_per_mille, node: number });
+            (all_frozen, all_room) = (all_frozen + frozen, all_room + room);
+        }
+        sample.frozen_by_cheaters_per_mille =
+            (1_000 * all_frozen).checked_div(all_frozen + all_room).unwrap_or(0) as u64;
+    }
+
     /// Reports that some index server does not have as its node would give it now.
     fn reports_behind(&self) -> u64 {
         let mut behind = 0;
@@ -107,11 +152,12 @@ impl Run<'_> {
             .deals
             .keys()
             .copied()
+            .filter(|deal| self.is_counted(*deal))
             .filter(|deal| self.stage(*deal).is_none_or(|stage| stage == Stage::Open))
             .collect();
         for deal in open {
             let latency = self.ordered_at.get(&deal).map_or(Duration::ZERO, |at| self.world.now().since(*at));
-            let end = End::Failed("held by somebody who is gone".to_owned());
+            let end = End::Failed("held by somebody who is gone or cheats".to_owned());
             self.recorder.ended(self.world.now(), Ended { latency, attempts: 1, hops: 0, fee: 0, end });
         }
     }
@@ -127,6 +173,9 @@ impl Run<'_> {
             ("bytes that arrived", counts.net.bytes),
         ];
         named.into_iter().for_each(|(name, count)| recorder.count(name, count));
+        let evidence = self.evidence.get();
+        evidence.played.iter().for_each(|(trick, times)| recorder.trick(&trick.to_string(), *times));
+        evidence.noticed.iter().for_each(|(what, times)| recorder.noticed(what, *times));
         for number in 0..self.case.relays.len() as u32 {
             recorder.relay(number, self.world.bytes_to(self.case.host(Role::Relay(number))));
         }

@@ -22,6 +22,7 @@ pub(super) fn all(report: &Report<'_>) -> String {
     page.push_str("<div class=\"grid\">\n");
     page.push_str(&success(record));
     page.push_str(&credit(record));
+    page.push_str(&cheats(record));
     page.push_str(&index(record));
     page.push_str(&distributions(record));
     page.push_str(&reasons(record));
@@ -156,6 +157,31 @@ fn credit(record: &Record) -> String {
         short(high as f64)
     );
     section("Frozen credit and saturation", &figure(&format!("{}{drawing}", key(&lines)), &note))
+}
+
+/// What cheaters did, what they froze, and what was noticed; nothing if there were none.
+fn cheats(record: &Record) -> String {
+    let mut text = String::new();
+    if let Some(hit) = record.hardest_hit {
+        let of = |slice: &Slice| slice.frozen_by_cheaters_per_mille;
+        let mut line = gauge_line(record, "", Style::Line, of, 10.0);
+        line.values.iter_mut().flatten().for_each(|value| *value /= 10.0);
+        line.up_to = 1.0;
+        let label = "Part of the room of honest nodes that requests of cheaters freeze, over time";
+        let drawing = over_time(label, width(record), &[line], |share| format!("{share:.1} %"));
+        let note = format!(
+            "Of what friends could still pass to honest nodes, all together. At most {:.1} % of node {}.",
+            hit.frozen_per_mille as f64 / 10.0,
+            hit.node
+        );
+        text.push_str(&section("Frozen by cheaters", &figure(&drawing, &note)));
+    }
+    if !record.tricks.is_empty() {
+        let rows = |named: &std::collections::BTreeMap<String, u64>| named.clone().into_iter().collect();
+        text.push_str(&section("Tricks played", &meters(rows(&record.tricks), "Trick", short)));
+        text.push_str(&section("What the honest noticed", &meters(rows(&record.noticed), "What", short)));
+    }
+    text
 }
 
 fn index(record: &Record) -> String {

@@ -6,7 +6,8 @@
 //! | [`Recorder::ended`] | a payment has ended, at its buyer |
 //! | [`Recorder::fault`] | a fault struck |
 //! | [`Recorder::sample`] | now and then: how the world stands. A simulated second apart is enough |
-//! | [`Recorder::relay`], [`Recorder::count`], [`Recorder::marks`] | at the end |
+//! | [`Recorder::hit`] | now and then, if there are cheaters: what they freeze of an honest node's room |
+//! | [`Recorder::relay`], [`Recorder::count`], [`Recorder::trick`], [`Recorder::noticed`], [`Recorder::marks`] | at the end |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,6 +61,19 @@ pub struct Payments {
     pub paid: u64,
     /// Not paid, by reason.
     pub failed: BTreeMap<String, u64>,
+    /// Ordered by or from cheaters: in none of the numbers above, because it is the cheaters who decide what becomes of them.
+    #[serde(default)]
+    pub with_cheaters: u64,
+}
+
+/// The honest node that cheaters hit hardest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hit {
+    /// Of what its friends could still pass to it, so many in a thousand were frozen by requests of cheaters.
+    pub frozen_per_mille: u64,
+    /// The node's number.
+    pub node: u32,
 }
 
 impl Payments {
@@ -97,6 +111,15 @@ pub struct Record {
     pub series: Series,
     /// Faults that struck, by family.
     pub faults: BTreeMap<Family, u64>,
+    /// How often cheaters played each trick.
+    #[serde(default)]
+    pub tricks: BTreeMap<String, u64>,
+    /// What the honest noticed of it.
+    #[serde(default)]
+    pub noticed: BTreeMap<String, u64>,
+    /// Whom cheaters hit hardest at any moment, if there were any.
+    #[serde(default)]
+    pub hardest_hit: Option<Hit>,
     /// How often each mark was reached, those never reached included.
     pub marks: BTreeMap<String, u64>,
     /// Bytes that went through the busiest relays, by their number.
@@ -110,6 +133,7 @@ impl Record {
     pub fn merge(&mut self, other: &Record) {
         self.payments.ordered += other.payments.ordered;
         self.payments.paid += other.payments.paid;
+        self.payments.with_cheaters += other.payments.with_cheaters;
         other.payments.failed.iter().for_each(|(why, times)| add_named(&mut self.payments.failed, why, *times));
         self.latency_us.merge(&other.latency_us);
         self.attempts.merge(&other.attempts);
@@ -119,6 +143,9 @@ impl Record {
         for (family, times) in &other.faults {
             *self.faults.entry(*family).or_default() += times;
         }
+        other.tricks.iter().for_each(|(trick, times)| add_named(&mut self.tricks, trick, *times));
+        other.noticed.iter().for_each(|(what, times)| add_named(&mut self.noticed, what, *times));
+        self.hardest_hit = self.hardest_hit.max(other.hardest_hit);
         for (mark, times) in &other.marks {
             *self.marks.entry(mark.clone()).or_default() += times;
         }
@@ -173,6 +200,26 @@ impl Recorder {
         self.record.payments.ordered += 1;
         self.record.series.at(at).ordered += 1;
         self.tell(at, Tell::Ordered);
+    }
+
+    /// A payment is ordered by or from a cheater. Its end is not told.
+    pub fn order_with_cheater(&mut self) {
+        self.record.payments.with_cheaters += 1;
+    }
+
+    /// So much of an honest node's room is frozen by cheaters now.
+    pub fn hit(&mut self, hit: Hit) {
+        self.record.hardest_hit = self.record.hardest_hit.max(Some(hit));
+    }
+
+    /// Cheaters played a trick so many times more.
+    pub fn trick(&mut self, trick: &str, times: u64) {
+        add_named(&mut self.record.tricks, trick, times);
+    }
+
+    /// The honest noticed something so many times more.
+    pub fn noticed(&mut self, what: &str, times: u64) {
+        add_named(&mut self.record.noticed, what, times);
     }
 
     /// A payment has ended.
@@ -297,7 +344,10 @@ mod tests {
     #[test]
     fn records_add_up() {
         let mut both = record(9);
-        both.merge(&record(30));
+        let mut other = record(30);
+        other.hardest_hit = Some(Hit { frozen_per_mille: 70, node: 2 });
+        both.merge(&other);
+        assert_eq!(both.hardest_hit.map(|hit| hit.node), Some(2));
         assert_eq!((both.payments.ordered, both.payments.paid), (39, 13));
         assert_eq!((both.relays[&1], both.counts["crashes"], both.marks["reached"]), (200, 8, 2));
     }

@@ -19,6 +19,8 @@ pub struct Sample {
     pub open: u64,
     /// Directions of friendships, in a thousand, in which less than a tenth of what was granted is left.
     pub saturated_per_mille: u64,
+    /// Of what friends could still pass to honest nodes, so many in a thousand are frozen by requests of cheaters.
+    pub frozen_by_cheaters_per_mille: u64,
     /// Reports that some index server does not have, or has in an older state.
     pub index_behind: u64,
     /// Events of the queue so far.
@@ -76,6 +78,9 @@ pub struct Slice {
     pub open: Gauge,
     /// See [`Sample::saturated_per_mille`].
     pub saturated_per_mille: Gauge,
+    /// See [`Sample::frozen_by_cheaters_per_mille`].
+    #[serde(default)]
+    pub frozen_by_cheaters_per_mille: Gauge,
     /// See [`Sample::index_behind`].
     pub index_behind: Gauge,
 }
@@ -91,6 +96,7 @@ impl Slice {
         self.frozen.merge(&other.frozen);
         self.open.merge(&other.open);
         self.saturated_per_mille.merge(&other.saturated_per_mille);
+        self.frozen_by_cheaters_per_mille.merge(&other.frozen_by_cheaters_per_mille);
         self.index_behind.merge(&other.index_behind);
     }
 
@@ -145,6 +151,7 @@ impl Series {
         slice.frozen.look(sample.frozen);
         slice.open.look(sample.open.into());
         slice.saturated_per_mille.look(sample.saturated_per_mille.into());
+        slice.frozen_by_cheaters_per_mille.look(sample.frozen_by_cheaters_per_mille.into());
         slice.index_behind.look(sample.index_behind.into());
     }
 

@@ -35,6 +35,14 @@ pub fn unmet(scenario: &Scenario, facts: &Facts) -> Vec<String> {
         None if most != NEVER => unmet.push("it did not settle".to_owned()),
         None => {}
     }
+    let most = scenario.number(&fields::WANT_FROZEN);
+    if let Some(hit) = facts.record.hardest_hit.filter(|hit| hit.frozen_per_mille > most) {
+        let has = hit.frozen_per_mille;
+        unmet.push(format!(
+            "cheaters froze {has} in a thousand of the room of node {}, {most} expected at most",
+            hit.node
+        ));
+    }
     for mark in scenario.words(&fields::WANT_MARKS) {
         if facts.record.marks.get(&mark).is_none_or(|times| *times == 0) {
             unmet.push(format!("the state {mark:?} was not reached"));

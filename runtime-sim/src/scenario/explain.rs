@@ -23,9 +23,11 @@ pub fn explain() -> String {
         }
         one(&mut text, name, field);
     }
-    text.push_str("\n[[event]]   something that goes wrong at a time, on purpose; as many as you like\n");
-    for field in fields::event::all() {
-        one(&mut text, &field.name, field);
+    for table in fields::TABLES {
+        let _ = writeln!(text, "\n[[{}]]   {}; as many as you like", table.name, table.doc);
+        for field in (table.fields)() {
+            one(&mut text, &field.name, field);
+        }
     }
     text
 }
@@ -82,6 +84,12 @@ mod tests {
         for field in fields::all() {
             let name = field.name.rsplit('.').next().unwrap();
             assert!(text.contains(&format!("  {name} = ")), "{name}");
+        }
+        for table in fields::TABLES {
+            let (_, part) = text.split_once(&format!("\n[[{}]]", table.name)).unwrap();
+            for field in (table.fields)() {
+                assert!(part.contains(&format!("  {} = ", field.name)), "{}.{}", table.name, field.name);
+            }
         }
         assert!(text.contains("[faults]\n  families = \"none\""));
         assert!(text.lines().all(|line| line.chars().count() <= 160), "{text}");

@@ -12,10 +12,16 @@
 //! twice as often.
 
 use std::borrow::Cow;
+use std::fmt::Debug;
 
 use offset_protocol::machine::Duration;
+use serde::Serialize;
 
+use crate::cheats::{FRIEND_TRICKS, INDEX_TRICKS, PERSON_TRICKS, RELAY_TRICKS, REPORT_TRICKS};
 use crate::faults::{FAMILIES, Family};
+
+/// Words that a complaint lists.
+const MOST_WORDS: usize = 30;
 
 /// `never`, as a time.
 pub const NEVER: u64 = u64::MAX;
@@ -62,6 +68,8 @@ pub enum Kind {
     AnyOf(&'static [&'static str]),
     /// Names of families of faults, `all` or `none`.
     Families,
+    /// Names of tricks of cheaters.
+    Tricks,
     /// A text.
     Text,
     /// Texts.
@@ -120,7 +128,7 @@ impl Field {
     /// # Errors
     /// What is wrong, as a sentence.
     pub fn read(&self, entries: &[String]) -> Result<Value, String> {
-        if entries.is_empty() && !matches!(self.kind, Kind::AnyOf(_) | Kind::Families | Kind::Texts) {
+        if entries.is_empty() && !matches!(self.kind, Kind::AnyOf(_) | Kind::Families | Kind::Tricks | Kind::Texts) {
             return Err("an empty list".to_owned());
         }
         let spans = |read: &dyn Fn(&str) -> Result<Span, String>| {
@@ -157,6 +165,10 @@ impl Field {
                     read_words(names, &known.iter().map(String::as_str).collect::<Vec<_>>())
                 }
             },
+            Kind::Tricks => {
+                let known = tricks();
+                read_words(entries, &known.iter().map(String::as_str).collect::<Vec<_>>())
+            }
             Kind::Text if entries.len() > 1 => Err("one text is wanted, not a list".to_owned()),
             Kind::Text | Kind::Texts => Ok(Value::Words(entries.to_vec())),
         }
@@ -182,6 +194,17 @@ impl Field {
             Kind::OneOf(words) => words.join(" | "),
             Kind::AnyOf(words) => format!("any of {}", words.join(", ")),
             Kind::Families => format!("all, none, or any of {}", FAMILIES.map(family_name).join(", ")),
+            Kind::Tricks => {
+                let names = |all: &[String]| all.join(", ");
+                format!(
+                    "of a node: {}; of its person: {}; of its reports: {}; of a relay: {}; of an index server: {}",
+                    names(&names_of(FRIEND_TRICKS)),
+                    names(&names_of(PERSON_TRICKS)),
+                    names(&names_of(REPORT_TRICKS)),
+                    names(&names_of(RELAY_TRICKS)),
+                    names(&names_of(INDEX_TRICKS))
+                )
+            }
             Kind::Text => "text".to_owned(),
             Kind::Texts => "texts".to_owned(),
         }
@@ -190,10 +213,30 @@ impl Field {
 
 /// The name under which files know a family.
 pub fn family_name(family: Family) -> String {
-    match serde_json::to_value(family) {
+    file_name(&family)
+}
+
+/// The names under which files know tricks.
+fn names_of<T: Serialize + Debug>(tricks: &[T]) -> Vec<String> {
+    tricks.iter().map(file_name).collect()
+}
+
+/// The name under which files know one of a few.
+pub(super) fn file_name<T: Serialize + Debug>(one: &T) -> String {
+    match serde_json::to_value(one) {
         Ok(serde_json::Value::String(name)) => name,
-        _ => format!("{family:?}").to_lowercase(),
+        Ok(_) | Err(_) => format!("{one:?}").to_lowercase(),
     }
+}
+
+/// Every trick that a scenario can name.
+fn tricks() -> Vec<String> {
+    let mut all = names_of(FRIEND_TRICKS);
+    all.extend(names_of(PERSON_TRICKS));
+    all.extend(names_of(REPORT_TRICKS));
+    all.extend(names_of(RELAY_TRICKS));
+    all.extend(names_of(INDEX_TRICKS));
+    all
 }
 
 fn read_words(entries: &[String], words: &[&str]) -> Result<Value, String> {
@@ -201,7 +244,10 @@ fn read_words(entries: &[String], words: &[&str]) -> Result<Value, String> {
         if !words.contains(&entry.as_str()) {
             let nearest = nearest(entry, words.iter().copied());
             let hint = nearest.map(|word| format!("; did you mean {word:?}?")).unwrap_or_default();
-            return Err(format!("{entry:?} is none of {}{hint}", words.join(", ")));
+            // A list that nobody reads to its end helps nobody.
+            let (shown, more) = (words.len().min(MOST_WORDS), words.len().saturating_sub(MOST_WORDS));
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            return Err(format!("{entry:?} is none of {}{more}{hint}", words[..shown].join(", ")));
         }
     }
     Ok(Value::Words(entries.to_vec()))

@@ -196,8 +196,10 @@ fields! {
     /// Before this nothing goes wrong.
     FAULTS_FROM = "faults.from", time(366), "600ms, 5s", Run;
 
-    /// Nodes that cheat.
+    /// Nodes that cheat, and as many relays and index servers; which tricks they play is drawn. See `[[cheater]]` for known ones.
     CHEATERS = "cheaters.share_per_mille", per_mille(), "0", Run;
+    /// Before this they play no tricks.
+    CHEATERS_FROM = "cheaters.from", time(366), "4s", Run;
 
     /// A run of more events of the queue is an error.
     MOST_EVENTS = "limits.events", number("events", 1, MOST), "18446744073709551615", Not;
@@ -216,6 +218,8 @@ fields! {
     WANT_P99 = "expect.p99_latency", time_or_never(Duration::from_micros(1)), "never", Not;
     /// After healing, nothing is open any more within this time.
     WANT_SETTLED = "expect.settled_within", time_or_never(Duration::from_micros(1)), "never", Not;
+    /// Of what friends could still pass to an honest node, cheaters never freeze more than this: of the node that is hit hardest.
+    WANT_FROZEN = "expect.frozen_by_cheaters_per_mille", per_mille(), "1000", Not;
     /// Rare states that are reached.
     WANT_MARKS = "expect.marks", Kind::Texts, "", Not;
 }
@@ -245,6 +249,24 @@ pub fn all() -> Vec<Field> {
     all
 }
 
+/// A table that may stand in a scenario as often as one likes.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// As in `[[name]]`.
+    pub name: &'static str,
+    /// What it is.
+    pub doc: &'static str,
+    /// Its fields.
+    pub fields: fn() -> &'static [Field],
+}
+
+/// Every such table.
+pub const TABLES: [Table; 3] = [
+    Table { name: "event", doc: "something that goes wrong at a time, on purpose", fields: event::all },
+    Table { name: "order", doc: "payments between known people, besides the others", fields: order::all },
+    Table { name: "cheater", doc: "somebody who plays known tricks", fields: cheater::all },
+];
+
 /// The fields of an `[[event]]`: something that goes wrong at a time, on purpose.
 pub mod event {
     use super::{Cow, Drawn, Field, Kind, time};
@@ -266,6 +288,56 @@ pub mod event {
     }
 }
 
+/// The fields of an `[[order]]`: payments between known people.
+pub mod order {
+    use super::{Cow, Drawn, Field, Kind, MOST, number, time};
+
+    fields! {
+        /// The first is not ordered before.
+        AT = "at", time(366), "30s", Run;
+        /// The last is ordered within this time.
+        LASTS = "lasts", time(366), "0s", Run;
+        /// How many.
+        COUNT = "count", number("payments", 0, 100_000_000), "1", Run;
+        /// Who pays, as `who` of an event: nodes only. One of them is drawn for each payment.
+        BUYER = "buyer", Kind::Text, "any node", Not;
+        /// Who is paid; likewise.
+        SELLER = "seller", Kind::Text, "any node", Not;
+        /// What the seller gets.
+        AMOUNT = "amount", number("units", 1, MOST), "1..3000", Payment;
+        /// How often a buyer tries in all.
+        TRIES = "tries", number("tries", 1, 1_000), "1", Payment;
+        /// After this long without an outcome a buyer withdraws.
+        PATIENCE = "patience", time(366), "30s", Payment;
+    }
+
+    /// Every field of an order.
+    pub fn all() -> &'static [Field] {
+        FIXED
+    }
+}
+
+/// The fields of a `[[cheater]]`: somebody who plays known tricks.
+pub mod cheater {
+    use super::{Cow, Drawn, Field, Kind, per_mille, time};
+
+    fields! {
+        /// Who, as `who` of an event; all whom it names.
+        WHO = "who", Kind::Text, "any node", Not;
+        /// The tricks, by the names that the documentation of `offset_runtime_sim::cheats` explains.
+        TRICKS = "tricks", Kind::Tricks, "", Not;
+        /// Not before this.
+        FROM = "from", time(366), "4s", Run;
+        /// Of the opportunities that each trick has.
+        PER_MILLE = "per_mille", per_mille(), "1000", Run;
+    }
+
+    /// Every field of a cheater.
+    pub fn all() -> &'static [Field] {
+        FIXED
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -274,10 +346,11 @@ mod tests {
 
     #[test]
     fn every_default_can_be_read_and_every_name_is_used_once() {
-        for field in all().iter().chain(event::all()) {
+        let tables = TABLES.iter().flat_map(|table| (table.fields)());
+        for field in all().iter().chain(tables) {
             let entries: Vec<String> =
                 field.default.split(", ").filter(|entry| !entry.is_empty()).map(str::to_owned).collect();
-            let optional = matches!(field.kind, Kind::Text | Kind::Texts) && entries.is_empty();
+            let optional = matches!(field.kind, Kind::Text | Kind::Texts | Kind::Tricks) && entries.is_empty();
             assert!(optional || field.read(&entries).is_ok(), "{}: {:?}", field.name, field.read(&entries));
             assert!(field.doc.trim().ends_with('.'), "{}", field.name);
         }

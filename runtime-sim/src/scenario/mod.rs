@@ -29,10 +29,25 @@ pub use explain::explain;
 
 use crate::topology::{Graph, TopologyError, import};
 use field::{Field, Span, Value};
+use read::{Tables, Values};
 use trace::Ordered;
 
 /// The scenarios of this crate, by name.
-pub const BUILT_IN: &[(&str, &str)] = &[("swarm", include_str!("../../scenarios/swarm.toml"))];
+pub const BUILT_IN: &[(&str, &str)] = &[
+    ("swarm", include_str!("../../scenarios/swarm.toml")),
+    ("village", include_str!("../../scenarios/village.toml")),
+    ("market-day", include_str!("../../scenarios/market-day.toml")),
+    ("relay-outage", include_str!("../../scenarios/relay-outage.toml")),
+    ("split-federation", include_str!("../../scenarios/split-federation.toml")),
+    ("freeze-attack", include_str!("../../scenarios/freeze-attack.toml")),
+    ("flash-crowd", include_str!("../../scenarios/flash-crowd.toml")),
+    ("phones", include_str!("../../scenarios/phones.toml")),
+    ("hub-leaves", include_str!("../../scenarios/hub-leaves.toml")),
+    ("backup-restored", include_str!("../../scenarios/backup-restored.toml")),
+    ("full-10k", include_str!("../../scenarios/full-10k.toml")),
+    ("funds-100k", include_str!("../../scenarios/funds-100k.toml")),
+    ("idle-1m", include_str!("../../scenarios/idle-1m.toml")),
+];
 
 /// What worlds of one kind are like.
 #[derive(Clone, Debug)]
@@ -40,7 +55,7 @@ pub struct Scenario {
     name: String,
     /// By field, what was said; defaults are not in it.
     values: BTreeMap<String, Value>,
-    events: Vec<BTreeMap<String, Value>>,
+    tables: Tables,
     graph: Option<Graph>,
     orders: Vec<Ordered>,
 }
@@ -116,8 +131,8 @@ impl Scenario {
     /// # Errors
     /// It, or a file that it names, does not say what it should.
     pub fn parse(name: &str, text: &str, folder: &Path, set: &[String]) -> Result<Scenario, ScenarioError> {
-        let (values, events) = read::parse(text)?;
-        let mut scenario = Scenario { name: name.to_owned(), values, events, graph: None, orders: Vec::new() };
+        let (values, tables) = read::parse(text)?;
+        let mut scenario = Scenario { name: name.to_owned(), values, tables, graph: None, orders: Vec::new() };
         for one in set {
             scenario.set(one)?;
         }
@@ -173,6 +188,11 @@ impl Scenario {
             Some(name) if !name.is_empty() => Ok(folder.join(name)),
             Some(_) | None => Err(ScenarioError::Value { field: field.name.to_string(), what: missing.to_owned() }),
         }
+    }
+
+    /// The tables of a name, in order.
+    fn tables(&self, name: &str) -> &[Values] {
+        self.tables.get(name).map_or(&[], Vec::as_slice)
     }
 
     fn value(&self, field: &Field) -> Value {

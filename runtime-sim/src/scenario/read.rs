@@ -1,28 +1,35 @@
-//! A scenario's text: sections of fields, and `[[event]]` tables. Every complaint names the line.
+//! A scenario's text: sections of fields, and `[[event]]` and other tables that repeat. Every complaint names the line.
 
 use std::collections::BTreeMap;
 
 use toml::de::{DeTable, DeValue};
 
 use super::field::{Field, Value, nearest};
+use super::fields::{TABLES, Table};
 use super::{ScenarioError, fields};
 
-type Values = BTreeMap<String, Value>;
+/// What was said, by field.
+pub(super) type Values = BTreeMap<String, Value>;
+/// The tables of each name, in order.
+pub(super) type Tables = BTreeMap<&'static str, Vec<Values>>;
 
-/// No scenario has more events. Chosen freely.
-const MAX_EVENTS: usize = 10_000;
+/// No scenario has more tables of one name. Chosen freely.
+const MAX_TABLES: usize = 10_000;
 
-/// What a text says: fields by name, and events.
-pub(super) fn parse(text: &str) -> Result<(Values, Vec<Values>), ScenarioError> {
+/// What a text says: fields by name, and tables.
+pub(super) fn parse(text: &str) -> Result<(Values, Tables), ScenarioError> {
     let line_of = |at: usize| 1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count();
     let bad = |at: usize, what: String| ScenarioError::Bad { line: line_of(at), what };
     let root = DeTable::parse(text)
         .map_err(|error| bad(error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
-    let (mut values, mut events) = (Values::new(), Vec::new());
+    let (mut values, mut tables) = (Values::new(), Tables::new());
     let known = fields::all();
     for (key, value) in root.get_ref() {
         let name = key.get_ref();
         match value.get_ref() {
+            DeValue::Table(_) if table_of(name).is_some() => {
+                return Err(bad(key.span().start, format!("two brackets are wanted: [[{name}]]")));
+            }
             DeValue::Table(section) => {
                 for (key, value) in section {
                     let name = format!("{name}.{}", key.get_ref());
@@ -30,23 +37,19 @@ pub(super) fn parse(text: &str) -> Result<(Values, Vec<Values>), ScenarioError> 
                         .map_err(|(at, what)| bad(at, what))?;
                 }
             }
-            DeValue::Array(tables) if name == "event" => {
-                for table in tables {
-                    let at = table.span().start;
-                    let Some(table) = table.get_ref().as_table() else {
-                        return Err(bad(at, "an event is a table: [[event]]".to_owned()));
-                    };
-                    let mut event = Values::new();
-                    for (key, value) in table {
-                        let name = key.get_ref();
-                        take(fields::event::all(), name, key.span().start, value.get_ref(), &mut event)
-                            .map_err(|(at, what)| bad(at, format!("event: {what}")))?;
-                    }
-                    if events.len() >= MAX_EVENTS {
-                        return Err(bad(at, format!("there are more than {MAX_EVENTS} events")));
-                    }
-                    events.push(event);
+            DeValue::Array(all) if all.iter().all(|one| one.get_ref().is_table()) && !all.is_empty() => {
+                let table = table_of(name).ok_or_else(|| {
+                    let nearest = nearest(name, TABLES.iter().map(|table| table.name));
+                    let hint = nearest.map(|near| format!("; did you mean [[{near}]]?")).unwrap_or_default();
+                    bad(key.span().start, format!("there is no table [[{name}]]{hint}"))
+                })?;
+                let read = all.iter().map(|one| read_table(&table, one.get_ref()));
+                let read: Result<Vec<Values>, _> = read.collect();
+                let read = read.map_err(|(at, what)| bad(at, format!("{name}: {what}")))?;
+                if read.len() > MAX_TABLES {
+                    return Err(bad(key.span().start, format!("there are more than {MAX_TABLES} of [[{name}]]")));
                 }
+                tables.insert(table.name, read);
             }
             DeValue::String(_)
             | DeValue::Integer(_)
@@ -59,7 +62,20 @@ pub(super) fn parse(text: &str) -> Result<(Values, Vec<Values>), ScenarioError> 
             }
         }
     }
-    Ok((values, events))
+    Ok((values, tables))
+}
+
+fn table_of(name: &str) -> Option<Table> {
+    TABLES.into_iter().find(|table| table.name == name)
+}
+
+/// What one table of a name says.
+fn read_table(table: &Table, one: &DeValue<'_>) -> Result<Values, (usize, String)> {
+    let mut values = Values::new();
+    for (key, value) in one.as_table().into_iter().flatten() {
+        take((table.fields)(), key.get_ref(), key.span().start, value.get_ref(), &mut values)?;
+    }
+    Ok(values)
 }
 
 /// The field of a name.
@@ -133,7 +149,8 @@ mod tests {
     #[test]
     fn sections_lists_and_events_are_read() {
         let text = "fidelity = \"funds\"\n[topology]\nnodes = 12\nkind = [\"ring\", \"star\"]\n\n[[event]]\nat = \"3s\"\nwho = \"hub 0\"\n";
-        let (values, events) = parse(text).unwrap();
+        let (values, tables) = parse(text).unwrap();
+        let events = &tables["event"];
         assert_eq!(values["topology.nodes"], Value::Spans(vec![Span { low: 12, high: 12 }]));
         assert_eq!(values["topology.kind"], Value::Words(vec!["ring".to_owned(), "star".to_owned()]));
         assert_eq!(values["fidelity"], Value::Words(vec!["funds".to_owned()]));
@@ -159,6 +176,12 @@ mod tests {
         assert_eq!(
             wrong("[[event]]\n\nwhen = 3\n"),
             "line 3: event: there is no field \"when\"; did you mean \"what\"?"
+        );
+        assert_eq!(wrong("[[evnet]]\nat = 3\n"), "line 1: there is no table [[evnet]]; did you mean [[event]]?");
+        assert_eq!(wrong("[order]\ncount = 3\n"), "line 1: two brackets are wanted: [[order]]");
+        assert_eq!(
+            wrong("[[cheater]]\ntricks = [\"withold-response\"]\n").rsplit_once(';').unwrap().1,
+            " did you mean \"withhold-response\"?"
         );
         assert!(wrong("\n\n= 3").starts_with("line 3: "), "{}", wrong("\n\n= 3"));
     }

@@ -1,7 +1,5 @@
 //! What goes wrong on purpose, at a time, to somebody.
 
-use std::collections::BTreeMap;
-
 use offset_protocol::machine::{Duration, Instant};
 
 use super::{Drawing, hubs};
@@ -13,6 +11,7 @@ use crate::net::Cut;
 use crate::scenario::ScenarioError;
 use crate::scenario::field::{Field, Value};
 use crate::scenario::fields::event;
+use crate::scenario::read::Values;
 use crate::topology::Graph;
 use crate::world::Crash;
 
@@ -24,11 +23,11 @@ const MOST_APART: usize = 100;
 impl Drawing<'_> {
     pub(super) fn add_events(&self, case: &mut Case, graph: &Graph) -> Result<(), ScenarioError> {
         let mut names = FIRST_NAME;
-        for (place, event) in self.scenario.events.iter().enumerate() {
+        for (place, event) in self.scenario.tables("event").iter().enumerate() {
             let mut dice = self.dice(&format!("event {place}"));
             let at = Instant::ZERO + span(event, &event::AT, &mut dice);
             let lasts = span(event, &event::LASTS, &mut dice);
-            let who = hosts(case, graph, &words(event, &event::WHO).join(" "), &mut dice)?;
+            let who = hosts(case, graph, &words(event, &event::WHO).join(" "), &mut dice).map_err(wrong)?;
             let what = dice.pick(&words(event, &event::WHAT)).cloned().unwrap_or_default();
             let faults = strike(&what, &who, at, lasts, &mut names)?;
             let end = case.heal_at;
@@ -38,18 +37,22 @@ impl Drawing<'_> {
     }
 }
 
-fn value(event: &BTreeMap<String, Value>, field: &Field) -> Value {
-    event.get(&*field.name).cloned().unwrap_or_else(|| field.default_value())
+fn value(table: &Values, field: &Field) -> Value {
+    table.get(&*field.name).cloned().unwrap_or_else(|| field.default_value())
 }
 
-fn span(event: &BTreeMap<String, Value>, field: &Field, dice: &mut Dice) -> Duration {
-    let Value::Spans(spans) = value(event, field) else { return Duration::ZERO };
-    let micros = dice.pick(&spans).copied().map_or(0, |span| dice.between(span.low, span.high));
-    Duration::from_micros(micros)
+/// A number of a table, or a time in microseconds.
+pub(super) fn number(table: &Values, field: &Field, dice: &mut Dice) -> u64 {
+    let Value::Spans(spans) = value(table, field) else { return 0 };
+    dice.pick(&spans).copied().map_or(0, |span| dice.between(span.low, span.high))
 }
 
-fn words(event: &BTreeMap<String, Value>, field: &Field) -> Vec<String> {
-    match value(event, field) {
+pub(super) fn span(table: &Values, field: &Field, dice: &mut Dice) -> Duration {
+    Duration::from_micros(number(table, field, dice))
+}
+
+pub(super) fn words(table: &Values, field: &Field) -> Vec<String> {
+    match value(table, field) {
         Value::Words(words) => words,
         Value::Spans(_) => Vec::new(),
     }
@@ -102,7 +105,10 @@ fn strike(
 }
 
 /// The hosts that a text names. See [`event::WHO`].
-fn hosts(case: &Case, graph: &Graph, who: &str, dice: &mut Dice) -> Result<Vec<HostId>, ScenarioError> {
+///
+/// # Errors
+/// It names nobody, as a sentence.
+pub(super) fn hosts(case: &Case, graph: &Graph, who: &str, dice: &mut Dice) -> Result<Vec<HostId>, String> {
     let words: Vec<&str> = who.split_whitespace().collect();
     let all = |kind: &str| -> Option<Vec<HostId>> {
         let numbers = |count: usize, role: fn(u32) -> Role| (0..count as u32).map(|n| case.host(role(n))).collect();
@@ -114,7 +120,7 @@ fn hosts(case: &Case, graph: &Graph, who: &str, dice: &mut Dice) -> Result<Vec<H
             _ => None,
         }
     };
-    let unknown = || wrong(format!("{who:?} names nobody; see `stsim scenario --explain`"));
+    let unknown = || format!("{who:?} names nobody; see `stsim scenario --explain`");
     match words.as_slice() {
         ["all", kind] => all(kind).ok_or_else(unknown),
         ["any", kind] => {
@@ -129,7 +135,7 @@ fn hosts(case: &Case, graph: &Graph, who: &str, dice: &mut Dice) -> Result<Vec<H
         [kind, number] => {
             let all = all(kind).ok_or_else(unknown)?;
             let number: usize = number.parse().map_err(|_| unknown())?;
-            let one = all.get(number).ok_or_else(|| wrong(format!("{who:?}: there are {} {kind}s only", all.len())))?;
+            let one = all.get(number).ok_or_else(|| format!("{who:?}: there are {} {kind}s only", all.len()))?;
             Ok(vec![*one])
         }
         _ => Err(unknown()),

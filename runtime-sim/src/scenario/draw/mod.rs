@@ -1,9 +1,11 @@
 //! A scenario and a seed become a case. Pure: everything comes from dice that are named after what they decide, so that a
 //! new field does not disturb the others.
 
+mod cheaters;
 mod events;
 mod faults;
 mod network;
+mod orders;
 mod payments;
 mod settings;
 
@@ -52,16 +54,19 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Result<Case, ScenarioError> {
     case.nodes = drawing.nodes(graph.nodes(), case.relays.len(), case.indexes.len());
     case.friendships = drawing.friendships(&graph, case.currencies.len());
     drawing.add_payments(&mut case, &graph)?;
+    drawing.add_orders(&mut case, &graph)?;
     drawing.add_changes(&mut case);
     case.operations.sort_by_key(|timed| timed.at);
     drawing.add_faults(&mut case);
     drawing.add_phones(&mut case);
     drawing.add_events(&mut case, &graph)?;
     case.faults.sort_by_key(|timed| timed.at);
-    let shares = Shares::of(drawing.per_mille(&fields::CHEATERS));
+    let shares =
+        Shares { from: drawing.time(&fields::CHEATERS_FROM), ..Shares::of(drawing.per_mille(&fields::CHEATERS)) };
     if case.fidelity == Fidelity::Full {
         cheats::draw(&mut drawing.dice("cheats"), &mut case, &shares);
     }
+    drawing.add_cheaters(&mut case, &graph)?;
     Ok(case)
 }
 
