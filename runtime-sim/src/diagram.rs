@@ -46,20 +46,20 @@ const HEAD: i64 = 92;
 const LINE: i64 = 18;
 
 const STYLE: &str = "
-svg { background: #ffffff; --ink: #1c2024; --faint: #a8b0b8; --back: #ffffff; --good: #0b6bcb; --bad: #c4281c; }
+.sequence { background: #ffffff; --ink: #1c2024; --faint: #a8b0b8; --quiet: #5f6670; --back: #ffffff; --good: #0b6bcb; --bad: #c4281c; }
 @media (prefers-color-scheme: dark) {
-  svg { background: #14181c; --ink: #e6e9ec; --faint: #59626b; --back: #14181c; --good: #6cb2ff; --bad: #ff8276; }
+  .sequence { background: #1e2125; --ink: #e6e9ec; --faint: #59626b; --quiet: #a3abb5; --back: #1e2125; --good: #6cb2ff; --bad: #ff8276; }
 }
-text { font: 13px system-ui, sans-serif; fill: var(--ink); paint-order: stroke; stroke: var(--back); stroke-width: 4px; }
-.title { font-weight: 600; font-size: 16px; }
-.time { fill: var(--faint); font-size: 12px; font-variant-numeric: tabular-nums; }
-.life { stroke: var(--faint); stroke-dasharray: 2 4; }
-.said { stroke: var(--good); fill: none; stroke-width: 1.5; }
-.lost { stroke-dasharray: 5 4; }
-.head { fill: var(--good); }
-.done { fill: var(--good); }
-.bad { fill: var(--bad); }
-.rule { stroke: var(--bad); stroke-width: 1.5; }
+.sequence text { font: 13px system-ui, sans-serif; fill: var(--ink); paint-order: stroke; stroke: var(--back); stroke-width: 4px; }
+.sequence .title { font-weight: 600; font-size: 16px; }
+.sequence .time { fill: var(--quiet); font-size: 12px; font-variant-numeric: tabular-nums; }
+.sequence .life { stroke: var(--faint); stroke-dasharray: 2 4; }
+.sequence .said { stroke: var(--good); fill: none; stroke-width: 1.5; }
+.sequence .lost { stroke-dasharray: 5 4; }
+.sequence .head { fill: var(--good); }
+.sequence .done { fill: var(--good); }
+.sequence .bad { fill: var(--bad); }
+.sequence .rule { stroke: var(--bad); stroke-width: 1.5; }
 ";
 
 /// The diagram of a run that kept its events.
@@ -142,7 +142,7 @@ impl<'a> Drawing<'a> {
         let width = self.width();
         let _ = write!(
             self.svg,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+            "<svg class=\"sequence\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
              height=\"{height}\" role=\"img\">\n<title>{}</title>\n<style>{STYLE}</style>\n",
             escaped(&self.title()),
         );

@@ -5,10 +5,12 @@
 //! | [`run`] | the case, and nothing but the case: no generator is asked |
 //! | [`Replay::events`] | the events up to one, of one host or of all, each in words with its cause |
 //! | [`Replay::story_of`] | the causes of an event: it, what caused it, what caused that, … |
+//! | [`Replay::story`] | the same of the last event where something was found |
 //!
 //! The events of a case that panicked are there, too, up to the panic.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -27,8 +29,10 @@ use crate::words;
 pub const PANIC: &str = "panic";
 /// Nodes of a world of funds at which everything is looked at often.
 const SMALL: usize = 200;
-/// Causes that are shown. Chosen freely: further back than anybody reads.
-const MOST_CAUSES: usize = 40;
+/// Causes that are looked at. Chosen freely: further back than anybody reads.
+const MOST_CAUSES: usize = 400;
+/// Lines of a story. Chosen freely.
+const MOST_LINES: usize = 40;
 
 /// A run of a case.
 pub struct Replay {
@@ -124,18 +128,44 @@ impl Replay {
         let wanted = move |line: &Line| {
             shown.host.is_none_or(|host| host_of(case, line) == Some(host) || line.kind == Kind::Plan)
         };
-        lines.filter(wanted).map(|line| self.line(case, &line))
+        let said = self.said();
+        lines.filter(wanted).map(move |line| self.line(case, &line, &said))
     }
 
-    /// An event and its causes, in words, the event first.
+    /// The last event and its causes: of those at the host where it was found, if it was found at one.
+    pub fn story(&self, case: &Case) -> Vec<String> {
+        let host = self.finding.as_ref().and_then(|finding| finding.host).map(HostId);
+        let there = host.and_then(|host| self.trace.lines().filter(|line| host_of(case, line) == Some(host)).last());
+        self.story_of(case, there.map_or(self.last_event(), |line| line.number))
+    }
+
+    /// An event and its causes, in words, the event first. An alarm that rings again and again is told once.
     pub fn story_of(&self, case: &Case, event: u64) -> Vec<String> {
-        self.trace.causes(event, MOST_CAUSES).iter().map(|line| self.line(case, line)).collect()
+        let causes = self.trace.causes(event, MOST_CAUSES);
+        let said = self.said();
+        let mut story = Vec::new();
+        let alike = |a: &Line, b: &Line| {
+            a.kind == b.kind && a.to == b.to && !said.contains_key(&a.number) && !said.contains_key(&b.number)
+        };
+        for run in causes.chunk_by(alike) {
+            let (first, rest) = (run.first(), run.get(1..).unwrap_or_default());
+            story.extend(first.map(|line| self.line(case, line, &said)));
+            match rest {
+                [more @ .., last] if !more.is_empty() => {
+                    story.push(format!("{:>8}  and {} more like it, caused one by the other", "", more.len()));
+                    story.push(self.line(case, last, &said));
+                }
+                _ => story.extend(rest.iter().map(|line| self.line(case, line, &said))),
+            }
+        }
+        story.truncate(MOST_LINES);
+        story
     }
 
-    fn line(&self, case: &Case, line: &Line) -> String {
+    fn line(&self, case: &Case, line: &Line, said: &BTreeMap<u64, Vec<String>>) -> String {
         let mut text =
-            format!("{:>8}  {}  {:<16}  {}", line.number, words::time(line.at), host(case, line), what(case, line));
-        for said in self.said_during(line.number) {
+            format!("{:>8}  {}  {:<20}  {}", line.number, words::time(line.at), host(case, line), what(case, line));
+        for said in said.get(&line.number).into_iter().flatten() {
             let _ = write!(text, "; {said}");
         }
         match line.cause.and_then(|cause| self.trace.line(cause)) {
@@ -147,14 +177,16 @@ impl Replay {
         text
     }
 
-    /// What a node told another, or heard, during an event.
-    fn said_during(&self, event: u64) -> impl Iterator<Item = String> + '_ {
-        // Kept in the order in which it was made; what was taken in may be anywhere before.
-        self.trace.said().iter().filter_map(move |said| {
-            let made = (said.made.0 == event).then(|| format!("says to h{}: {}", said.to, said.words));
-            let taken = said.taken.filter(|(taken, _)| *taken == event);
-            made.or_else(|| taken.map(|_| format!("hears from h{}: {}", said.from, said.words)))
-        })
+    /// What nodes told others, or heard, by event.
+    fn said(&self) -> BTreeMap<u64, Vec<String>> {
+        let mut all: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for said in self.trace.said() {
+            all.entry(said.made.0).or_default().push(format!("says to h{}: {}", said.to, said.words));
+            if let Some((taken, _)) = said.taken {
+                all.entry(taken).or_default().push(format!("hears from h{}: {}", said.from, said.words));
+            }
+        }
+        all
     }
 }
 

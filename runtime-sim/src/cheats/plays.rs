@@ -6,6 +6,7 @@ use offset_protocol::machine::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
+use crate::scenario::field::file_name;
 
 /// One trick of one cheater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -283,12 +284,12 @@ pub enum Trick {
 impl fmt::Display for Trick {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trick::Friend(trick) => write!(f, "friend: {trick:?}"),
-            Trick::Person(trick) => write!(f, "person: {trick:?}"),
-            Trick::Report(trick) => write!(f, "report: {trick:?}"),
-            Trick::Relay(trick) => write!(f, "relay: {trick:?}"),
-            Trick::Index(trick) => write!(f, "index server: {trick:?}"),
-            Trick::Stranger(trick) => write!(f, "stranger: {trick:?}"),
+            Trick::Friend(trick) => write!(f, "friend: {}", file_name(trick)),
+            Trick::Person(trick) => write!(f, "person: {}", file_name(trick)),
+            Trick::Report(trick) => write!(f, "report: {}", file_name(trick)),
+            Trick::Relay(trick) => write!(f, "relay: {}", file_name(trick)),
+            Trick::Index(trick) => write!(f, "index server: {}", file_name(trick)),
+            Trick::Stranger(trick) => write!(f, "stranger: {}", file_name(trick)),
         }
     }
 }

@@ -63,6 +63,15 @@ fn lines(trace: &Trace) -> String {
 
 /// Runs a case in another process; what differs from the course that it took here, in words.
 pub(super) fn difference(case: &Case, here: &RunResult) -> Option<String> {
+    difference_from(case, here, ask)
+}
+
+/// The same with any other process: it gets a case and arguments, and answers as [`run`] does.
+fn difference_from(
+    case: &Case,
+    here: &RunResult,
+    ask: impl Fn(&str, &[&str]) -> std::io::Result<String>,
+) -> Option<String> {
     let text = match serde_json::to_string(case) {
         Ok(text) => text,
         Err(why) => return Some(why.to_string()),
@@ -74,16 +83,15 @@ pub(super) fn difference(case: &Case, here: &RunResult) -> Option<String> {
     let here = Course::of(here);
     match serde_json::from_str::<Course>(there.lines().next().unwrap_or_default()) {
         Ok(there) if there == here => None,
-        Ok(there) => Some(first_difference(case, &text, &here, &there)),
+        Ok(there) => Some(first_difference(case, &here, &there, &ask(&text, &["--lines"]).unwrap_or_default())),
         Err(why) => Some(format!("the other process did not tell: {why}")),
     }
 }
 
-/// Both run again with every event kept.
-fn first_difference(case: &Case, text: &str, here: &Course, there: &Course) -> String {
+/// Both run again with every event kept; `theirs` is what the other said then.
+fn first_difference(case: &Case, here: &Course, there: &Course, theirs: &str) -> String {
     let Executed { trace, .. } = execute(case, None, Wishes { keep: Keep::Lines, ..Wishes::default() });
     let ours: String = trace.iter().map(lines).collect();
-    let theirs = ask(text, &["--lines"]).unwrap_or_default();
     let mut pairs = ours
         .lines()
         .map(Some)
@@ -108,4 +116,30 @@ fn ask(case: &str, arguments: &[&str]) -> std::io::Result<String> {
     }
     let output = child.wait_with_output()?;
     String::from_utf8(output.stdout).map_err(std::io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::{LineSpec, case};
+    use offset_protocol::machine::Seed;
+
+    #[test]
+    fn another_course_in_another_process_is_told_by_its_first_event() {
+        let case = case(3, &LineSpec::small(&Seed::from_number(3)));
+        let executed = execute(&case, None, Wishes { keep: Keep::Lines, ..Wishes::default() });
+        let all: Vec<String> =
+            executed.trace.iter().map(lines).collect::<String>().lines().map(str::to_owned).collect();
+        let honest = serde_json::to_string(&Course::of(&executed.result)).unwrap();
+        let same = |_: &str, _: &[&str]| Ok(format!("{honest}\n{}", all.join("\n")));
+        assert_eq!(difference_from(&case, &executed.result, same), None);
+        let mut other = all.clone();
+        other[6] = "7 at 1 us to 0 boot 0".to_owned();
+        let lied = serde_json::to_string(&Course { events: 0, ..Course::of(&executed.result) }).unwrap();
+        let another = |_: &str, _: &[&str]| Ok(format!("{lied}\n{}", other.join("\n")));
+        let told = difference_from(&case, &executed.result, another).unwrap();
+        assert_eq!(told, format!("event {}, in another process {}", all[6], other[6]));
+        let silent = |_: &str, _: &[&str]| Ok(String::new());
+        assert!(difference_from(&case, &executed.result, silent).unwrap().contains("did not tell"));
+    }
 }

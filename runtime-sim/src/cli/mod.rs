@@ -20,6 +20,7 @@
 )]
 
 mod again;
+mod broken;
 mod compare;
 mod execute;
 mod files;
@@ -32,6 +33,7 @@ mod run;
 mod scenario;
 mod shard;
 mod shrink;
+mod story;
 mod swarm;
 mod topology;
 

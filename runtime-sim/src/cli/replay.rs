@@ -1,12 +1,12 @@
 //! `stsim replay`: a saved case again, without any generator.
 
 use std::fmt::Write as _;
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, say};
+use super::{Failure, broken, say};
 use crate::casefile::CaseFile;
 use crate::host::HostId;
 use crate::replay::{self, Replay, Shown};
@@ -27,13 +27,16 @@ pub(super) struct Arguments {
     /// Show one event after the other, at each press of return
     #[arg(long)]
     step: bool,
-    /// Show the causes of the last event
+    /// Show the last event at the host of the failure, and its causes
     #[arg(long)]
     causes: bool,
+    #[command(flatten)]
+    broken: broken::Arguments,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let file = CaseFile::read(&arguments.case).map_err(|why| Failure::of_file(&arguments.case, why))?;
+    arguments.broken.arm()?;
     let wanted = arguments.until.is_some() || arguments.host.is_some() || arguments.step;
     let keep = if wanted || arguments.causes { Keep::Lines } else { Keep::Hash };
     let replay = replay::run(&file.case, keep);
@@ -42,7 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         show(arguments, &replay, &file, shown);
     }
     if arguments.causes {
-        say(format!("the last event and its causes:\n{}", lines(replay.story_of(&file.case, replay.last_event()))));
+        say(format!("the last event and its causes, the newest first:\n{}", lines(replay.story(&file.case))));
     }
     let verdict = verdict(&replay);
     say(format!("{verdict}\n"));
@@ -61,6 +64,7 @@ fn show(arguments: &Arguments, replay: &Replay, file: &CaseFile, shown: Shown) {
         say(lines(replay.events(&file.case, shown)));
         return;
     }
+    drop(writeln!(std::io::stderr(), "return: the next event; the end of input (control-D): no more"));
     let mut wishes = std::io::stdin().lock().lines();
     for line in replay.events(&file.case, shown) {
         say(format!("{line}\n"));

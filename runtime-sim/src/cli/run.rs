@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::execute::{Executed, Wishes, execute};
 use super::json::{RunReport, pretty, seconds};
 use super::progress::{Limits, Watcher};
-use super::{Failure, files, say};
+use super::{Failure, broken, files, say, story};
 use crate::case::Case;
 use crate::full::Watch;
 use crate::replay::{Replay, Shown};
@@ -44,6 +44,8 @@ pub(super) struct Arguments {
     /// Write the case: what `stsim replay` and `stsim shrink` read
     #[arg(long, value_name = "FILE")]
     case: Option<PathBuf>,
+    #[command(flatten)]
+    broken: broken::Arguments,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -54,6 +56,7 @@ enum Checks {
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     files::must_be_free(&[&arguments.report, &arguments.trace, &arguments.case])?;
+    arguments.broken.arm()?;
     let scenario = Scenario::load(&arguments.scenario, &arguments.set)
         .map_err(|why| Failure(format!("{}: {why}", arguments.scenario)))?;
     let case = draw(&scenario, arguments.seed).map_err(Failure::new)?;
@@ -78,7 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     } else {
         say(summary(&executed.result));
         if *verdict != Verdict::Pass {
-            say(format!("again      {}\n", command(&arguments.scenario, arguments.seed, &arguments.set)));
+            say(format!("again      {}\n", again(arguments)));
         }
     }
     Ok(verdict.exit_code())
@@ -98,15 +101,19 @@ fn write_files(arguments: &Arguments, case: &Case, executed: &Executed) -> Resul
         files::write_new(path, &text)?;
     }
     if let Some(path) = &arguments.report {
-        let again = command(&arguments.scenario, arguments.seed, &arguments.set);
-        let report = Report::new(&executed.result, &again).with_case(case);
-        let report = match facts.verdict.finding() {
-            Some(_) => report.with_story(case),
-            None => report,
-        };
+        let again = again(arguments);
+        let mut report = Report::new(&executed.result, &again).with_case(case);
+        if matches!(facts.verdict, Verdict::Violation(_) | Verdict::Liveness(_) | Verdict::Panic { .. }) {
+            report.story = story::of(case, facts.events);
+        }
         files::write_new(path, &html(&report))?;
     }
     Ok(())
+}
+
+fn again(arguments: &Arguments) -> String {
+    let words = command(&arguments.scenario, arguments.seed, &arguments.set);
+    format!("{words}{}", arguments.broken.words())
 }
 
 /// The line that shows a run again.

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::progress::many;
-use super::{Failure, files, say};
+use super::{Failure, broken, files, say};
 use crate::casefile::CaseFile;
 use crate::diagram::sequence;
 use crate::replay;
@@ -29,6 +29,8 @@ pub(super) struct Arguments {
     /// No more cases are tried than this
     #[arg(long, default_value_t = 100_000)]
     attempts: u64,
+    #[command(flatten)]
+    broken: broken::Arguments,
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -40,6 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let small = arguments.output.clone().unwrap_or_else(|| arguments.case.with_extension("small.json"));
     let (test, diagram) = (small.with_extension("rs"), small.with_extension("svg"));
     files::must_be_free(&[&Some(small.clone()), &Some(test.clone()), &Some(diagram.clone())])?;
+    arguments.broken.arm()?;
     let Some(finding) = replay::find(&file.case) else {
         say("the case passes: there is nothing to make smaller\n");
         return Ok(0);
@@ -62,11 +65,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     };
     let seconds = began.elapsed().as_secs_f64();
     say(format!(
-        "{}\nfrom {:?}\nto   {:?}\n{} cases in {seconds:.1} s; {ended}\n",
+        "{}\nfrom    {}\nto      {}\ntried   {} cases in {seconds:.1} s; {ended}\n",
         shrunk.finding, shrunk.from, shrunk.to, shrunk.attempts
     ));
     let show = |path: &Path| super::run::quoted(&path.display().to_string());
-    say(format!("case    stsim replay {}\ntest    {}\ndiagram {}\n", show(&small), show(&test), show(&diagram)));
+    say(format!(
+        "case    stsim replay {}{}\ntest    {}\ndiagram {}\n",
+        show(&small),
+        arguments.broken.words(),
+        show(&test),
+        show(&diagram)
+    ));
     Ok(replay::run(&shrunk.case, Keep::Hash)
         .finding
         .map_or(0, |finding| crate::result::Verdict::of_finding(finding).exit_code()))
@@ -74,5 +83,5 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
 
 fn tell(bar: &ProgressBar, progress: &Progress) {
     bar.set_position(progress.attempts);
-    bar.set_message(format!("{}, {:?}", progress.pass, progress.size));
+    bar.set_message(format!("{}: {}", progress.pass, progress.size));
 }

@@ -14,13 +14,13 @@ use clap::Args;
 
 use super::execute::{Wishes, execute};
 use super::json::{Failed, RunLine, SwarmReport, pretty};
-use super::run::command;
+use super::run::{command, quoted};
 use super::shard::{Shard, of_array_job};
-use super::{Failure, again, files, progress, say};
+use super::{Failure, again, files, progress, say, story};
 use crate::case::Case;
-use crate::report::{Report, html};
+use crate::report::{Report, Story, html};
 use crate::result::{Record, RunResult, Verdict, version};
-use crate::scenario::field::read_time;
+use crate::scenario::field::{NEVER, read_time, show_time};
 use crate::scenario::{Scenario, draw};
 
 /// Arguments of the command.
@@ -99,6 +99,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     draw(&scenario, range.start).map_err(Failure::new)?;
     let began = Instant::now();
     let (done, complete) = work(arguments, &scenario, range, shard);
+    let first_failed = done.values().find_map(|done| Some((done.case.clone()?, done.result.facts.events)));
     let budget = match (&arguments.seeds, complete) {
         (Some(_), false) => Some(format!("the time was up after {} seeds", done.len())),
         (Some(_), true) | (None, _) => None,
@@ -106,7 +107,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let mut report = report(arguments, &scenario, done, budget)?;
     report.wall_s = began.elapsed().as_secs_f64();
     if let Some(path) = &arguments.report {
-        files::write_new(path, &page(arguments, &report))?;
+        let story = first_failed.and_then(|(case, events)| story::of(&case, events));
+        files::write_new(path, &page(arguments, &report, story))?;
     }
     say(if arguments.json { pretty(&report) } else { summary(arguments, &report) });
     Ok(report.exit_code)
@@ -228,13 +230,33 @@ fn report(
 }
 
 /// A page about all runs together.
-fn page(arguments: &Arguments, report: &SwarmReport) -> String {
+fn page(arguments: &Arguments, report: &SwarmReport, story: Option<Story>) -> String {
     let again = report.failed.first().map(|failed| command(&arguments.scenario, failed.seed, &arguments.set));
     let mut page = Report::of_many(&report.scenario, &report.version, report.seeds, &report.record);
     page.wall_us = (report.wall_s * 1e6) as u64;
-    page.command = again.unwrap_or_else(|| "stsim swarm".to_owned());
-    page.failures = report.failed.iter().map(|failed| (failed.seed, failed.what.clone())).collect();
+    page.command = again.unwrap_or_else(|| whole_command(arguments));
+    let again = |seed| command(&arguments.scenario, seed, &arguments.set);
+    page.failures = report.failed.iter().map(|failed| (failed.seed, failed.what.clone(), again(failed.seed))).collect();
+    page.story = story;
     html(&page)
+}
+
+/// The line that runs the swarm again.
+fn whole_command(arguments: &Arguments) -> String {
+    let mut line = format!("stsim swarm {}", quoted(&arguments.scenario));
+    if let Some(Seeds(seeds)) = &arguments.seeds {
+        let _ = write!(line, " --seeds {}..{}", seeds.start, seeds.end);
+    }
+    if let Some(time) = arguments.time {
+        let _ = write!(line, " --for {}", show_time(u64::try_from(time.as_micros()).unwrap_or(NEVER)));
+    }
+    if let Some(shard) = arguments.shard {
+        let _ = write!(line, " --shard {}/{}", shard.index, shard.count);
+    }
+    arguments.set.iter().for_each(|one| {
+        let _ = write!(line, " --set {}", quoted(one));
+    });
+    line
 }
 
 /// What it came to, for people.
@@ -268,7 +290,7 @@ fn summary(arguments: &Arguments, report: &SwarmReport) -> String {
         let _ = writeln!(text, "seed {}: {what}", failed.seed);
         let _ = writeln!(text, "  again: {}", command(&arguments.scenario, failed.seed, &arguments.set));
         if let Some(case) = &failed.case {
-            let _ = writeln!(text, "  case:  stsim replay {}", super::run::quoted(case));
+            let _ = writeln!(text, "  case:  stsim replay {}", quoted(case));
         }
     }
     if !report.marks_unreached.is_empty() {

@@ -3,7 +3,7 @@
 //! | section | from |
 //! |---|---|
 //! | verdict, and the command that shows the run again | the result |
-//! | what failed: causes of the last event, sequence diagram | a replay of the case |
+//! | what failed: causes of the last event, sequence diagram | a replay of the case, made small |
 //! | faults against success over time; frozen credit and saturation; index convergence | the record's series |
 //! | latency, attempts, hops, fees | the record's histograms |
 //! | why payments failed, faults by family, busiest relays | the record |
@@ -20,14 +20,35 @@ mod style;
 
 use crate::case::Case;
 use crate::diagram::sequence;
-use crate::replay;
+use crate::replay::Replay;
 use crate::result::{Record, RunResult, Verdict};
-use crate::trace::Keep;
+use crate::shrink::Shrunk;
 
-/// The events of a larger run are not kept for a story. Chosen freely: they would need a gigabyte.
-const MOST_EVENTS: u64 = 20_000_000;
 /// A diagram of more events than this is no diagram. Chosen freely: a screen holds some hundred arrows.
 const MOST_DRAWN: usize = 3_000;
+
+/// The smallest case that failed alike, told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// How it fails, how large it is, and how large the case was of which it was made.
+    pub about: String,
+    /// The last event at the place of the failure and its causes, one a line.
+    pub causes: Vec<String>,
+    /// A sequence diagram, as SVG of our own making.
+    pub diagram: Option<String>,
+}
+
+impl Story {
+    /// Of a case that was made small, and ran once more with its events kept.
+    pub fn new(shrunk: &Shrunk, replay: &Replay) -> Self {
+        let said = replay.trace.said().len();
+        Story {
+            about: format!("{}. Made smaller: {} of {}.", shrunk.finding, shrunk.to, shrunk.from),
+            causes: replay.story(&shrunk.case),
+            diagram: (said > 0 && said <= MOST_DRAWN).then(|| sequence(&shrunk.case, replay)),
+        }
+    }
+}
 
 /// What a report is about.
 #[derive(Clone, Debug)]
@@ -40,8 +61,8 @@ pub struct Report<'r> {
     pub verdict: Option<&'r Verdict>,
     /// Runs together in it.
     pub runs: u64,
-    /// Runs that failed, of many: seed and verdict.
-    pub failures: Vec<(u64, String)>,
+    /// Runs that failed, of many: seed, verdict, and the command that shows it again.
+    pub failures: Vec<(u64, String, String)>,
     /// The command that shows it again.
     pub command: String,
     /// Everything that was told.
@@ -60,10 +81,8 @@ pub struct Report<'r> {
     pub trace_hash: Option<String>,
     /// The case, for the map.
     pub case: Option<&'r Case>,
-    /// The last event and its causes, one a line.
-    pub story: Vec<String>,
-    /// A sequence diagram, as SVG of our own making.
-    pub diagram: Option<String>,
+    /// The story of the failure, or of the first of many.
+    pub story: Option<Story>,
 }
 
 impl<'r> Report<'r> {
@@ -85,8 +104,7 @@ impl<'r> Report<'r> {
             peak_memory_bytes: cost.peak_memory_bytes,
             trace_hash: facts.trace_hash.as_ref().map(|hash| hash.0.clone()),
             case: None,
-            story: Vec::new(),
-            diagram: None,
+            story: None,
         }
     }
 
@@ -107,8 +125,7 @@ impl<'r> Report<'r> {
             peak_memory_bytes: 0,
             trace_hash: None,
             case: None,
-            story: Vec::new(),
-            diagram: None,
+            story: None,
         }
     }
 
@@ -116,19 +133,6 @@ impl<'r> Report<'r> {
     #[must_use]
     pub fn with_case(mut self, case: &'r Case) -> Self {
         self.case = Some(case);
-        self
-    }
-
-    /// With the story of a failure: the case runs once more for it, and every event is kept.
-    #[must_use]
-    pub fn with_story(mut self, case: &Case) -> Self {
-        if self.events.is_some_and(|events| events <= MOST_EVENTS) {
-            let replay = replay::run(case, Keep::Lines);
-            self.story = replay.story_of(case, replay.last_event());
-            if replay.trace.said().len() <= MOST_DRAWN {
-                self.diagram = Some(sequence(case, &replay));
-            }
-        }
         self
     }
 }

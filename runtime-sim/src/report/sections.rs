@@ -67,8 +67,8 @@ fn tiles(report: &Report<'_>) -> String {
         (payments.open().to_string(), "open at the end".to_owned()),
     ];
     if record.latency_us.count() > 0 {
-        tiles.push((latency(record.latency_us.quantile(500)), "half of them took up to".to_owned()));
-        tiles.push((latency(record.latency_us.quantile(990)), "99 of 100 took up to".to_owned()));
+        tiles.push((latency(record.latency_us.quantile(500)), "median latency".to_owned()));
+        tiles.push((latency(record.latency_us.quantile(990)), "latency of 99 of 100 at most".to_owned()));
     }
     tiles.push((short(record.all_faults() as f64), "faults".to_owned()));
     if let Some(settled) = report.settled_us {
@@ -87,24 +87,31 @@ fn tiles(report: &Report<'_>) -> String {
 
 fn failure(report: &Report<'_>) -> String {
     let mut text = String::new();
-    if !report.story.is_empty() {
-        let story = report.story.join("\n");
-        text.push_str(&section(
-            "The last event and its causes",
-            &format!("<p class=\"none\">The newest first.</p><pre>{}</pre>", escape(&story)),
-        ));
-    }
-    if let Some(diagram) = &report.diagram {
-        text.push_str(&section("What nodes told each other", &format!("<div class=\"wide\">{diagram}</div>")));
-    }
     if !report.failures.is_empty() {
         let mut table = String::from("<table><thead><tr><th>Seed</th><th>Verdict</th></tr></thead><tbody>");
-        for (seed, what) in report.failures.iter().take(MOST_FAILURES) {
+        for (seed, what, command) in report.failures.iter().take(MOST_FAILURES) {
             let what: String = what.chars().take(400).collect();
-            let _ = write!(table, "<tr><td>{seed}</td><td>{}</td></tr>", escape(&what));
+            let (what, command) = (escape(&what), escape(command));
+            let _ = write!(table, "<tr><td>{seed}</td><td>{what}<br/><code>{command}</code></td></tr>");
         }
         table.push_str("</tbody></table>");
+        if report.failures.len() > MOST_FAILURES {
+            let _ = write!(table, "<p class=\"none\">And {} more.</p>", report.failures.len() - MOST_FAILURES);
+        }
         text.push_str(&section("Runs that failed", &table));
+    }
+    if let Some(story) = &report.story {
+        let about = format!("<p class=\"what\">{}</p>", escape(&story.about));
+        if let Some(diagram) = &story.diagram {
+            let body = format!("{about}<div class=\"wide\">{diagram}</div>");
+            text.push_str(&section("The smallest story that fails alike", &body));
+        }
+        let causes = escape(&story.causes.join("\n"));
+        let about = if story.diagram.is_some() { String::new() } else { about };
+        let body = format!(
+            "{about}<p class=\"none\">In the smaller case, the newest first.</p><div class=\"wide\"><pre class=\"lines\">{causes}</pre></div>"
+        );
+        text.push_str(&section("The last event there and its causes", &body));
     }
     text
 }
@@ -192,7 +199,7 @@ fn index(record: &Record) -> String {
         &lines,
         short,
     );
-    let note = "Reports that some index server does not have, or has in an older state; zero: all servers hold the same graph.";
+    let note = "Reports that some index server does not have, or has in an older state; zero: all servers hold the same graph. Small changes wait for the node's next heartbeat, up to half a minute.";
     section("Index convergence", &figure(&drawing, note))
 }
 

@@ -59,6 +59,8 @@ ul.marks { margin: 0; padding-left: 18px; columns: 280px; font-size: 15px; }
 ul.marks li { break-inside: avoid; overflow-wrap: anywhere; }
 details > summary { cursor: pointer; color: var(--faint); }
 details[open] > summary { margin-bottom: 8px; }
+pre.lines { white-space: pre; overflow-wrap: normal; width: max-content; min-width: 100%; }
+code { font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace; color: var(--faint); overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 .wide svg { width: auto; max-width: none; }
 .none { color: var(--faint); margin: 0; }

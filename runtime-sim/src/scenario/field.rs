@@ -222,7 +222,7 @@ fn names_of<T: Serialize + Debug>(tricks: &[T]) -> Vec<String> {
 }
 
 /// The name under which files know one of a few.
-pub(super) fn file_name<T: Serialize + Debug>(one: &T) -> String {
+pub(crate) fn file_name<T: Serialize + Debug>(one: &T) -> String {
     match serde_json::to_value(one) {
         Ok(serde_json::Value::String(name)) => name,
         Ok(_) | Err(_) => format!("{one:?}").to_lowercase(),

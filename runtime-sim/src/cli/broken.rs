@@ -1,0 +1,36 @@
+//! Machines that are broken on purpose, for a look at what a failure is like.
+
+use clap::Args;
+
+use super::Failure;
+use crate::mutants::{COMPILED, Mutant};
+use offset_protocol::probe::mutate;
+
+/// Whether the machines are broken.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Break the machines in this way on purpose, to see how a failure looks. Names are those of `stsim mutants`; only in a
+    /// program that was built with --features mutants
+    #[arg(long = "mutant", value_name = "NAME")]
+    pub(super) name: Option<String>,
+}
+
+impl Arguments {
+    /// Breaks the machines of this thread, if that is wanted.
+    pub(super) fn arm(&self) -> Result<(), Failure> {
+        let Some(name) = &self.name else { return Ok(()) };
+        if !COMPILED {
+            return Err(Failure::new(
+                "this program was built without broken machines: build it with --features mutants",
+            ));
+        }
+        let mutant = Mutant::ALL.iter().find(|mutant| mutant.name() == name);
+        mutate(Some(*mutant.ok_or_else(|| Failure(format!("there is no mutant {name:?}")))?));
+        Ok(())
+    }
+
+    /// As it stands in a command line, with a space before it.
+    pub(super) fn words(&self) -> String {
+        self.name.as_ref().map_or_else(String::new, |name| format!(" --mutant {name}"))
+    }
+}
