@@ -71,6 +71,8 @@ struct Compared {
 struct Comparison {
     scenario: [String; 2],
     version: [String; 2],
+    /// What was set besides the scenario.
+    set: [Vec<String>; 2],
     seeds: [u64; 2],
     failed: [usize; 2],
     /// Seeds of both that took another course.
@@ -93,6 +95,7 @@ fn compare(before: &SwarmReport, after: &SwarmReport) -> Comparison {
     Comparison {
         scenario: [before.scenario.clone(), after.scenario.clone()],
         version: [before.version.clone(), after.version.clone()],
+        set: [before.set.clone(), after.set.clone()],
         seeds: [before.seeds, after.seeds],
         failed: [before.failed.len(), after.failed.len()],
         other_course: (!pairs.is_empty())
@@ -169,12 +172,17 @@ fn student(freedom: f64) -> f64 {
 }
 
 fn table(comparison: &Comparison) -> String {
-    let Comparison { scenario, version, seeds, failed, other_course, measures } = comparison;
+    let Comparison { scenario, version, set, seeds, failed, other_course, measures } = comparison;
     let mut text = String::new();
-    let _ =
-        writeln!(text, "before: {} seeds of {}, version {}, {} failed", seeds[0], scenario[0], version[0], failed[0]);
-    let _ =
-        writeln!(text, "after:  {} seeds of {}, version {}, {} failed", seeds[1], scenario[1], version[1], failed[1]);
+    for (place, name) in ["before:", "after: "].into_iter().enumerate() {
+        let _ = write!(
+            text,
+            "{name} {} seeds of {}, version {}, {} failed",
+            seeds[place], scenario[place], version[place], failed[place]
+        );
+        let set = set[place].join(", ");
+        let _ = if set.is_empty() { writeln!(text) } else { writeln!(text, ", with {set}") };
+    }
     if let Some(other) = other_course {
         let _ = writeln!(text, "{other} seeds of both took another course");
     }
@@ -192,7 +200,7 @@ fn table(comparison: &Comparison) -> String {
         let (before, after, difference) = (show(&one.before), show(&one.after), show(&one.difference));
         let _ = writeln!(text, "{:<26} {before:>22} {after:>22} {difference:>22}{flag}", one.measure);
     }
-    text.push_str("\n95 % intervals; what changed significantly is flagged. Of ten measures, one is flagged by chance now and then.\n");
+    text.push_str("\n95 % intervals; what changed significantly is flagged. Now and then one of ten is flagged by chance alone.\n");
     text
 }
 
@@ -223,6 +231,7 @@ mod tests {
         let runs: Vec<RunLine> = events.into_iter().map(run).collect();
         SwarmReport {
             scenario: "test".to_owned(),
+            file: None,
             version: "1".to_owned(),
             set: Vec::new(),
             seeds: runs.len() as u64,

@@ -75,6 +75,9 @@ impl<'r> RunReport<'r> {
 #[serde(deny_unknown_fields)]
 pub(super) struct SwarmReport {
     pub(super) scenario: String,
+    /// The file that it stands in, if it is not one of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<String>,
     pub(super) version: String,
     /// What was set besides the scenario, as on the command line.
     pub(super) set: Vec<String>,
@@ -156,6 +159,11 @@ impl RunLine {
 }
 
 impl SwarmReport {
+    /// How the command line names the scenario.
+    pub(super) fn source(&self) -> &str {
+        self.file.as_deref().unwrap_or(&self.scenario)
+    }
+
     /// What the program that reports it exits with: the worst that happened.
     pub(super) fn worst(failed: &[Failed], budget: Option<&String>) -> u8 {
         // Money first, then what may hide more.
@@ -170,9 +178,16 @@ impl SwarmReport {
             return Err(Failure::of_file(path, format!("{bytes} bytes are more than a result has")));
         }
         let text = std::fs::read_to_string(path).map_err(|why| Failure::of_file(path, why))?;
-        serde_json::from_str(&text)
-            .map_err(|why| Failure::of_file(path, format!("this is no result of `stsim swarm --json`: {why}")))
+        serde_json::from_str(&text).map_err(|why| {
+            Failure::of_file(path, format!("this is no result of `stsim swarm --json`: {}", short(&why)))
+        })
     }
+}
+
+/// What is wrong with a file, without the list of all that would have been right.
+pub(super) fn short(why: &serde_json::Error) -> String {
+    let why = why.to_string();
+    why.split(", expected one of").next().unwrap_or_default().to_owned()
 }
 
 /// As text, with a line for each thing.

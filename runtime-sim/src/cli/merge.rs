@@ -1,11 +1,12 @@
 //! `stsim merge`: the shards of one swarm, joined.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::json::{SwarmReport, pretty};
-use super::{Failure, say};
+use super::{Failure, files, say, swarm};
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
@@ -13,9 +14,13 @@ pub(super) struct Arguments {
     /// What `stsim swarm --json` printed in each shard
     #[arg(required = true)]
     results: Vec<PathBuf>,
+    /// Write a report for people about all of them: one HTML file that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    files::must_be_free(&[&arguments.report])?;
     let mut whole: Option<SwarmReport> = None;
     for path in &arguments.results {
         let part = SwarmReport::read(path)?;
@@ -25,6 +30,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         }
     }
     let whole = whole.ok_or_else(|| Failure::new("there is nothing to join"))?;
+    if let Some(path) = &arguments.report {
+        files::write_new(path, &swarm::page(&whole, &swarm::again(&whole), None))?;
+    }
+    // The result goes to a file as a rule; whoever sits there is told in words.
+    drop(write!(std::io::stderr(), "{}", swarm::summary(&whole)));
     say(pretty(&whole));
     Ok(whole.exit_code)
 }

@@ -13,7 +13,7 @@ use super::{Failure, broken, files, say, story};
 use crate::case::Case;
 use crate::full::Watch;
 use crate::replay::{Replay, Shown};
-use crate::report::{Report, html};
+use crate::report::{Report, html, times};
 use crate::result::{Live, RunResult, Verdict};
 use crate::scenario::{Scenario, draw, fields};
 use crate::trace::Keep;
@@ -185,7 +185,7 @@ pub(super) fn summary(result: &RunResult) -> String {
     }
     let (virtual_s, wall_s) = (seconds(facts.simulated.as_micros()), seconds(cost.wall_us));
     let speed = |amount: f64| amount / wall_s.max(0.000_001);
-    line("time", format!("{virtual_s:.1} s simulated in {wall_s:.2} s, {:.0} times as fast", speed(virtual_s)));
+    line("time", format!("{virtual_s:.1} s simulated in {wall_s:.2} s, {} times as fast", times(speed(virtual_s))));
     line("events", format!("{}, {:.0} a second", facts.events, speed(facts.events as f64)));
     if cost.peak_memory_bytes > 0 {
         line("memory", format!("{} MiB at most", cost.peak_memory_bytes >> 20));

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use super::{Failure, say};
+use crate::scenario::field::hint;
 use crate::scenario::{BUILT_IN, Scenario, draw, explain};
 
 /// Seeds that a check draws: what is drawn may go wrong in one only. Chosen freely.
@@ -32,7 +33,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         say(check(file).map_err(|why| Failure(format!("{file}: {why}")))?);
     } else if let Some(name) = &arguments.show {
         let found = BUILT_IN.iter().find(|(known, _)| known == name);
-        say(found.ok_or_else(|| Failure(format!("there is no scenario {name:?} in this program")))?.1);
+        let near = hint(name, BUILT_IN.iter().map(|(known, _)| *known));
+        say(found.ok_or_else(|| Failure(format!("there is no scenario {name:?} in this program{near}")))?.1);
     } else {
         say(list());
     }

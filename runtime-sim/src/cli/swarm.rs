@@ -108,9 +108,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     report.wall_s = began.elapsed().as_secs_f64();
     if let Some(path) = &arguments.report {
         let story = first_failed.and_then(|(case, events)| story::of(&case, events));
-        files::write_new(path, &page(arguments, &report, story))?;
+        let again = if report.failed.is_empty() { whole_command(arguments) } else { again(&report) };
+        files::write_new(path, &page(&report, &again, story))?;
     }
-    say(if arguments.json { pretty(&report) } else { summary(arguments, &report) });
+    say(if arguments.json { pretty(&report) } else { summary(&report) });
     Ok(report.exit_code)
 }
 
@@ -215,6 +216,7 @@ fn report(
     }
     Ok(SwarmReport {
         scenario: scenario.name().to_owned(),
+        file: (scenario.name() != arguments.scenario).then(|| arguments.scenario.clone()),
         version: version(),
         set: arguments.set.clone(),
         seeds: runs.len() as u64,
@@ -229,16 +231,37 @@ fn report(
     })
 }
 
-/// A page about all runs together.
-fn page(arguments: &Arguments, report: &SwarmReport, story: Option<Story>) -> String {
-    let again = report.failed.first().map(|failed| command(&arguments.scenario, failed.seed, &arguments.set));
+/// A page about all runs together; `again` is the command that shows them, or the first that failed.
+pub(super) fn page(report: &SwarmReport, again: &str, story: Option<Story>) -> String {
     let mut page = Report::of_many(&report.scenario, &report.version, report.seeds, &report.record);
     page.wall_us = (report.wall_s * 1e6) as u64;
-    page.command = again.unwrap_or_else(|| whole_command(arguments));
-    let again = |seed| command(&arguments.scenario, seed, &arguments.set);
-    page.failures = report.failed.iter().map(|failed| (failed.seed, failed.what.clone(), again(failed.seed))).collect();
+    page.command = again.to_owned();
+    page.failures = report
+        .failed
+        .iter()
+        .map(|failed| (failed.seed, failed.what.clone(), command(report.source(), failed.seed, &report.set)))
+        .collect();
     page.story = story;
     html(&page)
+}
+
+/// The line that shows the first run that failed; without one, those of the whole swarm.
+pub(super) fn again(report: &SwarmReport) -> String {
+    match (report.failed.first(), report.runs.first(), report.runs.last()) {
+        (Some(failed), ..) => command(report.source(), failed.seed, &report.set),
+        (None, Some(first), Some(last)) => {
+            let mut line = format!("stsim swarm {} --seeds {}..{}", quoted(report.source()), first.seed, last.seed + 1);
+            add_set(&mut line, &report.set);
+            line
+        }
+        (None, ..) => "stsim swarm".to_owned(),
+    }
+}
+
+fn add_set(line: &mut String, set: &[String]) {
+    set.iter().for_each(|one| {
+        let _ = write!(line, " --set {}", quoted(one));
+    });
 }
 
 /// The line that runs the swarm again.
@@ -253,14 +276,12 @@ fn whole_command(arguments: &Arguments) -> String {
     if let Some(shard) = arguments.shard {
         let _ = write!(line, " --shard {}/{}", shard.index, shard.count);
     }
-    arguments.set.iter().for_each(|one| {
-        let _ = write!(line, " --set {}", quoted(one));
-    });
+    add_set(&mut line, &arguments.set);
     line
 }
 
 /// What it came to, for people.
-fn summary(arguments: &Arguments, report: &SwarmReport) -> String {
+pub(super) fn summary(report: &SwarmReport) -> String {
     let mut text = String::new();
     let SwarmReport { seeds, failed, repeated, wall_s, record, .. } = report;
     let payments = &record.payments;
@@ -288,7 +309,7 @@ fn summary(arguments: &Arguments, report: &SwarmReport) -> String {
     for failed in failed {
         let what: String = failed.what.chars().take(300).collect();
         let _ = writeln!(text, "seed {}: {what}", failed.seed);
-        let _ = writeln!(text, "  again: {}", command(&arguments.scenario, failed.seed, &arguments.set));
+        let _ = writeln!(text, "  again: {}", command(report.source(), failed.seed, &report.set));
         if let Some(case) = &failed.case {
             let _ = writeln!(text, "  case:  stsim replay {}", quoted(case));
         }

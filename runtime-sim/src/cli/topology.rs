@@ -9,7 +9,8 @@ use super::json::pretty;
 use super::{Failure, files, say};
 use crate::dice::Dice;
 use crate::result::Histogram;
-use crate::scenario::{Scenario, field::Kind, fields, graph_of};
+use crate::scenario::field::{Kind, hint};
+use crate::scenario::{Scenario, fields, graph_of};
 use crate::topology::import::{self, Imported};
 use crate::topology::{Description, Graph, describe};
 use offset_protocol::machine::Seed;
@@ -51,6 +52,10 @@ fn graph(arguments: &Arguments) -> Result<(Graph, String), Failure> {
     let is_kind = matches!(fields::TOPOLOGY.kind, Kind::OneOf(kinds) if kinds.contains(&arguments.what.as_str()));
     if !is_kind {
         let path = Path::new(&arguments.what);
+        if let (false, Kind::OneOf(kinds)) = (path.exists(), fields::TOPOLOGY.kind) {
+            let near = hint(&arguments.what, kinds.iter().copied());
+            return Err(Failure(format!("{:?} is neither a kind of graph nor a file{near}", arguments.what)));
+        }
         let Imported { graph, loops, repeated } = import::read(path).map_err(|why| Failure::of_file(path, why))?;
         let note = match (loops, repeated) {
             (0, 0) => String::new(),

@@ -33,7 +33,7 @@ pub(super) enum Style {
 /// Lines and bars over time. `width_us` is that of a slice. Each has a scale of its own; that of the first is shown.
 pub(super) fn over_time(label: &str, width_us: u64, lines: &[Line<'_>], show: impl Fn(f64) -> String) -> String {
     let slices = lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
-    if slices == 0 {
+    if lines.iter().all(|line| line.values.iter().all(Option::is_none)) {
         return NOTHING.to_owned();
     }
     let mut svg = begin(label);
@@ -164,11 +164,21 @@ fn bars(histogram: &Histogram) -> Vec<(u64, u64, u64)> {
         .enumerate()
         .map(|(n, edge)| (*edge, edges.get(n + 1).map_or(high, |next| next - 1).max(*edge), 0))
         .collect();
+    let place_of = |value: u64| edges.partition_point(|edge| *edge <= value).saturating_sub(1);
     for (from, to, times) in histogram.buckets() {
-        // A bucket lies where its middle lies.
-        let middle = (from + (to - from) / 2).clamp(low, high);
-        let place = edges.partition_point(|edge| *edge <= middle).saturating_sub(1);
-        bars[place].2 += times;
+        // Nobody knows where in a bucket its values lie. One that is wider than a bar is shared out evenly, so that no gaps
+        // appear which are not there.
+        let (from, to) = (from.clamp(low, high), to.clamp(low, high));
+        let (first, last) = (place_of(from), place_of(to));
+        let width = u128::from(to - from) + 1;
+        let mut left = times;
+        for bar in &mut bars[first..last] {
+            let within = u128::from(bar.1.min(to) - bar.0.max(from)) + 1;
+            let part = (u128::from(times) * within / width) as u64;
+            bar.2 += part;
+            left -= part;
+        }
+        bars[last].2 += left;
     }
     bars
 }
@@ -202,6 +212,11 @@ pub(super) fn time(seconds: f64) -> String {
         s if s < 7_200.0 => format!("{:.0} min", s / 60.0),
         s => format!("{:.1} h", s / 3_600.0),
     }
+}
+
+/// How many times as much, as people say it.
+pub(crate) fn times(ratio: f64) -> String {
+    if ratio < 10.0 { format!("{ratio:.1}") } else { short(ratio.round()) }
 }
 
 /// A number as people say it.

@@ -100,7 +100,7 @@ fn groups(case: &Case) -> (String, String) {
         between.iter().map(|((a, b), ways)| (*a, *b, 0.2 + 0.8 * ways / most)).collect();
     let places: Vec<(f64, f64)> = layout(shown, &edges).into_iter().map(on_paper).collect();
     let label = format!(
-        "{} nodes and {} friendships in {count} communities, the largest of {} nodes",
+        "{} nodes and {} friendships in {count} communities, the largest of them of {} nodes",
         case.nodes.len(),
         case.friendships.len(),
         sizes.first().copied().unwrap_or(0)
@@ -128,7 +128,7 @@ fn groups(case: &Case) -> (String, String) {
     }
     svg.push_str("</svg>");
     let rest = if count > shown { format!(" The {shown} largest are drawn.") } else { String::new() };
-    (svg, format!("{label}; lines are friendships between them.{rest}"))
+    (svg, format!("{label}; a dot is a community with its number of nodes, a line the friendships between two.{rest}"))
 }
 
 fn on_paper((x, y): (f64, f64)) -> (f64, f64) {

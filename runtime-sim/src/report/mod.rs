@@ -18,6 +18,8 @@ mod map;
 mod sections;
 mod style;
 
+pub(crate) use charts::times;
+
 use crate::case::Case;
 use crate::diagram::sequence;
 use crate::replay::Replay;

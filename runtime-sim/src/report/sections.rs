@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::charts::{Line, Style, distribution, key, over_time, short, time};
+use super::charts::{Line, Style, distribution, key, over_time, short, time, times};
 use super::map::map;
 use super::{Report, escape};
 use crate::result::{Gauge, Histogram, Record, Slice, Verdict};
@@ -156,6 +156,9 @@ fn credit(record: &Record) -> String {
             1_000.0,
         ),
     ];
+    if !was_looked_at(record) {
+        return section("Frozen credit and saturation", NOT_LOOKED_AT);
+    }
     let high = record.series.slices().iter().map(|slice| slice.frozen.high).max().unwrap_or(0);
     let label = "Credit frozen in open requests, and how many directions of friendships are used up, over time";
     let drawing = over_time(label, width(record), &lines, short);
@@ -191,7 +194,17 @@ fn cheats(record: &Record) -> String {
     text
 }
 
+/// What stands there instead of a drawing of what nobody looked at.
+const NOT_LOOKED_AT: &str = "<p class=\"none\">Nobody looked: a large world of money alone is not looked at as a whole while it runs.</p>";
+
+fn was_looked_at(record: &Record) -> bool {
+    record.series.slices().iter().any(|slice| slice.frozen.looks > 0)
+}
+
 fn index(record: &Record) -> String {
+    if !was_looked_at(record) {
+        return section("Index convergence", NOT_LOOKED_AT);
+    }
     let lines = [gauge_line(record, "reports behind", Style::Line, |slice| slice.index_behind, 1.0)];
     let drawing = over_time(
         "Reports that index servers do not have in their newest state, over time",
@@ -259,6 +272,9 @@ fn faults(record: &Record) -> String {
 }
 
 fn relays(record: &Record) -> String {
+    if record.relays.is_empty() {
+        return String::new();
+    }
     let rows = record.relays.iter().map(|(relay, bytes)| (format!("relay {relay}"), *bytes)).collect();
     section("Busiest relays", &meters(rows, "Relay", bytes))
 }
@@ -310,10 +326,7 @@ fn resources(report: &Report<'_>) -> String {
             rows.push(("events a second".to_owned(), short(events as f64 / wall)));
         }
         if let Some(us) = report.simulated_us {
-            rows.push((
-                "simulated to real time".to_owned(),
-                format!("{} times", short((us as f64 / 1e6 / wall).round())),
-            ));
+            rows.push(("simulated to real time".to_owned(), format!("{} times", times(us as f64 / 1e6 / wall))));
         }
     }
     if report.peak_memory_bytes > 0 {

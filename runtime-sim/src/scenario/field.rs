@@ -242,8 +242,7 @@ fn tricks() -> Vec<String> {
 fn read_words(entries: &[String], words: &[&str]) -> Result<Value, String> {
     for entry in entries {
         if !words.contains(&entry.as_str()) {
-            let nearest = nearest(entry, words.iter().copied());
-            let hint = nearest.map(|word| format!("; did you mean {word:?}?")).unwrap_or_default();
+            let hint = hint(entry, words.iter().copied());
             // A list that nobody reads to its end helps nobody.
             let (shown, more) = (words.len().min(MOST_WORDS), words.len().saturating_sub(MOST_WORDS));
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -291,6 +290,11 @@ pub fn show_time(us: u64) -> String {
 pub fn nearest<'w>(word: &str, among: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let best = among.map(|other| (distance(word, other), other)).min()?;
     (best.0 <= 2.max(word.chars().count() / 2)).then_some(best.1)
+}
+
+/// The end of a complaint about a word that is not known: the nearest one, if it is near at all.
+pub fn hint<'w>(word: &str, among: impl Iterator<Item = &'w str>) -> String {
+    nearest(word, among).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default()
 }
 
 /// How many letters have to be changed, put in or left out.

@@ -28,7 +28,7 @@ pub use expect::unmet;
 pub use explain::explain;
 
 use crate::topology::{Graph, TopologyError, import};
-use field::{Field, Span, Value};
+use field::{Field, Span, Value, hint};
 use read::{Tables, Values};
 use trace::Ordered;
 
@@ -70,6 +70,12 @@ pub enum ScenarioError {
         path: String,
         /// What the system says.
         why: std::io::Error,
+    },
+    /// There is neither a built-in scenario nor a file of this name.
+    #[error("there is neither a scenario nor a file of this name{hint}")]
+    Unknown {
+        /// The nearest name, if one is near.
+        hint: String,
     },
     /// The file does not say what it should.
     #[error("line {line}: {what}")]
@@ -120,6 +126,9 @@ impl Scenario {
             return Scenario::parse(name, text, Path::new("."), set);
         }
         let path = Path::new(name);
+        if !path.exists() {
+            return Err(ScenarioError::Unknown { hint: hint(name, BUILT_IN.iter().map(|(known, _)| *known)) });
+        }
         let text = std::fs::read_to_string(path)
             .map_err(|why| ScenarioError::Unreadable { path: path.display().to_string(), why })?;
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or(name);
@@ -252,6 +261,8 @@ mod tests {
         let spans = set("topology.nodes=7, 9..10").unwrap().spans(&fields::NODES);
         assert_eq!(spans, [Span { low: 7, high: 7 }, Span { low: 9, high: 10 }]);
         assert_eq!(wrong("topology.node=7"), "there is no field \"topology.node\"; did you mean \"topology.nodes\"?");
+        let unknown = Scenario::load("vilage", &[]).unwrap_err().to_string();
+        assert_eq!(unknown, "there is neither a scenario nor a file of this name; did you mean \"village\"?");
         assert_eq!(wrong("topology.nodes=0"), "topology.nodes: 0 is not between 1 and 4000000");
         assert_eq!(wrong("topology.nodes"), "topology.nodes: a field is set as in topology.nodes=12");
         assert!(wrong("topology.kind=file").contains("must name one"));
