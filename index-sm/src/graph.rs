@@ -101,6 +101,12 @@ impl Graph {
         self.entries
     }
 
+    /// Nodes with an entry.
+    #[cfg(any(test, feature = "probes"))]
+    pub(crate) fn owners(&self) -> impl Iterator<Item = &PublicKey> {
+        self.members.keys()
+    }
+
     /// The graph of one currency, if any node has an entry in it.
     pub fn currency(&self, currency: &Currency) -> Option<&CurrencyGraph> {
         self.currencies.get(currency)
@@ -165,6 +171,18 @@ impl Graph {
         }
     }
 
+    /// For simulations and tests: panics if an invariant of the module does not hold. Costs as much as the whole graph.
+    #[cfg(any(test, feature = "probes"))]
+    pub fn assert_consistent(&self) {
+        let entries: usize = self.currencies.values().map(CurrencyGraph::assert_consistent).sum();
+        assert_eq!(entries, self.entries, "entries are counted");
+        for (node, currencies) in &self.members {
+            let has_lines =
+                |currency: &Currency| self.currencies.get(currency).is_some_and(|graph| graph.degree(node) > 0);
+            assert!(currencies.iter().all(has_lines), "a member of a currency has a line in it");
+        }
+    }
+
     fn remember_membership(&mut self, node: &PublicKey, currency: Currency, member: bool) {
         let currencies = self.members.entry(*node).or_default();
         match (currencies.binary_search(&currency), member) {
@@ -190,6 +208,35 @@ impl CurrencyGraph {
     /// The key of a number in use.
     pub(crate) fn key(&self, number: u32) -> PublicKey {
         self.nodes[number as usize].key
+    }
+
+    /// Panics if an invariant does not hold; gives how many lines there are.
+    #[cfg(any(test, feature = "probes"))]
+    fn assert_consistent(&self) -> usize {
+        let mut lines = 0;
+        for (&key, &number) in &self.numbers {
+            let node = &self.nodes[number as usize];
+            assert_eq!(node.key, key);
+            assert!(!node.lines.is_empty() || node.mentions > 0, "a number is in use for something");
+            assert!(node.lines.is_sorted_by_key(|line| line.friend), "lines are in order");
+            for line in &node.lines {
+                assert_eq!(
+                    line.mutual,
+                    self.line(line.friend, number).is_some(),
+                    "an edge is one that both ends report"
+                );
+            }
+            let mutual = node.lines.iter().filter(|line| line.mutual).count();
+            assert_eq!(
+                (node.back.as_slice().len(), node.ahead.as_slice().len()),
+                (mutual, mutual),
+                "all usable edges stand in the lists"
+            );
+            lines += node.lines.len();
+        }
+        let mentions: usize = self.numbers.values().map(|number| self.nodes[*number as usize].mentions as usize).sum();
+        assert_eq!(mentions, lines, "every line mentions a friend");
+        lines
     }
 
     /// Numbers are below this.

@@ -209,6 +209,8 @@ pub struct ServerStats {
     pub nodes: usize,
     /// Entries of all reports.
     pub entries: usize,
+    /// Reports that it lacks and has asked other servers for.
+    pub wanted: usize,
     /// Requests for routes answered.
     pub answered: u64,
     /// Requests for routes met with `Busy`.
@@ -217,6 +219,8 @@ pub struct ServerStats {
     pub unsound: u64,
     /// Reports that were new and taken.
     pub accepted: u64,
+    /// Those of them that were no news at all: there must be none.
+    pub repeated: u64,
     /// Reports that were old, known, or not provably fresh.
     pub ignored: u64,
     /// Reports that the limits left no room for.
@@ -307,6 +311,7 @@ impl IndexServer {
             neighbours: self.federation.sessions(),
             nodes: self.reports.alive(),
             entries: self.graph.entries(),
+            wanted: self.reports.wanted(),
             ..self.stats
         }
     }
@@ -319,6 +324,23 @@ impl IndexServer {
     /// What the server knows, for whoever checks it.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// For simulations and tests: panics if an invariant of the module does not hold. Costs as much as all reports.
+    #[cfg(any(test, feature = "probes"))]
+    pub fn assert_consistent(&self) {
+        self.graph.assert_consistent();
+        self.reports.assert_consistent(&self.ticks);
+        assert!(self.graph.owners().all(|node| self.reports.is_held(node)), "a silent node is in the graph");
+        assert!(self.clients.len() <= self.limits.max_clients);
+        assert!(self.reports.remembered() <= self.limits.max_nodes && self.graph.entries() <= self.limits.max_entries);
+        let of_clients =
+            self.clients.iter().all(|(key, client)| self.conns.get(&client.conn) == Some(&Peer::Client(*key)));
+        let of_servers = self.federation.open();
+        let of_servers = of_servers.iter().all(|(key, conn)| self.conns.get(conn) == Some(&Peer::Neighbour(*key)));
+        assert!(of_clients && of_servers, "a session has its connection");
+        let sessions = self.conns.values().filter(|peer| !matches!(peer, Peer::Dialled(_))).count();
+        assert_eq!(sessions, self.clients.len() + self.federation.sessions(), "a connection has its session");
     }
 
     fn on_net(&mut self, now: Instant, event: NetEvent) {

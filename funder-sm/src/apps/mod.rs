@@ -228,6 +228,36 @@ impl Apps {
         Apps::default()
     }
 
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many commands have no reply yet, those of closed sessions included.
+    pub fn commands(&self) -> usize {
+        self.apps.values().map(|app| app.commands.len()).sum()
+    }
+
+    /// For simulations and tests: panics if an invariant does not hold.
+    #[cfg(any(test, feature = "probes"))]
+    pub(crate) fn assert_consistent(&self) {
+        assert!(self.sessions.len() <= MAX_SESSIONS);
+        assert_eq!(self.by_conn.len(), self.sessions.len(), "a session has one connection");
+        for (id, session) in &self.sessions {
+            assert_eq!(self.by_conn.get(&session.conn), Some(id));
+            assert!(self.apps.get(&session.app).is_some_and(|app| app.sessions.contains(id)), "a session has its app");
+            let bytes: usize = session.backlog.iter().map(Vec::len).sum();
+            assert_eq!(bytes, session.backlog_bytes);
+            assert!(bytes <= MAX_BACKLOG && (bytes == 0 || self.bursts.has(*id)), "what waits is told some day");
+        }
+        for app in self.apps.values() {
+            assert!(app.sessions.len() <= MAX_APP_SESSIONS && app.commands.len() <= MAX_COMMANDS);
+        }
+        let of_apps: usize = self.apps.values().map(|app| app.sessions.len()).sum();
+        assert_eq!(of_apps, self.sessions.len(), "an app has its sessions and no others");
+        assert!(self.live.iter().all(|id| self.sessions.contains_key(id)), "nobody is told after the end");
+    }
+
     /// Whether this connection is a session's.
     pub fn owns(&self, conn: ConnId) -> bool {
         self.by_conn.contains_key(&conn)

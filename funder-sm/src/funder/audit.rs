@@ -63,6 +63,12 @@ impl Funder {
         self.friends.values().map(|friend| &friend.channel)
     }
 
+    /// Friends whose links are up, as far as this knows.
+    #[cfg(any(test, feature = "probes"))]
+    pub(crate) fn friends_online(&self) -> impl Iterator<Item = &PublicKey> {
+        self.friends.iter().filter(|(_, friend)| friend.online).map(|(key, _)| key)
+    }
+
     /// The channel to one friend.
     pub fn channel(&self, friend: &PublicKey) -> Option<&Channel> {
         self.friends.get(friend).map(|friend| &friend.channel)

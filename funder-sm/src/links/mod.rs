@@ -343,7 +343,8 @@ impl Links {
                     self.on_opened(now, conn);
                 }
                 ChannelEvent::Message(bytes) => self.on_message(now, conn, bytes),
-                ChannelEvent::Closed(_) => {
+                ChannelEvent::Closed(reason) => {
+                    sometimes!("links: a tunnel carries what its other end did not seal", reason.is_accusation());
                     self.transmit(now, conn, &mut wire);
                     self.end(now, conn);
                 }
@@ -474,6 +475,12 @@ impl Links {
         for piece in std::mem::take(wire).chunks(MAX_PIECE) {
             self.client.handle(now, relay::Input::SendTunnel { conn, bytes: piece.to_vec() });
         }
+    }
+
+    /// Whether the friend has a link.
+    #[cfg(any(test, feature = "probes"))]
+    pub(crate) fn is_up(&self, friend: &PublicKey) -> bool {
+        self.friends.get(friend).is_some_and(|friend| friend.link.is_some())
     }
 
     /// For simulations and tests: panics if an invariant does not hold.

@@ -148,10 +148,19 @@ impl Node {
         &self.funder
     }
 
-    /// For simulations and tests: panics if an invariant of the links to friends and relays does not hold.
+    /// The sessions of apps, for those who look on.
+    pub fn sessions_of_apps(&self) -> &Apps {
+        &self.apps
+    }
+
+    /// For simulations and tests: panics if an invariant of links or of sessions of apps does not hold, or if the
+    /// money takes a friend for connected that is not.
     #[cfg(any(test, feature = "probes"))]
     pub fn assert_consistent(&self) {
         self.links.assert_consistent();
+        self.apps.assert_consistent();
+        let lost = self.funder.friends_online().find(|friend| !self.links.is_up(friend));
+        assert!(lost.is_none(), "a link ended, and the money did not hear of it: {lost:?}");
     }
 
     /// This node.

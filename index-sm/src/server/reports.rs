@@ -113,8 +113,37 @@ impl Reports {
         self.records.len()
     }
 
+    /// Reports that neighbours were asked for.
+    pub(crate) fn wanted(&self) -> usize {
+        self.wants.len()
+    }
+
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
         self.expiry.first().map(|(at, _)| *at)
+    }
+
+    /// Panics if an invariant does not hold. What `ticks` have forgotten is not looked at.
+    #[cfg(any(test, feature = "probes"))]
+    pub(crate) fn assert_consistent(&self, ticks: &super::ticks::Ticks) {
+        let alive = self.records.values().filter(|record| matches!(record.place, Place::Graph(_))).count();
+        assert_eq!(alive, self.expiry.len(), "who is in the graph leaves it some day");
+        assert!(self.wants.len() <= MAX_WANTS);
+        for (node, record) in &self.records {
+            assert_eq!(*node, record.attestation.node);
+            if let Place::Graph(at) = record.place {
+                assert!(self.expiry.contains(&(at, *node)), "the day is the right one");
+            }
+            let proof = List::truncated(record.links.iter().cloned());
+            let proven = proven_ticks(&record.attestation.time_hash, &proof).unwrap_or_default();
+            let tick = ticks.inputs(record.younger_than).map(TickInputs::hash);
+            assert!(tick.is_none_or(|tick| proven.contains(&tick)), "a report is as young as its proof says");
+        }
+    }
+
+    /// Whether the node is in the graph, as far as this knows.
+    #[cfg(any(test, feature = "probes"))]
+    pub(crate) fn is_held(&self, node: &PublicKey) -> bool {
+        self.held(node).is_some()
     }
 
     /// The record of a node that is in the graph.
@@ -200,6 +229,8 @@ impl IndexServer {
                 }
                 let links = self.reports.shared(proof.into_vec());
                 let place = Place::Graph(now + INDEX_NODE_TTL);
+                let known = self.reports.records.get(&attestation.node);
+                self.stats.repeated += u64::from(known.is_some_and(|known| known.attestation == attestation));
                 self.reports.put(Record { attestation, links, younger_than, place, told_later: 0 });
                 self.stats.accepted += 1;
                 self.flood(origin, report);

@@ -67,6 +67,28 @@ pub enum CloseReason {
     Unsendable(SendError),
 }
 
+impl CloseReason {
+    /// Whether it says that somebody did what no honest peer does, and no accident of the network either.
+    pub const fn is_accusation(&self) -> bool {
+        match self {
+            CloseReason::WrongPeer { .. }
+            | CloseReason::BadHandshake
+            | CloseReason::BadIdentity
+            | CloseReason::HandshakeTooLong
+            | CloseReason::Forged
+            | CloseReason::Misbehaved(_) => true,
+            CloseReason::Orderly
+            | CloseReason::Cut
+            | CloseReason::Silent
+            | CloseReason::Deadline
+            | CloseReason::WrongVersion { .. }
+            | CloseReason::WrongPurpose { .. }
+            | CloseReason::Refused
+            | CloseReason::Unsendable(_) => false,
+        }
+    }
+}
+
 /// Which rule of the channel a peer broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Misbehaviour {

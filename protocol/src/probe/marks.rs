@@ -82,6 +82,7 @@ pub const MARKS: &[&str] = &[
     "links: a call is not taken",
     "links: a leader that calls says nothing",
     "links: a session takes over from a link",
+    "links: a tunnel carries what its other end did not seal",
     "links: a tunnel takes the place of an older one",
     "links: two calls raced",
     "relay client: a race through several relays is won",
