@@ -49,4 +49,9 @@ impl Resident for Node {
             NodeOutput::Persist { revision, changes } => Effect::Persist { revision, changes },
         })
     }
+
+    #[cfg(feature = "probes")]
+    fn assert_consistent(&self) {
+        Node::assert_consistent(self);
+    }
 }

@@ -5,7 +5,7 @@
 //! | a scenario and a seed | are drawn into a case, and into the same one every time |
 //! | a case | runs without the generator that drew it: it survives changes of the generator, and can be cut smaller |
 //!
-//! Hosts are numbered in one order: relays, index servers, nodes, the person of each node, then strangers. Numbers stay when
+//! Hosts are numbered in one order: relays, index servers, nodes, the person of each node, strangers, guests. Numbers stay when
 //! somebody is taken out of a case ([`Present::No`]), so that what is left goes on as before.
 //!
 //! What a case does not fix is drawn at run time from its `seed`, each thing from a generator of its own: how long each
@@ -13,6 +13,7 @@
 
 use std::fmt;
 
+use offset_protocol::app::Permissions;
 use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::money::{Currency, Rate};
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,9 @@ pub struct Case {
     /// Hosts that are nobody's friend and only attack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strangers: Vec<StrangerPlan>,
+    /// Apps with fewer rights than a node's person has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guests: Vec<GuestPlan>,
     /// Who is whose friend. A pair stands here once.
     pub friendships: Vec<Friendship>,
     /// What people do, in order of time.
@@ -200,6 +204,45 @@ pub struct StrangerPlan {
     pub cheat: Vec<Play<StrangerTrick>>,
 }
 
+/// An app that may do less than its node's person, and tries the rest too. See [`crate::guests`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestPlan {
+    /// Whether it is there.
+    #[serde(default)]
+    pub present: Present,
+    /// At which node, by number from 0.
+    pub node: u32,
+    /// What it may do.
+    pub may: Vec<Right>,
+}
+
+/// A right of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Right {
+    /// To ask for routes.
+    Routes,
+    /// To pay.
+    Buyer,
+    /// To be paid.
+    Seller,
+    /// To change settings.
+    Config,
+}
+
+impl Right {
+    /// All of them.
+    pub const ALL: [Right; 4] = [Right::Routes, Right::Buyer, Right::Seller, Right::Config];
+
+    /// What a node is told of them.
+    pub fn permissions(rights: &[Right]) -> Permissions {
+        let may = |right| rights.contains(&right);
+        let (routes, buyer) = (may(Right::Routes), may(Right::Buyer));
+        Permissions { routes, buyer, seller: may(Right::Seller), config: may(Right::Config) }
+    }
+}
+
 /// A node and its person.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -301,6 +344,13 @@ pub enum Operation {
         /// After this long without an outcome the buyer withdraws.
         patience: Duration,
     },
+    /// Pays the invoice of a deal once more, as somebody does who presses the button twice.
+    PayAgain {
+        /// Whose deal.
+        buyer: u32,
+        /// The deal.
+        deal: u64,
+    },
     /// Changes how the own node is set.
     Configure {
         /// Whose.
@@ -386,6 +436,8 @@ pub enum Role {
     Person(u32),
     /// The stranger of this number.
     Stranger(u32),
+    /// The guest of this number.
+    Guest(u32),
 }
 
 impl fmt::Display for Role {
@@ -396,6 +448,7 @@ impl fmt::Display for Role {
             Role::Node(n) => write!(f, "node {n}"),
             Role::Person(n) => write!(f, "person {n}"),
             Role::Stranger(n) => write!(f, "stranger {n}"),
+            Role::Guest(n) => write!(f, "guest {n}"),
         }
     }
 }
@@ -410,6 +463,7 @@ impl Case {
             Role::Node(n) => relays + indexes + n,
             Role::Person(n) => relays + indexes + nodes + n,
             Role::Stranger(n) => relays + indexes + 2 * nodes + n,
+            Role::Guest(n) => relays + indexes + 2 * nodes + self.strangers.len() as u32 + n,
         })
     }
 
@@ -418,19 +472,22 @@ impl Case {
         let (relays, indexes, nodes) = (self.relays.len() as u32, self.indexes.len() as u32, self.nodes.len() as u32);
         let number = host.0;
         let (first_node, first_person) = (relays + indexes, relays + indexes + nodes);
+        let (first_stranger, strangers) = (first_person + nodes, self.strangers.len() as u32);
         match number {
             _ if number < relays => Some(Role::Relay(number)),
             _ if number < first_node => Some(Role::Index(number - relays)),
             _ if number < first_person => Some(Role::Node(number - first_node)),
-            _ if number < first_person + nodes => Some(Role::Person(number - first_person)),
-            _ if number < self.hosts() => Some(Role::Stranger(number - first_person - nodes)),
+            _ if number < first_stranger => Some(Role::Person(number - first_person)),
+            _ if number < first_stranger + strangers => Some(Role::Stranger(number - first_stranger)),
+            _ if number < self.hosts() => Some(Role::Guest(number - first_stranger - strangers)),
             _ => None,
         }
     }
 
     /// How many hosts there are, those that were taken out included.
     pub fn hosts(&self) -> u32 {
-        (self.relays.len() + self.indexes.len() + 2 * self.nodes.len() + self.strangers.len()) as u32
+        let servers = self.relays.len() + self.indexes.len();
+        (servers + 2 * self.nodes.len() + self.strangers.len() + self.guests.len()) as u32
     }
 
     /// Whether a host plays no tricks.
@@ -440,6 +497,7 @@ impl Case {
             Role::Index(n) => self.indexes.get(n as usize).is_none_or(|index| index.cheat.is_honest()),
             Role::Node(n) | Role::Person(n) => self.nodes.get(n as usize).is_none_or(|node| node.cheat.is_honest()),
             Role::Stranger(_) => false,
+            Role::Guest(_) => true,
         }
     }
 
@@ -456,6 +514,11 @@ impl Case {
             Role::Index(n) => self.indexes.get(n as usize).map(|index| index.present),
             Role::Node(n) | Role::Person(n) => self.nodes.get(n as usize).map(|node| node.present),
             Role::Stranger(n) => self.strangers.get(n as usize).map(|stranger| stranger.present),
+            Role::Guest(n) => self
+                .guests
+                .get(n as usize)
+                .filter(|guest| self.is_present(Role::Node(guest.node)))
+                .map(|guest| guest.present),
         };
         present == Some(Present::Yes)
     }

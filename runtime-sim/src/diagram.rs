@@ -312,7 +312,7 @@ fn y_of(place: usize) -> i64 {
 fn lifeline(case: &Case, host: HostId) -> HostId {
     match case.role(host) {
         Some(Role::Person(node)) => case.host(Role::Node(node)),
-        Some(Role::Relay(_) | Role::Index(_) | Role::Node(_) | Role::Stranger(_)) | None => host,
+        Some(Role::Relay(_) | Role::Index(_) | Role::Node(_) | Role::Stranger(_) | Role::Guest(_)) | None => host,
     }
 }
 
@@ -388,7 +388,7 @@ fn step(case: &Case, step: usize) -> Option<Entry> {
     if let Some(timed) = case.operations.get(step) {
         let nodes = match &timed.what {
             Operation::Pay { buyer, seller, .. } => vec![*buyer, *seller],
-            Operation::Configure { node, .. } => vec![*node],
+            Operation::Configure { node, .. } | Operation::PayAgain { buyer: node, .. } => vec![*node],
         };
         let about = nodes.into_iter().map(|node| case.host(Role::Node(node))).collect();
         return Some(Entry::Step { about, words: words::step(case, step), sort: Sort::Done });

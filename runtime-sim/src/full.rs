@@ -12,6 +12,7 @@ mod build;
 mod cheaters;
 mod flow;
 mod healing;
+mod laws;
 mod record;
 mod settings;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use crate::check::ledger::User;
 use crate::check::restore::Restores;
 use crate::check::{Invariant, Violation};
 use crate::faults::{Family, Fault, Injector};
+use crate::guests::SharedGuest;
 use crate::host::HostId;
 use crate::marks::{self, Armed, Sites};
 use crate::people::{DealId, Note, SharedPerson, Stage};
@@ -144,6 +146,7 @@ pub(crate) struct Run<'c> {
     world: World,
     /// By node.
     people: Vec<SharedPerson>,
+    guests: Vec<SharedGuest>,
     injector: Injector,
     friendships: Friendships,
     restores: Restores,
@@ -156,6 +159,9 @@ pub(crate) struct Run<'c> {
     looks: Looks,
     evidence: SharedEvidence,
     noticed: cheaters::Noticed,
+    has_cheaters: bool,
+    /// The marks of a run that came to its end.
+    reached: Vec<(&'static str, u64)>,
     /// What nodes say, if the trace is kept.
     talk: Option<Talk>,
 }
@@ -163,7 +169,7 @@ pub(crate) struct Run<'c> {
 impl<'c> Run<'c> {
     fn new(case: &'c Case, options: &Options) -> Self {
         let evidence = SharedEvidence::default();
-        let (world, people) = build::build(case, options.keep, &evidence);
+        let (mut world, people, guests) = build::build(case, options.keep, &evidence);
         let honest = |node: &u32| case.is_present(Role::Node(*node)) && case.is_honest(Role::Node(*node));
         let core: BTreeSet<u32> = (0..case.nodes.len() as u32).filter(honest).collect();
         let nodes: Vec<HostId> = core.iter().map(|&node| case.host(Role::Node(node))).collect();
@@ -177,11 +183,13 @@ impl<'c> Run<'c> {
             Keep::Hash => None,
             Keep::Lines => Some(Talk::new(&world, &nodes)),
         };
+        world.look_on(options.watch == Watch::Always);
         let mut run = Run {
             case,
             options: *options,
             world,
             people,
+            guests,
             injector: Injector::default(),
             friendships,
             restores: Restores::new(options.compare_every),
@@ -192,6 +200,8 @@ impl<'c> Run<'c> {
             looks: Looks::new(case.hosts()),
             evidence,
             noticed: cheaters::Noticed::new(case),
+            has_cheaters: case.has_cheaters(),
+            reached: Vec::new(),
             talk,
         };
         run.schedule();
@@ -220,7 +230,9 @@ impl<'c> Run<'c> {
         let probes = self.probe()?;
         self.settle()?;
         self.rest()?;
+        self.await_silence()?;
         self.check_after_rest()?;
+        self.check_marks()?;
         self.record_held();
         let paid = self.deals.keys().filter(|deal| self.is_paid(**deal)).count();
         Ok(Outcome {
@@ -240,13 +252,9 @@ impl<'c> Run<'c> {
     /// Lets everything until `until` happen, under the eyes of the checkers.
     fn run_until(&mut self, until: Instant) -> Result<(), Violation> {
         loop {
-            let step = self.world.step(until).map_err(|broken| Violation {
-                invariant: Invariant::Laws,
-                at: broken.at,
-                host: None,
-                what: broken.to_string(),
-            })?;
+            let step = self.world.step(until).map_err(|broken| Self::broken(&broken))?;
             let Some(step) = step else { break };
+            self.check_accusations()?;
             self.notice_cheaters(&step);
             if self.looks.are_due(step.at) {
                 let mut sample = self.sample();
@@ -320,6 +328,11 @@ impl<'c> Run<'c> {
                 self.record_order((*buyer, *seller));
                 if let Some(note) = settings::order(self.case, operation) {
                     self.world.tell(self.case.host(Role::Person(*buyer)), note);
+                }
+            }
+            Operation::PayAgain { buyer, deal } => {
+                if self.core.contains(buyer) {
+                    self.world.tell(self.case.host(Role::Person(*buyer)), Note::PayAgain { deal: DealId(*deal) });
                 }
             }
             Operation::Configure { node, setting } => {

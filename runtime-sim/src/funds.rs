@@ -400,6 +400,8 @@ impl<'c> Run<'c> {
                 }
                 Ok(())
             }
+            // People pay twice at full fidelity only.
+            Operation::PayAgain { .. } => Ok(()),
             Operation::Configure { node, setting } => match self.setting(setting) {
                 Some(command) => self.tell(*node, command),
                 None => Ok(()),
@@ -446,7 +448,7 @@ impl<'c> Run<'c> {
             .iter()
             .filter_map(|timed| match &timed.what {
                 Operation::Configure { node, setting: Setting::Disable { friend } } => Some((*node, *friend)),
-                Operation::Configure { .. } | Operation::Pay { .. } => None,
+                Operation::Configure { .. } | Operation::Pay { .. } | Operation::PayAgain { .. } => None,
             })
             .collect();
         // Nodes that were off start first.

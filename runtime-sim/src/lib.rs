@@ -3,7 +3,7 @@
 //!
 //! * [`world`]: hosts, the network between them, the loop.
 //! * [`host`]: programs that run, crash and start again; [`servers`] and [`card`]: the
-//!   network's programs; [`people`]: their users.
+//!   network's programs; [`people`]: their users; [`guests`]: apps with fewer rights.
 //! * [`net`], [`disk`], [`clock`], [`latency`], [`signatures`], [`keys`]: what the hosts stand on.
 //! * [`queue`], [`dice`], [`trace`]: what makes it fast and the same every time.
 //! * [`marks`]: rare states that the machines name, and rare behaviour that is switched on in them.
@@ -29,6 +29,7 @@ pub mod disk;
 pub mod faults;
 pub mod full;
 pub mod funds;
+pub mod guests;
 pub mod host;
 mod kernel;
 pub mod keys;

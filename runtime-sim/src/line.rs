@@ -103,6 +103,7 @@ pub fn case(number: u64, spec: &LineSpec) -> Case {
         indexes: Vec::new(),
         nodes: Vec::new(),
         strangers: Vec::new(),
+        guests: Vec::new(),
         friendships: Vec::new(),
         operations: Vec::new(),
         faults: Vec::new(),

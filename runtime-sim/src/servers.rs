@@ -1,11 +1,13 @@
 //! The servers of the network as hosts run them: relay and index server. The same machines as in the real programs.
 
-use offset_index_sm::server::{IndexServer, ServerInput, ServerLimits, ServerOutput};
+use offset_index_sm::server::{EndReason, IndexServer, ServerInput, ServerLimits, ServerOutput};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::net::{Address, ConnIds, Purpose};
-use offset_relay_sm::server::{Input as RelayInput, Limits as RelayLimits, Output as RelayOutput, RelayServer};
+use offset_relay_sm::server::{
+    Input as RelayInput, Limits as RelayLimits, Misbehaviour as RelayRule, Output as RelayOutput, RelayServer,
+};
 
-use crate::host::{Boot, Effect, HostInput, Hosted, Process, Program, Resident};
+use crate::host::{Boot, Effect, HostInput, Hosted, Process, Program, Resident, Weight};
 
 /// Where relays wait for nodes.
 pub const RELAY_PORT: u16 = 4_001;
@@ -13,6 +15,11 @@ pub const RELAY_PORT: u16 = 4_001;
 pub const INDEX_CLIENT_PORT: u16 = 4_002;
 /// Where index servers wait for each other.
 pub const INDEX_SERVER_PORT: u16 = 4_003;
+
+/// An index server with more entries does not look at itself: that costs as much as all its reports. Chosen freely: far more
+/// than a swarm's networks have.
+#[cfg(feature = "probes")]
+const MAX_ASSERTED: usize = 2_000;
 
 /// A relay.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +58,21 @@ impl Resident for RelayServer {
             RelayOutput::Net(command) => Effect::Net(command),
             RelayOutput::Resume { conn } => Effect::Resume { conn },
             RelayOutput::Join { a, b } => Effect::Join { a, b },
-            RelayOutput::Misbehaved { peer, rule, .. } => Effect::Blame { what: format!("{peer:?}: {rule}") },
+            RelayOutput::Misbehaved { peer, rule, .. } => {
+                let weight = match rule {
+                    // Its word may be lost on the way.
+                    RelayRule::Silent => Weight::Remark,
+                    RelayRule::Garbage | RelayRule::Unexpected => Weight::Accusation,
+                };
+                Effect::Blame { what: format!("{peer:?}: {rule}"), weight }
+            }
             RelayOutput::Drained => Effect::Stop,
         })
+    }
+
+    #[cfg(feature = "probes")]
+    fn assert_consistent(&self) {
+        RelayServer::assert_consistent(self);
     }
 }
 
@@ -95,8 +114,23 @@ impl Resident for IndexServer {
     fn effect(output: ServerOutput) -> Option<Effect> {
         Some(match output {
             ServerOutput::Net(command) => Effect::Net(command),
-            ServerOutput::Ended { peer, reason, .. } => Effect::Blame { what: format!("{peer:?}: {reason}") },
-            ServerOutput::NotTrusted { server, reason } => Effect::Blame { what: format!("{server:?}: {reason}") },
+            ServerOutput::Ended { peer, reason, .. } => {
+                let weight = match reason {
+                    EndReason::Misbehaved(_) | EndReason::Purpose => Weight::Accusation,
+                    EndReason::Untrusted | EndReason::Replaced | EndReason::Crossed | EndReason::Full => Weight::Remark,
+                };
+                Effect::Blame { what: format!("{peer:?}: {reason}"), weight }
+            }
+            ServerOutput::NotTrusted { server, reason } => {
+                Effect::Blame { what: format!("{server:?}: {reason}"), weight: Weight::Accusation }
+            }
         })
+    }
+
+    #[cfg(feature = "probes")]
+    fn assert_consistent(&self) {
+        if self.stats().entries <= MAX_ASSERTED {
+            IndexServer::assert_consistent(self);
+        }
     }
 }

@@ -35,6 +35,7 @@ pub fn operation(case: &Case, operation: &Operation) -> String {
             };
             return format!("deal {deal}: node {buyer} pays node {seller} {amount} {}, {how}", currency(place));
         }
+        Operation::PayAgain { buyer, deal } => return format!("node {buyer} pays for deal {deal} once more"),
         Operation::Configure { node, setting } => (node, setting),
     };
     let what = match setting {

@@ -25,7 +25,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::disk::{Disk, Records};
-use crate::host::{CrashPoint, Effect, Host, HostId, HostInput, LawBroken, Life, LinkNews, Pace, Program, Wish, io};
+use crate::host::{
+    CrashPoint, Effect, Host, HostId, HostInput, LawBroken, Life, LinkNews, Pace, Program, Weight, Wish, io,
+};
 use crate::kernel::{Draw, Event, Kernel};
 use crate::keys::Keys;
 use crate::latency::Latency;
@@ -141,6 +143,7 @@ pub struct World {
     crashes: u64,
     blames: VecDeque<(Instant, HostId, String)>,
     blamed: u64,
+    accusation: Option<(HostId, String)>,
 }
 
 impl World {
@@ -160,6 +163,7 @@ impl World {
             crashes: 0,
             blames: VecDeque::new(),
             blamed: 0,
+            accusation: None,
         }
     }
 
@@ -298,6 +302,11 @@ impl World {
         self.blames.iter()
     }
 
+    /// The first thing that a host said about another which no honest host does, and who said it.
+    pub const fn accusation(&self) -> Option<&(HostId, String)> {
+        self.accusation.as_ref()
+    }
+
     /// How often anybody was blamed.
     pub const fn blamed(&self) -> u64 {
         self.blamed
@@ -325,6 +334,7 @@ impl World {
             Some(_) => self.happen(host, event)?,
             None => StepKind::Stale,
         };
+        self.listen()?;
         Ok(Some(Step { at, host, kind }))
     }
 
@@ -542,12 +552,8 @@ impl World {
                 self.tell(to, note);
                 return None;
             }
-            Effect::Blame { what } => {
-                self.blamed += 1;
-                self.blames.push_back((self.kernel.now, host, what));
-                if self.blames.len() > MAX_BLAMES {
-                    self.blames.pop_front();
-                }
+            Effect::Blame { what, weight } => {
+                self.blame(host, what, weight);
                 return None;
             }
             Effect::Stop => {
@@ -578,6 +584,30 @@ impl World {
             self.boot_after(host, RESTART_AFTER);
         }
         springs
+    }
+
+    fn blame(&mut self, host: HostId, what: String, weight: Weight) {
+        self.blamed += 1;
+        if weight == Weight::Accusation && self.accusation.is_none() {
+            self.accusation = Some((host, what.clone()));
+        }
+        self.blames.push_back((self.kernel.now, host, what));
+        if self.blames.len() > MAX_BLAMES {
+            self.blames.pop_front();
+        }
+    }
+
+    /// What the network noticed about channels.
+    fn listen(&mut self) -> Result<(), Broken> {
+        for (host, what) in std::mem::take(&mut self.network.accused) {
+            self.blame(host, what, Weight::Accusation);
+        }
+        match self.network.misheard.take() {
+            None => Ok(()),
+            Some(what) => {
+                Err(Broken { at: self.kernel.now, name: "network".to_owned(), law: LawBroken::Misheard { what } })
+            }
+        }
     }
 
     fn resolve(&self, address: &Address) -> Option<(HostId, u16)> {

@@ -62,6 +62,7 @@ impl Network {
             indexes: vec![crate::case::ServerPlan::default()],
             nodes: vec![NodePlan::default(); self.nodes as usize],
             strangers: Vec::new(),
+            guests: Vec::new(),
             friendships,
             operations: (0..self.payments).map(|deal| self.payment(deal, first + gap * deal, &mut dice)).collect(),
             faults: Vec::new(),

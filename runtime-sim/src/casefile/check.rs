@@ -93,8 +93,9 @@ impl Case {
             return Err(BadCase::Format(self.format));
         }
         at_most("letters of the scenario's name", self.scenario.chars().count(), MAX_NAME)?;
-        let hosts = [self.relays.len(), self.indexes.len(), self.nodes.len(), self.nodes.len(), self.strangers.len()];
-        at_most("hosts", hosts.into_iter().fold(0, usize::saturating_add), MAX_HOSTS - 1)?;
+        let apps = [self.nodes.len(), self.strangers.len(), self.guests.len()];
+        let hosts = [self.relays.len(), self.indexes.len(), self.nodes.len()].into_iter().chain(apps);
+        at_most("hosts", hosts.fold(0, usize::saturating_add), MAX_HOSTS - 1)?;
         at_most("currencies", self.currencies.len(), MAX_CURRENCIES)?;
         distinct("currencies", "currency", self.currencies.iter())?;
         check_conditions(&self.conditions)?;
@@ -102,6 +103,9 @@ impl Case {
         check_time("heal_at", self.heal_at)?;
         for (number, node) in self.nodes.iter().enumerate() {
             self.check_node(number, node)?;
+        }
+        for (number, guest) in self.guests.iter().enumerate() {
+            known(&|| format!("guest {number}"), "node", guest.node, self.nodes.len())?;
         }
         self.check_tricks()?;
         self.check_friendships()?;
@@ -190,6 +194,8 @@ impl Case {
                         return Err(BadCase::Twice { place: place(), what: "deal", number: *deal });
                     }
                 }
+                // Of a deal that is not there nothing is paid.
+                Operation::PayAgain { buyer, .. } => known(&place, "node", *buyer, self.nodes.len())?,
                 Operation::Configure { node, setting } => {
                     known(&place, "node", *node, self.nodes.len())?;
                     self.check_setting(&place, *node, setting)?;

@@ -14,25 +14,28 @@
 //! | I10 | nothing is open a bounded time after healing; every request has ended at both ends of every hop | the runner, [`ledger`] | at the end |
 //! | I11 | a restart from the written records finds what the node is; nothing is said before it is durable | [`restore`]; by every crash: I2 | turns that wrote; each start |
 //! | I12 | an epoch begins on terms that an end stated and the other's user may accept; they are what stood there, within what was granted; both ends begin with them; the drift is booked | [`ledger`] | each write |
-//! | I13 | every route that an index server offered was in its graph at that moment; every server holds of every node what that node would say; who is gone is forgotten | [`servers`] | after a rest |
-//! | I14 | one listener a node and relay, one tunnel a friendship, nothing half-done | [`servers`] | after a rest |
-//! | I15 | – | the machines of the secure channel have tests of their own | |
-//! | I16 | the report that an app rebuilt from changes is what the node knows | [`report`] | at the end |
-//! | I17 | queues and maps are within their limits, and empty at rest; the laws of alarms | [`bounds`], [`crate::host::Hosted`] | channels: each write; nodes: after a rest; alarms: each turn |
-//! | I18 | no panic | the test that runs the world | |
+//! | I13 | every route that an index server offered was in its graph at that moment, and no report refreshed itself; every server holds of every node what the node's channels would take; who is gone is forgotten; no version of a report is used twice | [`servers`], [`marks`] | after a rest |
+//! | I14 | one listener a node and relay, one tunnel a friendship, nothing half-done; books of relays, links and index servers hold together | [`servers`]; by the machines' own assertions, [`crate::host::Resident`] | after a rest; one turn in twenty |
+//! | I15 | what a connection's channel gives its owner is what the other end sealed: once, in order, unaltered; what a tunnel carries was sealed by its other end, where nobody cheats | [`crate::net`]; [`marks`] | each message; at the end |
+//! | I16 | the report that an app rebuilt from changes is what the node knows; what was said to be done is shown; one reply a command; nobody does what it may not, nor says what is no message | [`report`], [`crate::people`], [`crate::guests`] | replies: each; the rest: at the end |
+//! | I17 | queues and maps are within their limits, and empty at rest; sessions of apps and of index servers too; the laws of alarms | [`bounds`], the runner, [`crate::host::Hosted`] | channels: each write; nodes, sessions: after a rest; servers: one turn in twenty; alarms: each turn |
+//! | I18 | no panic; where nobody cheats, no host accuses another of what no honest host does, and nothing happens for which there is no reason | the test that runs the world; the runner, [`marks`] | accusations: each event; marks: at the end |
 //! | I19 | same again | whoever runs a world twice | |
 //!
 //! What [`ledger`], [`losses`], [`receipts`] and [`bounds`] look at is a funder and what people were told, not a world: they
 //! serve runs with funders only as well. [`friends`] is how a world uses them.
 //!
+//! The machines keep no log; an accusation (a peer broke a rule, a record was forged) is what a program would log as an error.
+//!
 //! Not checked: friendships with a cheater, but for limits, terms and losses; friendships of a node whose disk was lost or
-//! put back, from the moment at which something does not fit until both ends have begun anew; permissions, and one reply a
-//! command (I16); sizes of relays, index servers and sessions of apps (I17); error logs (I18).
+//! put back, from the moment at which something does not fit until both ends have begun anew; bytes that a process takes,
+//! which no machine knows; index servers with thousands of entries do not assert their books.
 
 pub mod bounds;
 pub mod friends;
 pub mod ledger;
 pub mod losses;
+pub mod marks;
 pub mod receipts;
 pub mod report;
 pub mod restore;
@@ -74,12 +77,16 @@ pub enum Invariant {
     Index,
     /// I14.
     Relay,
+    /// I15.
+    Channel,
     /// I16.
     Report,
     /// I17: sizes.
     Bounds,
     /// I17 and I18: laws of machines, and programs that do not start.
     Laws,
+    /// I18: an honest host is accused, or something happened for which there is no reason.
+    Clean,
     /// A person noticed what must not be.
     People,
 }

@@ -1,6 +1,8 @@
-//! The report that an app rebuilt from changes is what the node knows (I16).
+//! What an app was told (I16): the report that it rebuilt from changes is what the node knows; what was said to be done is
+//! done; every command was answered.
 //!
-//! Looked at when nothing is under way: a change takes a moment to reach the app.
+//! Looked at when nothing is under way: a change takes a moment to reach the app. What an app notices by itself, replies that
+//! nobody asked for and refusals that make no sense, it complains about, and that is looked at here too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +11,7 @@ use offset_protocol::bytes::PublicKey;
 
 use super::{Invariant, Violation};
 use crate::host::HostId;
-use crate::people::SharedPerson;
+use crate::people::{ReportBook, SharedPerson};
 use crate::world::World;
 
 /// Compares what a person's app shows of friends and currencies with what the node knows. `unsteady` friends are not looked
@@ -38,8 +40,35 @@ pub fn check(
         person.book().friends.iter().map(|(key, friend)| (*key, friend.currencies.to_vec())).collect();
     known.retain(|friend, _| !unsteady.contains(friend));
     shown.retain(|friend, _| !unsteady.contains(friend));
-    if known == shown {
-        return Ok(());
+    if known != shown {
+        return fail(Invariant::Report, format!("the app shows {shown:?}, the node knows {known:?}"));
     }
-    fail(Invariant::Report, format!("the app shows {shown:?}, the node knows {known:?}"))
+    if let Some(difference) = compare(node, person.book(), unsteady) {
+        return fail(Invariant::Report, difference);
+    }
+    if let Some(contradiction) = person.contradiction() {
+        return fail(Invariant::Report, contradiction);
+    }
+    // Who waits for somebody who is gone asks again and again.
+    match person.unanswered().next().filter(|_| person.deals().open() == 0) {
+        None => Ok(()),
+        Some(command) => fail(Invariant::Report, format!("no answer to {command:?}")),
+    }
+}
+
+/// Compares the app's book with the report that a new session would get.
+fn compare(node: &Node, shown: &ReportBook, unsteady: &BTreeSet<PublicKey>) -> Option<String> {
+    let mut known = ReportBook::default();
+    node.money().full_report().iter().for_each(|change| known.apply(change));
+    if known.relays != shown.relays || known.indexes != shown.indexes {
+        let (relays, indexes) = (&shown.relays, &shown.indexes);
+        return Some(format!(
+            "the app shows {relays:?} and {indexes:?}, the node knows {:?} and {:?}",
+            known.relays, known.indexes
+        ));
+    }
+    let other = |friend: &&PublicKey| known.friends.get(*friend) != shown.friends.get(*friend);
+    let all: BTreeSet<&PublicKey> = known.friends.keys().chain(shown.friends.keys()).collect();
+    let other = all.into_iter().filter(|friend| !unsteady.contains(*friend)).find(other)?;
+    Some(format!("the app shows {:?}, the node knows {:?}", shown.friends.get(other), known.friends.get(other)))
 }

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use offset_funder_sm::friend_channel::Standing;
 use offset_funder_sm::node::Node;
 use offset_index_sm::server::{IndexServer, ServerStats};
+use offset_protocol::app::CurrencyReport;
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::index::Entry;
 use offset_protocol::limits::{INDEX_NODE_TTL, INDEX_TICK};
@@ -18,7 +20,25 @@ use super::{Invariant, Violation};
 use crate::host::HostId;
 use crate::world::World;
 
-/// Every index server holds for every node exactly what that node would answer now. What a node says about `unsteady`
+/// What a node's channels would take, as entries: reckoned from what they show, not from what the node publishes.
+fn acceptable(node: &Node) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for channel in node.money().channels().filter(|channel| channel.is_resumed()) {
+        for report in channel.currencies().filter(|report| report.listed && report.friend_listed) {
+            let CurrencyReport { currency, rate, max_debt, balance, .. } = report;
+            let owed = balance.saturating_add_unsigned(channel.accepted_frozen(&currency));
+            let room = max_debt.saturating_add_signed(owed.saturating_neg());
+            // A limit is far below the largest number, and so is what is owed.
+            let takes = report.is_open && matches!(channel.standing(), Standing::Consistent { .. });
+            let room = if takes && i128::try_from(max_debt).is_ok_and(|max| max > owed) { room } else { 0 };
+            entries.push(Entry { friend: channel.friend(), currency, recv_capacity: room, rate });
+        }
+    }
+    entries.sort();
+    entries
+}
+
+/// Every index server holds for every node exactly what that node's channels would take now. What a node says about `unsteady`
 /// friends is not looked at: it may change at any time.
 ///
 /// # Errors
@@ -33,8 +53,7 @@ pub fn check_indexes(
         let Some(server) = world.machine::<IndexServer>(host) else { continue };
         for &owner in nodes {
             let Some(node) = world.machine::<Node>(owner) else { continue };
-            let mut truth: Vec<Entry> = node.money().published().collect();
-            truth.sort();
+            let mut truth = acceptable(node);
             let mut held = server.graph().report(&world.key_of(owner));
             held.sort();
             truth.retain(|entry| !unsteady.contains(&entry.friend));
@@ -49,7 +68,7 @@ pub fn check_indexes(
 }
 
 /// Every route that the index server on `host` has offered so far was one that its graph carried at that moment, for the
-/// fees that it stated.
+/// fees that it stated; and it has taken no report twice.
 ///
 /// # Errors
 /// [`Invariant::Index`].
@@ -60,9 +79,10 @@ pub fn check_offers(world: &World, host: HostId) -> Result<(), Violation> {
 }
 
 fn check_stats(stats: &ServerStats) -> Result<(), Fault> {
-    match stats.unsound {
-        0 => Ok(()),
-        unsound => Err((Invariant::Index, format!("{unsound} offered routes are not in the graph: {stats:?}"))),
+    match (stats.unsound, stats.repeated) {
+        (0, 0) => Ok(()),
+        (0, repeated) => Err((Invariant::Index, format!("{repeated} reports refreshed themselves: {stats:?}"))),
+        (unsound, _) => Err((Invariant::Index, format!("{unsound} offered routes are not in the graph: {stats:?}"))),
     }
 }
 
@@ -123,9 +143,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_offer_that_no_graph_carried_is_noticed() {
-        assert_eq!(check_stats(&ServerStats::default()), Ok(()));
-        let lying = ServerStats { unsound: 1, ..ServerStats::default() };
-        assert!(matches!(check_stats(&lying), Err((Invariant::Index, _))));
+    fn an_offer_that_no_graph_carried_and_a_report_that_was_taken_twice_are_noticed() {
+        let lying = ServerStats::default();
+        assert_eq!(check_stats(&lying), Ok(()));
+        for wrong in [ServerStats { unsound: 1, ..lying }, ServerStats { repeated: 1, ..lying }] {
+            assert!(matches!(check_stats(&wrong), Err((Invariant::Index, _))));
+        }
     }
 }

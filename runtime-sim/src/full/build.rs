@@ -11,10 +11,11 @@ use offset_relay_sm::server::Limits as RelayLimits;
 
 use super::settings;
 use crate::card::{Card, NODE_PORT};
-use crate::case::{Case, Role};
+use crate::case::{Case, GuestPlan, Right, Role};
 use crate::cheats::{self, Rumours, SharedEvidence, Target};
 use crate::dice::Dice;
 use crate::faults::QUIET_FLUSH;
+use crate::guests::{Guest, GuestApp, SharedGuest};
 use crate::host::{HostId, Pace, Program};
 use crate::latency::Latency;
 use crate::people::{App, Person, SharedPerson};
@@ -25,8 +26,12 @@ use crate::world::{World, WorldConfig};
 /// Hosts start within this time.
 const START: Duration = Duration::from_millis(500);
 
-/// The world of a case, and its people by node. Its cheaters say what they do in `evidence`.
-pub(super) fn build(case: &Case, keep: Keep, evidence: &SharedEvidence) -> (World, Vec<SharedPerson>) {
+/// The world of a case, its people by node, and its guests. Its cheaters say what they do in `evidence`.
+pub(super) fn build(
+    case: &Case,
+    keep: Keep,
+    evidence: &SharedEvidence,
+) -> (World, Vec<SharedPerson>, Vec<SharedGuest>) {
     let seed = Seed::from_number(case.seed);
     let config = WorldConfig {
         signatures: case.signatures,
@@ -40,8 +45,9 @@ pub(super) fn build(case: &Case, keep: Keep, evidence: &SharedEvidence) -> (Worl
     add_nodes(case, &mut world, &seed, evidence);
     let people = add_people(case, &mut world, &seed, evidence);
     add_strangers(case, &mut world, &seed, evidence);
+    let guests = add_guests(case, &mut world, &seed);
     boot(case, &mut world, &seed);
-    (world, people)
+    (world, people, guests)
 }
 
 fn pace() -> Pace {
@@ -81,7 +87,10 @@ fn add_servers(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvi
 
 fn add_nodes(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedEvidence) {
     for (number, plan) in (0..).zip(&case.nodes) {
-        let apps = vec![(world.key_of(case.host(Role::Person(number))), Permissions::ALL)];
+        let mut apps = vec![(world.key_of(case.host(Role::Person(number))), Permissions::ALL)];
+        let guests = (0..).zip(&case.guests).filter(|(_, guest)| guest.node == number);
+        let rights = |guest: &GuestPlan| Right::permissions(&guest.may);
+        apps.extend(guests.map(|(guest, plan)| (world.key_of(case.host(Role::Guest(guest))), rights(plan))));
         let host = case.host(Role::Node(number));
         let program: Box<dyn Program> = match plan.cheat.is_honest() {
             true => Box::new(Card { apps }),
@@ -122,6 +131,21 @@ fn add_strangers(case: &Case, world: &mut World, seed: &Seed, evidence: &SharedE
     }
 }
 
+fn add_guests(case: &Case, world: &mut World, seed: &Seed) -> Vec<SharedGuest> {
+    let mut guests = Vec::new();
+    for (number, plan) in (0..).zip(&case.guests) {
+        let (node, host) = (case.host(Role::Node(plan.node)), case.host(Role::Guest(number)));
+        let (key, address) = (world.key_of(node), World::address_of(node, NODE_PORT));
+        let currency = case.currencies.first().map(|name| name.0);
+        let guest_seed = seed.fork("guests").fork(&host.to_string());
+        let guest = Guest::new(key, address, Right::permissions(&plan.may), currency, &guest_seed);
+        let guest = SharedGuest(Rc::new(RefCell::new(guest)));
+        world.add_host(Box::new(GuestApp(guest.clone())), pace(), 0, 0);
+        guests.push(guest);
+    }
+    guests
+}
+
 /// Strangers know who listens where: tickets are handed around.
 fn rumours(case: &Case, world: &World) -> Rumours {
     let mut rumours = Rumours { currencies: case.currencies.iter().map(|name| name.0).collect(), ..Rumours::default() };
@@ -130,7 +154,7 @@ fn rumours(case: &Case, world: &World) -> Rumours {
             Role::Relay(_) => &[(RELAY_PORT, Purpose::NodeRelay)],
             Role::Index(_) => &[(INDEX_CLIENT_PORT, Purpose::NodeIndex), (INDEX_SERVER_PORT, Purpose::IndexIndex)],
             Role::Node(_) => &[(NODE_PORT, Purpose::AppNode)],
-            Role::Person(_) | Role::Stranger(_) => &[],
+            Role::Person(_) | Role::Stranger(_) | Role::Guest(_) => &[],
         };
         let host = case.host(role);
         let key = world.key_of(host);

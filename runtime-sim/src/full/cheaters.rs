@@ -96,7 +96,7 @@ impl Run<'_> {
                 .filter(fit)
                 .filter_map(|role| match role {
                     Role::Relay(n) | Role::Index(n) => Some(n),
-                    Role::Node(_) | Role::Person(_) | Role::Stranger(_) => None,
+                    Role::Node(_) | Role::Person(_) | Role::Stranger(_) | Role::Guest(_) => None,
                 })
                 .collect()
         };

@@ -382,6 +382,18 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Nodes that took part and are not there any more.
+    fn gone(&self) -> Vec<HostId> {
+        let took_part = (0..self.case.nodes.len() as u32).map(Role::Node).filter(|role| self.case.is_present(*role));
+        took_part.map(|role| self.case.host(role)).filter(|host| self.world.is_retired(*host)).collect()
+    }
+
+    /// Where somebody has left, waits until that has been noticed everywhere.
+    pub(super) fn await_silence(&mut self) -> Result<(), Violation> {
+        let noticed = self.case.heal_at + servers::FORGOTTEN_AFTER + LOOK;
+        if self.gone().is_empty() || self.case.has_cheaters() { Ok(()) } else { self.run_until(noticed) }
+    }
+
     /// What apps show, what index servers hold and what relays carry is what it should be. Only after a rest: a connection
     /// that fell silent has to be found out, and small changes are told to index servers with the next heartbeat.
     pub(super) fn check_after_rest(&self) -> Result<(), Violation> {
@@ -391,6 +403,7 @@ impl Run<'_> {
             let host = self.case.host(Role::Node(node));
             report::check(&self.world, host, &self.people[node as usize], &cheaters)?;
         }
+        self.check_guests()?;
         self.check_delivered()?;
         if self.options.watch == Watch::Always {
             self.check_ledger()?;
@@ -406,13 +419,12 @@ impl Run<'_> {
             servers::check_offers(&self.world, *index)?;
         }
         if self.world.now() > self.case.heal_at + servers::FORGOTTEN_AFTER {
-            let nodes = (0..self.case.nodes.len() as u32).map(|node| self.case.host(Role::Node(node)));
-            let gone: Vec<HostId> = nodes.filter(|host| self.world.is_retired(*host)).collect();
-            servers::check_gone(&self.world, &indexes, &gone)?;
+            servers::check_gone(&self.world, &indexes, &self.gone())?;
         }
         if self.case.has_cheaters() {
             return Ok(());
         }
+        self.check_sessions(&indexes)?;
         let relays = (0..self.case.relays.len() as u32).map(Role::Relay).filter(present);
         let relays: Vec<HostId> = relays.map(|role| self.case.host(role)).collect();
         let listeners: Vec<usize> = relays.iter().map(|relay| self.listeners(*relay)).collect();

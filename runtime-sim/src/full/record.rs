@@ -179,6 +179,7 @@ impl Run<'_> {
         for number in 0..self.case.relays.len() as u32 {
             recorder.relay(number, self.world.bytes_to(self.case.host(Role::Relay(number))));
         }
+        recorder.marks(self.reached.clone());
         recorder.marks(crate::marks::take());
     }
 }

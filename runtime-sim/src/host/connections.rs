@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use offset_protocol::channel::{ChannelEvent, CloseReason};
+use offset_protocol::channel::{ChannelEvent, CloseReason, SendError};
 use offset_protocol::identity::SharedSigner;
 use offset_protocol::machine::{Instant, Rng, Seed};
 use offset_protocol::net::{Address, ConnId, NetCommand, NetEvent, Purpose};
@@ -248,13 +248,22 @@ impl Connections {
             }
             (ChannelEvent::Identified { .. }, Opening::Ours { .. } | Opening::Raw)
             | (ChannelEvent::Opened { .. }, Opening::Theirs { .. } | Opening::Raw) => {}
-            (ChannelEvent::Message(bytes), _) if task.joined.is_some() => self.forward(io, task, bytes),
+            (ChannelEvent::Message(bytes), _) if task.joined.is_some() => {
+                io.network.on_heard(task.link, task.side, &bytes);
+                self.forward(io, task, bytes);
+            }
             (ChannelEvent::Message(bytes), _) => {
+                io.network.on_heard(task.link, task.side, &bytes);
                 self.inbox.push(HostInput::Net(NetEvent::Message { conn, bytes }));
                 task.pause();
             }
             (ChannelEvent::Closed(CloseReason::Cut), _) => self.end(io, task, Ending::Cut),
-            (ChannelEvent::Closed(_), _) => self.end(io, task, Ending::Orderly),
+            (ChannelEvent::Closed(reason), _) => {
+                if reason.is_accusation() {
+                    io.network.accused.push((io.host, format!("a {:?} connection: {reason}", task.purpose)));
+                }
+                self.end(io, task, Ending::Orderly);
+            }
         }
     }
 
@@ -290,11 +299,11 @@ impl Connections {
 
     fn send(&mut self, io: &mut Io<'_>, task: &mut Task, bytes: Vec<u8>) {
         match (&task.phase, &mut task.channel) {
-            (Phase::Running, Some(channel)) => {
-                if channel.send(io.now, &bytes, &mut task.out) == Err(offset_protocol::channel::SendError::NotOpen) {
-                    task.early.push(bytes);
-                }
-            }
+            (Phase::Running, Some(channel)) => match channel.send(io.now, &bytes, &mut task.out) {
+                Ok(()) => io.network.on_said(task.link, task.side, &bytes),
+                Err(SendError::NotOpen) => task.early.push(bytes),
+                Err(SendError::Closed | SendError::TooLong { .. }) => {}
+            },
             (Phase::Connecting { .. }, _) => task.early.push(bytes),
             (Phase::Running | Phase::Flushing { .. } | Phase::Lingering { .. } | Phase::Done, _) => {}
         }

@@ -14,9 +14,14 @@ pub trait Resident: Machine + 'static {
 
     /// What an output means to the host; `None` if nothing.
     fn effect(output: Self::Output) -> Option<Effect>;
+
+    /// Panics if an invariant that the machine states of itself does not hold. Looked at now and then: a book that is
+    /// wrong stays wrong.
+    fn assert_consistent(&self) {}
 }
 
-/// How many in a thousand turns are followed by a tick that is not due: it must change nothing.
+/// How many in a thousand turns are followed by a tick that is not due, which must change nothing, and by a look at what
+/// the machine states of itself.
 const EARLY_TICKS_PER_MILLE: u32 = 50;
 
 /// A machine as a process.
@@ -68,6 +73,7 @@ impl<M: Resident> Process for Hosted<M> {
         if dice.chance(EARLY_TICKS_PER_MILLE) {
             let before = self.check_alarm()?;
             self.check_early_tick(now, before)?;
+            self.machine.assert_consistent();
         }
         Ok(())
     }

@@ -118,13 +118,24 @@ pub enum Effect {
         /// What.
         note: Note,
     },
-    /// A peer broke a rule.
+    /// Something about a peer, for the log.
     Blame {
-        /// Which, in words.
+        /// What, in words.
         what: String,
+        /// Whether an honest peer may have done it.
+        weight: Weight,
     },
     /// The process has ended in order.
     Stop,
+}
+
+/// What it means that a host says something about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// It happens to the honest: an accident of the network, a race, a place that is taken.
+    Remark,
+    /// No honest peer does that.
+    Accusation,
 }
 
 /// A law of all machines that one of them broke.
@@ -151,6 +162,12 @@ pub enum LawBroken {
         now: Instant,
         /// What it left.
         alarm: Alarm,
+    },
+    /// What a secure channel gave its owner is not what the other end sealed.
+    #[error("{what}")]
+    Misheard {
+        /// Where, and what.
+        what: String,
     },
     /// A tick before its time changed something.
     #[error("an early tick at {now:?} changed the alarm from {before:?} to {after:?} and gave {outputs} outputs")]

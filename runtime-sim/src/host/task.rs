@@ -89,7 +89,7 @@ pub(super) struct Joined {
 pub(super) struct Task {
     pub(super) conn: ConnId,
     pub(super) link: LinkId,
-    side: Side,
+    pub(super) side: Side,
     pub(super) purpose: Purpose,
     pub(super) opening: Opening,
     pub(super) phase: Phase,

@@ -15,6 +15,7 @@
 
 mod flow;
 mod partition;
+mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,7 @@ use crate::host::HostId;
 use crate::kernel::{Draw, Event, Kernel};
 use crate::latency::Latency;
 use flow::{Flow, Segment};
+use said::Said;
 
 /// One connection, for as long as the world lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,6 +129,8 @@ struct Link {
     flows: [Flow; 2],
     port: u16,
     black_hole: bool,
+    /// By speaker.
+    said: [Said; 2],
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +168,12 @@ pub(crate) struct Network {
     pub(crate) counts: NetCounts,
     /// Bytes that arrived, by host.
     arrived: Vec<u64>,
+    /// Whether messages are followed.
+    pub(crate) looks_on: bool,
+    /// The first message that was not heard as it was said.
+    pub(crate) misheard: Option<String>,
+    /// Channels whose ends accuse whoever was at the other one, since this was last taken: at which host, of what.
+    pub(crate) accused: Vec<(HostId, String)>,
 }
 
 /// A lost connection request is sent again after this long, and after twice as long the next time.
@@ -187,6 +197,9 @@ impl Network {
             hanging_per_mille: 0,
             counts: NetCounts::default(),
             arrived: Vec::new(),
+            looks_on: true,
+            misheard: None,
+            accused: Vec::new(),
         }
     }
 
@@ -201,7 +214,7 @@ impl Network {
         let ends = [End { host: from, held: true }, End { host: to, held: false }];
         let black_hole = kernel.dice_between(Draw::Hang, from, to).chance(self.hanging_per_mille);
         self.slots[slot as usize].link =
-            Some(Link { ends, flows: [Flow::default(), Flow::default()], port, black_hole });
+            Some(Link { ends, flows: Default::default(), port, black_hole, said: Default::default() });
         self.by_host.entry(from).or_default().insert(id);
         self.by_host.entry(to).or_default().insert(id);
         self.counts.asked += 1;

@@ -23,6 +23,7 @@ use offset_protocol::money::Currency;
 use offset_protocol::payment::{Commit, Description, Invoice};
 
 use super::Chore;
+use super::again::{Again, AgainWish};
 use crate::host::HostId;
 
 /// Names a deal; both sides know it by this number.
@@ -85,6 +86,11 @@ pub enum Note {
         /// The deal.
         deal: DealId,
     },
+    /// The scenario → the buyer: pay the invoice of this deal once more.
+    PayAgain {
+        /// The deal.
+        deal: DealId,
+    },
     /// The scenario → a person: change these settings.
     Chores(Vec<Chore>),
     /// The scenario → a person: the node has forgotten some of what it knew, or everything.
@@ -128,6 +134,8 @@ pub struct Sale {
     /// Where it stands.
     pub stage: Stage,
     commit: Option<Commit>,
+    /// Of the buyer's second payment.
+    other_commit: Option<Commit>,
     /// The node has said that the invoice exists: before that it cannot be cancelled.
     made: bool,
     cancelling: bool,
@@ -141,16 +149,20 @@ pub struct Purchase {
     pub order: Order,
     /// Where it stands.
     pub stage: Stage,
-    invoice: Option<Invoice>,
+    pub(super) invoice: Option<Invoice>,
     /// Names the try that goes on.
     pub payment_id: PaymentId,
     tries_left: u32,
     /// When the next try begins; `None` while one goes on.
     next_try_at: Option<Instant>,
     /// The node has said that it takes care of this try.
-    begun: bool,
+    pub(super) begun: bool,
     committed: bool,
     withdrawing: bool,
+    /// The second payment, if the buyer has paid again.
+    pub(super) again: Option<Again>,
+    /// Why all tries have failed, while the second payment goes on.
+    pub(super) failed: Option<String>,
     impatient_at: Instant,
     ask_again_at: Instant,
     hops: u32,
@@ -183,6 +195,10 @@ pub enum Wish {
     Cancel,
     /// Say how the invoice stands.
     InvoiceStatus,
+    /// Something about the second payment.
+    Again(AgainWish),
+    /// Collect on the commit of the second payment.
+    CollectOther,
 }
 
 /// Both ask their nodes again after this long without news.
@@ -200,19 +216,20 @@ const FORGOT: &str = "the node forgot it";
 #[derive(Debug, Default)]
 pub struct Deals {
     sales: BTreeMap<DealId, Sale>,
-    purchases: BTreeMap<DealId, Purchase>,
+    pub(super) purchases: BTreeMap<DealId, Purchase>,
     by_payment: BTreeMap<PaymentId, DealId>,
+    pub(super) again_by_payment: BTreeMap<PaymentId, DealId>,
     by_invoice: BTreeMap<InvoiceId, DealId>,
-    wishes: VecDeque<(DealId, Wish)>,
-    notes: VecDeque<(HostId, Note)>,
-    complaints: Vec<String>,
+    pub(super) wishes: VecDeque<(DealId, Wish)>,
+    pub(super) notes: VecDeque<(HostId, Note)>,
+    pub(super) complaints: Vec<String>,
     /// Deals of which the node forgot something.
-    forgotten: BTreeSet<DealId>,
+    pub(super) forgotten: BTreeSet<DealId>,
     in_doubt: bool,
     /// Deals whose buyers have given up.
     given_up: BTreeSet<DealId>,
     /// Purchases that have ended, for whoever keeps the statistics.
-    ended: Vec<DealId>,
+    pub(super) ended: Vec<DealId>,
 }
 
 impl Deals {
@@ -275,6 +292,7 @@ impl Deals {
                     amount,
                     stage: Stage::Open,
                     commit: None,
+                    other_commit: None,
                     made: false,
                     cancelling: false,
                     ask_again_at: None,
@@ -291,12 +309,16 @@ impl Deals {
                 }
             }
             Note::Commit { deal, commit } => {
-                let is_open = |sale: &&mut Sale| sale.commit.is_none() && !self.forgotten.contains(&deal);
-                if let Some(sale) = self.sales.get_mut(&deal).filter(is_open) {
+                let Some(sale) = self.sales.get_mut(&deal).filter(|_| !self.forgotten.contains(&deal)) else { return };
+                if sale.commit.is_none() {
                     sale.commit = Some(commit);
                     self.wishes.push_back((deal, Wish::Collect));
+                } else if sale.commit.as_ref() != Some(&commit) && sale.other_commit.is_none() {
+                    sale.other_commit = Some(commit);
+                    self.wishes.push_back((deal, Wish::CollectOther));
                 }
             }
+            Note::PayAgain { deal } => self.on_pay_again(deal, rng),
             // The person's own, not a deal's.
             Note::Chores(_) | Note::NodeForgot => {}
             Note::NoDeal { deal } => self.on_no_deal(deal),
@@ -322,6 +344,9 @@ impl Deals {
                 self.ended.push(*deal);
                 self.notes.push_back((purchase.order.seller, Note::GiveUp { deal: *deal }));
                 cleaning.push((*deal, Wish::Withdraw));
+                if purchase.is_again_open() {
+                    cleaning.push((*deal, Wish::Again(AgainWish::Withdraw)));
+                }
             }
         }
         for (deal, sale) in &mut self.sales {
@@ -374,6 +399,8 @@ impl Deals {
             begun: false,
             committed: false,
             withdrawing: false,
+            again: None,
+            failed: None,
             impatient_at: now + order.patience,
             ask_again_at: now + ASK_AGAIN,
             hops: 0,
@@ -404,6 +431,8 @@ impl Deals {
             Wish::Collect => Command::CommitInvoice { commit: sale?.commit.clone()? },
             Wish::Cancel => Command::CancelInvoice { invoice_id: sale?.invoice_id },
             Wish::InvoiceStatus => Command::InvoiceStatus { invoice_id: sale?.invoice_id },
+            Wish::Again(wish) => Self::again_command(purchase?, *wish)?,
+            Wish::CollectOther => Command::CommitInvoice { commit: sale?.other_commit.clone()? },
         })
     }
 
@@ -420,7 +449,8 @@ impl Deals {
             return;
         }
         match wish {
-            Wish::Invoice | Wish::Collect | Wish::Cancel | Wish::InvoiceStatus => {
+            Wish::Again(wish) => self.on_again_outcome(deal, wish, outcome),
+            Wish::Invoice | Wish::Collect | Wish::CollectOther | Wish::Cancel | Wish::InvoiceStatus => {
                 self.on_seller_outcome(now, deal, wish, outcome);
             }
             Wish::Pay | Wish::Release | Wish::Withdraw | Wish::PaymentStatus => {
@@ -455,7 +485,9 @@ impl Deals {
                 }
                 self.on_invoice(deal, report.state);
             }
-            (Wish::Collect | Wish::Cancel, Outcome::Done(_)) => {}
+            (Wish::Collect | Wish::CollectOther | Wish::Cancel, Outcome::Done(_)) => {}
+            // One of the two payments is collected, or this one fell apart.
+            (Wish::CollectOther, Outcome::Refused(Refusal::InvoiceEnded | Refusal::PartMissing { .. })) => {}
             // Not all parts are here (yet), or the answer of an earlier try was lost: see how it stands.
             (Wish::Collect, Outcome::Refused(Refusal::PartMissing { .. })) => sale.ask_again_at = Some(now + TRY_AGAIN),
             (Wish::Collect | Wish::Cancel, Outcome::Refused(Refusal::InvoiceEnded)) => {
@@ -495,6 +527,9 @@ impl Deals {
     // -- events
 
     pub(super) fn on_event(&mut self, now: Instant, event: Event, verifier: &dyn Verifier) {
+        if self.on_again_event(&event, verifier) {
+            return;
+        }
         match event {
             Event::PaymentReady { payment_id, .. } => {
                 if let Some(deal) = self.current(&payment_id) {
@@ -585,11 +620,12 @@ impl Deals {
     /// A try has failed: the next one, or the end.
     fn on_failed(&mut self, now: Instant, deal: DealId, why: String, rng: &mut Rng) {
         let Some(purchase) = self.purchases.get_mut(&deal) else { return };
+        if purchase.tries_left == 0 && purchase.is_again_open() {
+            purchase.failed = Some(why);
+            return self.withdraw_again(deal);
+        }
         if purchase.tries_left == 0 {
-            purchase.stage = Stage::Failed(why);
-            self.ended.push(deal);
-            self.notes.push_back((purchase.order.seller, Note::GiveUp { deal }));
-            return;
+            return self.fail(deal, why);
         }
         purchase.tries_left -= 1;
         purchase.payment_id = PaymentId(rng.bytes());
@@ -598,6 +634,14 @@ impl Deals {
         purchase.withdrawing = false;
         purchase.next_try_at = Some(now + NEXT_TRY);
         self.by_payment.insert(purchase.payment_id, deal);
+    }
+
+    /// Nothing is left to try.
+    pub(super) fn fail(&mut self, deal: DealId, why: String) {
+        let Some(purchase) = self.purchases.get_mut(&deal) else { return };
+        purchase.stage = Stage::Failed(why);
+        self.ended.push(deal);
+        self.notes.push_back((purchase.order.seller, Note::GiveUp { deal }));
     }
 
     // -- time
@@ -622,9 +666,11 @@ impl Deals {
                 self.wishes.push_back((*deal, Wish::Pay));
             }
         }
+        let (mut impatient, mut asking) = (Vec::new(), Vec::new());
         for (deal, purchase) in self.purchases.iter_mut().filter(|(_, purchase)| purchase.waits()) {
             if purchase.impatient_at <= now {
                 purchase.impatient_at = now + purchase.order.patience;
+                impatient.push(*deal);
                 if !purchase.withdrawing && !purchase.committed {
                     purchase.withdrawing = true;
                     self.wishes.push_back((*deal, Wish::Withdraw));
@@ -632,9 +678,12 @@ impl Deals {
             }
             if purchase.ask_again_at <= now {
                 purchase.ask_again_at = now + ASK_AGAIN;
+                asking.push(*deal);
                 self.wishes.push_back((*deal, Wish::PaymentStatus));
             }
         }
+        impatient.into_iter().for_each(|deal| self.withdraw_again(deal));
+        asking.into_iter().for_each(|deal| self.ask_about_again(deal));
         for (deal, sale) in self.sales.iter_mut().filter(|(_, sale)| sale.stage == Stage::Open) {
             if sale.ask_again_at.is_some_and(|at| at <= now) {
                 sale.ask_again_at = None;

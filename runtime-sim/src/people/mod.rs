@@ -9,8 +9,10 @@
 //!
 //! A person remembers across crashes of the app what was asked for and agreed; the session with the node is gone.
 
+mod again;
 mod book;
 pub mod deals;
+mod told;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,9 +26,11 @@ use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent, Purpose};
 
+pub use again::AgainWish;
 pub use book::ReportBook;
 pub use deals::{DealId, Note, Order, Purchase, Sale, Stage};
 use deals::{Deals, Wish};
+use told::Told;
 
 use crate::host::{Boot, Effect, HostId, HostInput, Hosted, Process, Program, Resident};
 
@@ -113,6 +117,9 @@ pub struct Person {
     /// Since when each friend's terms are known.
     terms_since: BTreeMap<PublicKey, Instant>,
     errands: BTreeMap<CommandId, Errand>,
+    /// Replies that are due on the session that stands, by command.
+    replies_due: BTreeMap<CommandId, u32>,
+    told: Told,
     deals: Deals,
     book: ReportBook,
     complaints: Vec<String>,
@@ -135,6 +142,8 @@ impl Person {
             reset_patience: None,
             terms_since: BTreeMap::new(),
             errands: BTreeMap::new(),
+            replies_due: BTreeMap::new(),
+            told: Told::default(),
             deals: Deals::default(),
             book: ReportBook::default(),
             complaints: Vec::new(),
@@ -193,6 +202,11 @@ impl Person {
         self.complaints.retain(|complaint| !is_excused(complaint));
     }
 
+    /// What the node said that it did and does not show, if anything. When nothing is under way.
+    pub fn contradiction(&self) -> Option<String> {
+        self.told.contradiction(&self.book)
+    }
+
     /// Commands without an answer, for reports of what is stuck.
     pub fn unanswered(&self) -> impl Iterator<Item = &Command> {
         self.errands.values().map(|errand| &errand.command)
@@ -218,6 +232,7 @@ impl Person {
     fn on_session_lost(&mut self, now: Instant) {
         self.session = Session::Off { redial_at: now + REDIAL };
         self.book.on_session_lost();
+        self.replies_due.clear();
         for errand in self.errands.values_mut() {
             errand.under_way = false;
         }
@@ -257,10 +272,12 @@ impl Person {
     }
 
     fn on_reply(&mut self, now: Instant, id: CommandId, outcome: Outcome) {
-        let Some(errand) = self.errands.remove(&id) else {
-            // After a second try two answers may come; nothing else may.
-            return;
-        };
+        match self.replies_due.get_mut(&id) {
+            Some(due) if *due > 0 => *due -= 1,
+            Some(_) | None => self.complain(format!("a reply to {id:?}, and none is due: {outcome:?}")),
+        }
+        // What was asked for before the node forgot is nobody's any more.
+        let Some(errand) = self.errands.remove(&id) else { return };
         if outcome == Outcome::Refused(Refusal::Busy) {
             let again = Errand { under_way: false, not_before: now + RETRY, ..errand };
             self.errands.insert(id, again);
@@ -278,7 +295,7 @@ impl Person {
     fn on_chore_done(&mut self, sent: u32, outcome: Outcome) {
         let Some(chore) = self.chores.pop_front() else { return };
         match outcome {
-            Outcome::Done(Answer::Done) => {}
+            Outcome::Done(Answer::Done) => self.told.on_done(&chore.command),
             Outcome::Refused(refusal) if sent > 1 && same_kind(&chore.wanted, &refusal) => {}
             _ if chore.wanted == Wanted::Anything => {}
             _ if self.deals.is_in_doubt() => {}
@@ -303,6 +320,7 @@ impl Person {
 
     fn start_over(&mut self) {
         self.errands.clear();
+        self.told = Told::default();
         self.deals.on_forgot();
         // Whatever of it the node still knows, it refuses to do again.
         let again = self.from_nothing.iter().map(|chore| Chore { wanted: Wanted::Anything, ..chore.clone() });
@@ -367,6 +385,7 @@ impl Person {
             if !errand.under_way && errand.not_before <= now {
                 errand.under_way = true;
                 errand.sent += 1;
+                *self.replies_due.entry(*id).or_default() += 1;
                 messages.push(AppMessage::Command { id: *id, command: errand.command.clone() });
             }
         }

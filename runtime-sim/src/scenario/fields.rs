@@ -160,6 +160,8 @@ fields! {
     WALKERS = "payments.walk_away_per_mille", per_mille(), "0", Run;
     /// When those do.
     WALK_AFTER = "payments.walk_away_after", time(1), "0s..3s", Payment;
+    /// Buyers who pay the invoice once more, a moment later.
+    AGAIN = "payments.again_per_mille", per_mille(), "0", Run;
     /// For fixed-route: how many pairs.
     ROUTES = "payments.routes", number("pairs", 1, 1_000_000), "5", Run;
     /// For hub-and-spoke and market-day: how many sell; hubs are those with the most friends.
@@ -171,6 +173,8 @@ fields! {
 
     /// How long after a reset was offered a person accepts the friend's terms.
     ACCEPTS_RESET = "people.accepts_reset_after", time_or_never(Duration::ZERO), "5s..60s", Node;
+    /// Nodes with an app of somebody else, who may do less and tries the rest as well.
+    GUESTS = "people.guests_per_mille", per_mille(), "0", Run;
     /// Nodes that are phones: their programs are stopped and started again all the time.
     PHONES = "people.phones_per_mille", per_mille(), "0", Run;
     /// How long a phone's program runs.

@@ -34,6 +34,12 @@ impl Search<'_, '_, '_> {
     }
 
     pub(super) fn drop_hosts(&mut self) {
+        for guest in (0..self.best.guests.len()).rev() {
+            self.change(|case| {
+                case.guests[guest].present = Present::No;
+                forget(case, case.host(Role::Guest(guest as u32)));
+            });
+        }
         for node in (0..self.best.nodes.len() as u32).rev() {
             if !self.best.is_present(Role::Node(node)) || self.change(|case| remove_node(case, node)) {
                 continue;
@@ -62,7 +68,7 @@ impl Search<'_, '_, '_> {
                     Operation::Configure { node, setting } => {
                         !friend_of(setting).is_some_and(|friend| between(*node, friend))
                     }
-                    Operation::Pay { .. } => true,
+                    Operation::Pay { .. } | Operation::PayAgain { .. } => true,
                 });
             });
         }
@@ -89,6 +95,7 @@ fn remove_node(case: &mut Case, node: u32) {
     case.friendships.retain(|pair| pair.a != node && pair.b != node);
     case.operations.retain(|timed| match &timed.what {
         Operation::Pay { buyer, seller, .. } => *buyer != node && *seller != node,
+        Operation::PayAgain { buyer, .. } => *buyer != node,
         Operation::Configure { node: of, setting } => *of != node && friend_of(setting) != Some(node),
     });
     for role in [Role::Node(node), Role::Person(node)] {
@@ -114,14 +121,17 @@ fn merge(case: &mut Case, node: u32, into: u32) {
     for timed in &mut case.operations {
         match &mut timed.what {
             Operation::Pay { buyer, seller, .. } => [buyer, seller].into_iter().for_each(rename),
+            Operation::PayAgain { buyer, .. } => rename(buyer),
             Operation::Configure { node: of, setting } => {
                 rename(of);
                 friend_of_mut(setting).into_iter().for_each(rename);
             }
         }
     }
+    case.guests.iter_mut().for_each(|guest| rename(&mut guest.node));
     case.operations.retain(|timed| match &timed.what {
         Operation::Pay { buyer, seller, .. } => buyer != seller,
+        Operation::PayAgain { .. } => true,
         Operation::Configure { node: of, setting } => friend_of(setting) != Some(*of),
     });
     for role in [Role::Node, Role::Person] {
@@ -200,6 +210,7 @@ fn remove_currency(case: &mut Case, gone: u32) {
                     | Setting::Close { currency, .. },
                 ..
             } => renumber(currency),
+            Operation::PayAgain { .. } => {}
             Operation::Configure {
                 setting:
                     Setting::Enable { .. }
@@ -216,6 +227,7 @@ fn remove_currency(case: &mut Case, gone: u32) {
 fn currency_of(operation: &Operation) -> Option<u32> {
     let setting = match operation {
         Operation::Pay { currency, .. } => return Some(*currency),
+        Operation::PayAgain { .. } => return None,
         Operation::Configure { setting, .. } => setting,
     };
     match setting {
@@ -309,7 +321,7 @@ fn plays_of(case: &mut Case, role: Role) -> Vec<Plays<'_>> {
             let cheat = &mut case.nodes[n as usize].cheat;
             vec![Plays::Friend(&mut cheat.friend), Plays::Person(&mut cheat.person), Plays::Report(&mut cheat.report)]
         }
-        Role::Person(_) => Vec::new(),
+        Role::Person(_) | Role::Guest(_) => Vec::new(),
         Role::Stranger(n) => vec![Plays::Stranger(&mut case.strangers[n as usize].cheat)],
     }
 }

@@ -81,7 +81,7 @@ fn each_payment(case: &mut Case, mut edit: impl FnMut(Payment<'_>)) {
 fn payment(timed: &mut Timed<Operation>) -> Option<Payment<'_>> {
     match &mut timed.what {
         Operation::Pay { amount, commit, tries, .. } => Some(Payment { amount, commit, tries }),
-        Operation::Configure { .. } => None,
+        Operation::PayAgain { .. } | Operation::Configure { .. } => None,
     }
 }
 

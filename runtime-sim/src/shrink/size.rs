@@ -15,7 +15,7 @@ pub struct Size {
     pub operations: usize,
     /// What goes wrong.
     pub faults: usize,
-    /// Relays, index servers, nodes with their persons, and strangers that take part.
+    /// Relays, index servers, nodes with their persons, strangers and guests that take part.
     pub hosts: usize,
     /// Pairs of friends.
     pub friendships: usize,
@@ -29,6 +29,7 @@ impl Size {
         let servers = case.relays.iter().chain(&case.indexes).map(|server| server.present);
         let hosts = servers.chain(case.nodes.iter().map(|node| node.present));
         let hosts = hosts.chain(case.strangers.iter().map(|stranger| stranger.present));
+        let hosts = hosts.chain(case.guests.iter().map(|guest| guest.present));
         Size {
             operations: case.operations.len(),
             faults: case.faults.len(),

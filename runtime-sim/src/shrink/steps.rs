@@ -23,7 +23,7 @@ impl Search<'_, '_, '_> {
             self.change(|case| case.faults.retain(|timed| timed.what.family() != family));
         }
         self.change(|case| case.operations.clear());
-        self.change(|case| case.operations.retain(|timed| matches!(timed.what, Operation::Pay { .. })));
+        self.change(|case| case.operations.retain(|timed| !matches!(timed.what, Operation::Configure { .. })));
         self.change(|case| case.operations.retain(|timed| matches!(timed.what, Operation::Configure { .. })));
     }
 

@@ -10,6 +10,11 @@ use crate::net::{Cut, CutId, LinkId};
 use crate::people::Note;
 
 impl World {
+    /// Whether what is heard over connections is compared with what was said.
+    pub fn look_on(&mut self, looks_on: bool) {
+        self.network.looks_on = looks_on;
+    }
+
     /// Starts a host after `delay`, if it is off then.
     pub fn boot_after(&mut self, host: HostId, delay: Duration) {
         self.kernel.after(delay, host, Event::Boot);

@@ -137,10 +137,11 @@ impl Friend {
                 (0..LIST_FLOOD).map(|_| self.shadow.forge(&invented_currencies(dice, &said))).collect()
             }
             FriendTrick::FloodRequests => {
-                let currency = *self.shadow.said.first()?;
                 let mut flood = Vec::new();
+                let (currency, route, left_fees) = self.known_way(dice)?;
                 for _ in 0..REQUEST_FLOOD {
-                    let requests = (0..MAX_BATCH_OPS).map(|_| request(dice, Route::new(), 1)).collect::<Vec<_>>();
+                    let one = |_| Request { left_fees, ..request(dice, route.clone(), 1) };
+                    let requests = (0..MAX_BATCH_OPS).map(one).collect::<Vec<_>>();
                     self.forged.extend(requests.iter().map(|request| request.request_id));
                     let body = body(currency, requests.into_iter().map(Operation::Request).collect());
                     flood.push(self.shadow.forge(&body));
@@ -150,6 +151,15 @@ impl Friend {
             _ => vec![self.forge_frame(trick, dice).or_else(|| self.forge_operations(trick, dice))?],
         };
         Some(batches.into_iter().map(FriendMessage::Batch).collect())
+    }
+
+    /// The way of a request of its own that is open and goes on behind the friend, and what is left for fees there; else a
+    /// way that ends at the friend.
+    fn known_way(&self, dice: &mut Dice) -> Option<(Currency, Route, u128)> {
+        let open: Vec<_> = self.shadow.outgoing.iter().filter(|(_, open)| !open.request.route.is_empty()).collect();
+        let way = dice.pick(&open).map(|((currency, _), open)| (*currency, &open.request));
+        let way = way.map(|(currency, request)| (currency, request.route.clone(), request.left_fees));
+        way.or(Some((*self.shadow.said.first()?, Route::new(), 0)))
     }
 
     /// A batch with a wrong frame.

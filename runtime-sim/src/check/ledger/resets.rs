@@ -238,6 +238,8 @@ impl Ledger {
         let knows = friendship.model == Model::Exact && !excused;
         let terms = balances(terms);
         let end = &mut friendship.ends[side];
+        // Requests are accepted and ended in batches only: without one since the last look they are what they were.
+        let is_still = (view.epoch, view.made, view.applied) == (end.last.epoch, end.last.made, end.last.applied);
         for one in &view.currencies {
             let (stated, expected) = (terms.get(&one.currency), end.expected(&one.currency));
             if knows && one.balance != expected.balance {
@@ -247,7 +249,8 @@ impl Ledger {
             let most = signed(watch.max_debt.max(one.max_debt)).max(watch.exposure).max(one.balance);
             let frozen = stated.saturating_sub(one.balance);
             let too_much = (!excused && stated > most) || (knows && frozen > expected.incoming);
-            if frozen < 0 || too_much {
+            let too_little = frozen < 0 || knows && is_still && stated < watch.exposure;
+            if too_little || too_much {
                 let what = format!("terms of {stated} for {one:?}, which should be {expected:?}, at most {most}");
                 return Err((Invariant::Reset, what));
             }

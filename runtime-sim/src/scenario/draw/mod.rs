@@ -7,6 +7,7 @@ mod faults;
 mod network;
 mod orders;
 mod payments;
+mod people;
 mod settings;
 
 use offset_protocol::machine::{Duration, Instant, Seed};
@@ -46,6 +47,7 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Result<Case, ScenarioError> {
         indexes: drawing.servers("indexes", drawing.once(&fields::INDEXES)),
         nodes: Vec::new(),
         strangers: Vec::new(),
+        guests: Vec::new(),
         friendships: Vec::new(),
         operations: Vec::new(),
         faults: Vec::new(),
@@ -56,6 +58,9 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Result<Case, ScenarioError> {
     drawing.add_payments(&mut case, &graph)?;
     drawing.add_orders(&mut case, &graph)?;
     drawing.add_changes(&mut case);
+    if case.fidelity == Fidelity::Full {
+        drawing.add_second_payments(&mut case);
+    }
     case.operations.sort_by_key(|timed| timed.at);
     drawing.add_faults(&mut case);
     drawing.add_phones(&mut case);
@@ -65,6 +70,8 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Result<Case, ScenarioError> {
         Shares { from: drawing.time(&fields::CHEATERS_FROM), ..Shares::of(drawing.per_mille(&fields::CHEATERS)) };
     if case.fidelity == Fidelity::Full {
         cheats::draw(&mut drawing.dice("cheats"), &mut case, &shares);
+        // Behind the strangers, whose number stands only now.
+        drawing.add_guests(&mut case);
     }
     drawing.add_cheaters(&mut case, &graph)?;
     Ok(case)
@@ -219,7 +226,7 @@ mod tests {
         let who = |case: &Case| {
             let all = case.operations.iter().map(|timed| match &timed.what {
                 Operation::Pay { buyer, seller, amount, .. } => (timed.at, *buyer, *seller, *amount),
-                Operation::Configure { .. } => unreachable!("nothing is changed"),
+                Operation::PayAgain { .. } | Operation::Configure { .. } => unreachable!("nothing is changed"),
             });
             all.collect::<Vec<_>>()
         };
