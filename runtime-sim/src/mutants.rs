@@ -5,11 +5,13 @@
 //! | [`Mutant`] | a bug, one line in a machine, there with the cargo feature `mutants` only |
 //! | [`expects`] | the invariant that it is meant to break |
 //! | [`hunt`] | runs one case after the other until a checker fires |
+//! | [`known`] | the case in which it was caught before |
 //!
 //! Whichever checker fires, the mutant is found; that it is another one than expected is worth a look, no more. A mutant
 //! that is not found within its budget is a checker, or a schedule, that is missing.
 
 mod cases;
+mod known;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +24,7 @@ use crate::case::Case;
 use crate::check::{Invariant, Violation};
 use crate::faults::Fault;
 use crate::full::{self, Options, Outcome};
+pub use known::known;
 
 /// Whether machines can be broken at all: the cargo feature `mutants`.
 pub const COMPILED: bool = cfg!(feature = "mutants");

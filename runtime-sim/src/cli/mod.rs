@@ -22,6 +22,7 @@
 mod again;
 mod broken;
 mod compare;
+mod cpu;
 mod execute;
 mod files;
 mod json;
