@@ -249,7 +249,7 @@ impl Ledger {
             let most = signed(watch.max_debt.max(one.max_debt)).max(watch.exposure).max(one.balance);
             let frozen = stated.saturating_sub(one.balance);
             let too_much = (!excused && stated > most) || (knows && frozen > expected.incoming);
-            let too_little = frozen < 0 || knows && is_still && stated < watch.exposure;
+            let too_little = frozen < 0 || !excused && is_still && stated < watch.exposure;
             if too_little || too_much {
                 let what = format!("terms of {stated} for {one:?}, which should be {expected:?}, at most {most}");
                 return Err((Invariant::Reset, what));
