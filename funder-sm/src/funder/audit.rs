@@ -7,9 +7,7 @@ use offset_protocol::index::Entry;
 use offset_protocol::limits::{MAX_FRIENDS, MAX_INDEX_SERVERS, MAX_RELAYS};
 use offset_protocol::machine::Seed;
 
-use super::{
-    Friend, Funder, FunderConfig, MAX_INVOICES, MAX_KEPT_EVENTS, MAX_OPEN_PAYMENTS, MAX_PAYMENTS, MAX_QUERIES,
-};
+use super::{Funder, FunderConfig, MAX_INVOICES, MAX_KEPT_EVENTS, MAX_OPEN_PAYMENTS, MAX_PAYMENTS, MAX_QUERIES};
 use crate::friend_channel::{Channel, Size};
 
 /// A funder and its records do not say the same.
