@@ -50,7 +50,7 @@ fn add(case: &mut Case, role: Role, name: &str, how: (u32, Instant)) -> bool {
         }
         Role::Relay(n) => play(&mut case.relays[n as usize].cheat.relay, RELAY_TRICKS, name, how),
         Role::Index(n) => play(&mut case.indexes[n as usize].cheat.index, INDEX_TRICKS, name, how),
-        Role::Person(_) | Role::Stranger(_) => false,
+        Role::Person(_) | Role::Stranger(_) | Role::Guest(_) => false,
     }
 }
 

@@ -17,7 +17,7 @@ impl Drawing<'_> {
     pub(super) fn add_orders(&self, case: &mut Case, graph: &Graph) -> Result<(), ScenarioError> {
         let last = case.operations.iter().filter_map(|timed| match &timed.what {
             Operation::Pay { deal, .. } => Some(*deal),
-            Operation::Configure { .. } => None,
+            Operation::PayAgain { .. } | Operation::Configure { .. } => None,
         });
         let mut deals = last.max().map_or(0, |last| last + 1)..;
         for (place, order) in self.scenario.tables("order").iter().enumerate() {
