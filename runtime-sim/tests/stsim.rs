@@ -138,3 +138,53 @@ fn a_graph_is_made_written_and_read() {
     }
     assert_eq!(made["nodes"], 500);
 }
+
+/// Node 0 pays node 3 over a line, and node 3 never answers.
+const FROZEN: &str = "about = \"a line\"\n\
+    [phases]\nsafety = \"60s\"\n[topology]\nkind = \"line\"\nnodes = 4\n[money]\nlimit = 1000\nfree_per_mille = 1000\nfee_add = 0\n\
+    [payments]\ncount = 0\n[[cheater]]\nwho = \"node 3\"\ntricks = [\"withhold-response\"]\n\
+    [[order]]\nbuyer = \"node 0\"\nseller = \"node 3\"\nat = \"10s\"\namount = 400\npatience = \"1d\"\n\
+    [[order]]\nbuyer = \"node 0\"\nseller = \"node 1\"\nat = \"30s\"\namount = 100\n";
+
+#[test]
+fn what_a_cheater_freezes_is_told_and_may_be_expected_to_be_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    std::fs::write(at.join("frozen.toml"), FROZEN).unwrap();
+    let run = json(&stsim(at, &["run", "frozen.toml", "--json"]));
+    assert_eq!(run["exit_code"], 0, "{run}");
+    // The deal with the cheater is none of people's payments, and neither are the probes.
+    assert_eq!((&run["payments"]["ok"], &run["payments"]["open"]), (&Value::from(1), &Value::from(0)));
+    let record = &run["result"]["facts"]["record"];
+    assert_eq!(record["payments"]["with_cheaters"], 1);
+    assert_eq!(record["tricks"]["friend: withhold-response"], 1);
+    // Nodes 1 and 2 have two friends each, who may owe them 1000; 400 of one is frozen.
+    let frozen = record["hardest_hit"]["frozen_per_mille"].as_u64().unwrap();
+    assert!((180..=420).contains(&frozen), "{frozen}");
+    let wanted = ["run", "frozen.toml", "--set", "expect.frozen_by_cheaters_per_mille=100"];
+    let output = stsim(at, &wanted);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("cheaters froze"));
+    assert_eq!(code(at, &["run", "frozen.toml", "--set", "fidelity=funds"]), 2);
+}
+
+/// Exit codes that no healthy program has.
+#[test]
+#[cfg(feature = "mutants")]
+fn a_broken_machine_ends_with_the_code_of_what_it_breaks_and_is_told_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let broken = ["--mutant", "FeeOffByOne"];
+    let with = |words: &[&str]| stsim(at, &[words, &broken].concat());
+    let found = with(&["run", "swarm", "--seed", "1", "--case", "c.json", "--report", "c.html"]);
+    assert_eq!(found.status.code(), Some(3));
+    assert!(
+        String::from_utf8(found.stdout).unwrap().contains("again      stsim run swarm --seed 1 --mutant FeeOffByOne")
+    );
+    assert!(std::fs::read_to_string(at.join("c.html")).unwrap().contains("The smallest story that fails alike"));
+    assert_eq!(with(&["shrink", "c.json"]).status.code(), Some(3));
+    assert_eq!(with(&["replay", "c.small.json"]).status.code(), Some(3));
+    assert_eq!(code(at, &["replay", "c.small.json"]), 0, "the machines themselves are well");
+    assert_eq!(code(at, &["run", "swarm", "--seed", "1", "--mutant", "CommitLost"]), 4);
+    assert_eq!(code(at, &["run", "swarm", "--mutant", "CommitLots"]), 2);
+}

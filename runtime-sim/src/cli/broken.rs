@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::mutants::{COMPILED, Mutant};
+use crate::scenario::field::hint;
 use offset_protocol::probe::mutate;
 
 /// Whether the machines are broken.
@@ -25,7 +26,10 @@ impl Arguments {
             ));
         }
         let mutant = Mutant::ALL.iter().find(|mutant| mutant.name() == name);
-        mutate(Some(*mutant.ok_or_else(|| Failure(format!("there is no mutant {name:?}")))?));
+        mutate(Some(*mutant.ok_or_else(|| {
+            let near = hint(name, Mutant::ALL.iter().map(|mutant| mutant.name()));
+            Failure(format!("there is no mutant {name:?}{near}"))
+        })?));
         Ok(())
     }
 

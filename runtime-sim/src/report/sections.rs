@@ -195,7 +195,8 @@ fn cheats(record: &Record) -> String {
 }
 
 /// What stands there instead of a drawing of what nobody looked at.
-const NOT_LOOKED_AT: &str = "<p class=\"none\">Nobody looked: a large world of money alone is not looked at as a whole while it runs.</p>";
+const NOT_LOOKED_AT: &str =
+    "<p class=\"none\">Nobody looked: a large world of money alone is not looked at as a whole while it runs.</p>";
 
 fn was_looked_at(record: &Record) -> bool {
     record.series.slices().iter().any(|slice| slice.frozen.looks > 0)
