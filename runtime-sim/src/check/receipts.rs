@@ -4,7 +4,8 @@
 //! |---|---|
 //! | the seller: paid | its node collected the invoice's amount, no less and no more |
 //! | the seller: paid in part | its node collected what it was told |
-//! | the seller: cancelled, or nothing yet | its node collected nothing |
+//! | the seller: nothing yet | its node did not collect all of it: a part may wait for somebody who is gone |
+//! | the seller: cancelled | its node collected nothing |
 //! | the buyer: paid, with a receipt | the seller issued the invoice, the receipt proves it, the buyer's node paid amount and fees, and that invoice has no other receipt |
 //! | the buyer: failed before the commit | the buyer's node paid nothing |
 //!
@@ -25,7 +26,9 @@ use crate::people::{DealId, Purchase, Stage};
 /// What the seller was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sold {
-    /// Nothing yet, or that it is cancelled.
+    /// Nothing yet.
+    Open,
+    /// That it is cancelled.
     Not,
     /// All of it is paid.
     Whole,
@@ -83,7 +86,8 @@ impl DealFacts {
         let sold = match sale.map(|sale| &sale.stage) {
             Some(Stage::Paid { .. }) => Sold::Whole,
             Some(Stage::PaidInPart { collected }) => Sold::Part { collected: *collected },
-            Some(Stage::Open | Stage::Failed(_)) | None => Sold::Not,
+            Some(Stage::Open) => Sold::Open,
+            Some(Stage::Failed(_)) | None => Sold::Not,
         };
         let amount = sale.map(|sale| sale.amount).or(purchase.map(|purchase| purchase.order.amount))?;
         let invoice = sale.map(|sale| sale.invoice_id);
@@ -134,12 +138,13 @@ pub fn check(ledger: &Ledger, deals: impl IntoIterator<Item = DealFacts>) -> Res
 
 fn check_deal(facts: &DealFacts, book: &InvoiceBook) -> Result<(), &'static str> {
     let fits = |is: u128, should: u128| is == should || (book.incomplete && is < should);
-    let received = match facts.sold {
-        Sold::Not => 0,
-        Sold::Whole => facts.amount,
-        Sold::Part { collected } => collected,
+    let is_told = match facts.sold {
+        Sold::Open => book.received < facts.amount,
+        Sold::Not => book.received == 0,
+        Sold::Whole => fits(book.received, facts.amount),
+        Sold::Part { collected } => fits(book.received, collected),
     };
-    if !fits(book.received, received) {
+    if !is_told {
         return Err("the seller was told something else than it was paid");
     }
     let whole = matches!(facts.sold, Sold::Whole | Sold::Part { .. });
@@ -173,6 +178,8 @@ mod tests {
         assert_eq!(check_deal(&facts(Sold::Not, Bought::Failed), &NOTHING), Ok(()));
         let part = facts(Sold::Part { collected: 40 }, Bought::FellApart);
         assert_eq!(check_deal(&part, &InvoiceBook { received: 40, spent: 43, incomplete: false }), Ok(()));
+        let waits = facts(Sold::Open, Bought::Open);
+        assert_eq!(check_deal(&waits, &InvoiceBook { received: 40, spent: 43, incomplete: false }), Ok(()));
     }
 
     #[test]
@@ -183,6 +190,7 @@ mod tests {
             (facts(Sold::Whole, Bought::Whole { fees: 8 }), PAID),
             (facts(Sold::Not, Bought::Whole { fees: 7 }), NOTHING),
             (facts(Sold::Not, Bought::Failed), PAID),
+            (facts(Sold::Open, Bought::Open), PAID),
             (facts(Sold::Part { collected: 40 }, Bought::FellApart), PAID),
             (facts(Sold::Not, Bought::Failed), InvoiceBook { spent: 1, ..NOTHING }),
         ];

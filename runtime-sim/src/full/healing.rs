@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use offset_funder_sm::friend_channel::{Channel, Standing};
 use offset_funder_sm::node::Node;
 use offset_protocol::bytes::{InvoiceId, PublicKey, RequestId};
+use offset_protocol::codec::List;
 use offset_protocol::friend::Operation as ChannelOperation;
+use offset_protocol::index::{MultiRoute, RoutePart};
 use offset_protocol::machine::Duration;
 use offset_protocol::money::Currency;
 
@@ -22,7 +24,7 @@ use crate::check::{Invariant, Violation, report, servers};
 use crate::dice::Dice;
 use crate::faults::Victims;
 use crate::host::HostId;
-use crate::people::{DealId, Stage};
+use crate::people::{DealId, Note, Stage};
 
 /// After healing everything that is open ends within this time.
 const SETTLE_LIMIT: Duration = Duration::from_secs(240);
@@ -333,11 +335,24 @@ impl Run<'_> {
             tries: PROBE_TRIES,
             patience: PROBE_PATIENCE,
         };
-        if let Some(note) = settings::order(self.case, &operation) {
+        if let Some(mut note) = settings::order(self.case, &operation) {
             self.note_order(deal, (buyer, seller));
+            if let Note::Order(order) = &mut note
+                && self.case.has_cheaters()
+            {
+                // The cheapest way may lead over one of them.
+                order.routes = Some(self.straight(buyer, seller, amount));
+            }
             self.world.tell(self.case.host(Role::Person(buyer)), note);
         }
         deal
+    }
+
+    /// From a node to its friend, over nobody.
+    fn straight(&self, from: u32, to: u32, amount: u128) -> MultiRoute {
+        let keys = [from, to].map(|node| self.world.key_of(self.case.host(Role::Node(node))));
+        let part = RoutePart { route: List::truncated(keys), amount, fees: 0 };
+        MultiRoute { parts: List::truncated([part]) }
     }
 
     fn await_probes(&mut self, probes: &[DealId]) -> Result<(), Violation> {

@@ -55,6 +55,7 @@ pub(super) fn order(case: &Case, operation: &Operation) -> Option<Note> {
         },
         tries: *tries,
         patience: *patience,
+        routes: None,
     }))
 }
 

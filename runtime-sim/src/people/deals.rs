@@ -18,6 +18,7 @@ use offset_protocol::app::{
 };
 use offset_protocol::bytes::{InvoiceId, PaymentId};
 use offset_protocol::identity::Verifier;
+use offset_protocol::index::MultiRoute;
 use offset_protocol::machine::{Duration, Instant, Rng};
 use offset_protocol::money::Currency;
 use offset_protocol::payment::{Commit, Description, Invoice};
@@ -49,6 +50,8 @@ pub struct Order {
     pub tries: u32,
     /// After this long without an outcome the buyer withdraws.
     pub patience: Duration,
+    /// Along these routes; `None`: the node finds some.
+    pub routes: Option<MultiRoute>,
 }
 
 /// What people tell each other.
@@ -339,11 +342,14 @@ impl Deals {
         let mut cleaning = Vec::new();
         for (deal, purchase) in &mut self.purchases {
             self.forgotten.insert(*deal);
+            // An old copy may hold what has failed since.
+            if !matches!(purchase.stage, Stage::Paid { .. }) {
+                cleaning.push((*deal, Wish::Withdraw));
+            }
             if purchase.stage == Stage::Open {
                 purchase.stage = Stage::Failed(FORGOT.to_owned());
                 self.ended.push(*deal);
                 self.notes.push_back((purchase.order.seller, Note::GiveUp { deal: *deal }));
-                cleaning.push((*deal, Wish::Withdraw));
                 if purchase.is_again_open() {
                     cleaning.push((*deal, Wish::Again(AgainWish::Withdraw)));
                 }
@@ -351,10 +357,12 @@ impl Deals {
         }
         for (deal, sale) in &mut self.sales {
             self.forgotten.insert(*deal);
+            if !matches!(sale.stage, Stage::Paid { .. }) {
+                cleaning.push((*deal, Wish::Cancel));
+            }
             if sale.stage == Stage::Open {
                 sale.stage = Stage::Failed(FORGOT.to_owned());
                 self.notes.push_back((sale.buyer, Note::NoDeal { deal: *deal }));
-                cleaning.push((*deal, Wish::Cancel));
             }
         }
         let forgotten = &self.forgotten;
@@ -422,8 +430,8 @@ impl Deals {
             }
             Wish::Pay => {
                 let Purchase { order, payment_id, invoice, .. } = purchase?;
-                let (payment_id, invoice) = (*payment_id, invoice.clone()?);
-                Command::Pay { payment_id, invoice, max_fee: order.max_fee, mode: order.mode, routes: None }
+                let (payment_id, invoice, routes) = (*payment_id, invoice.clone()?, order.routes.clone());
+                Command::Pay { payment_id, invoice, max_fee: order.max_fee, mode: order.mode, routes }
             }
             Wish::Release => Command::ReleaseCommit { payment_id: purchase?.payment_id },
             Wish::Withdraw => Command::WithdrawPayment { payment_id: purchase?.payment_id },

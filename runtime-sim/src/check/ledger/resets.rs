@@ -60,7 +60,9 @@ impl Ledger {
         friendship.excused = [true; 2];
         self.lose(pair)?;
         let friendship = &mut self.pairs[pair as usize];
-        let end = std::mem::take(&mut friendship.ends[side]);
+        let mut end = std::mem::take(&mut friendship.ends[side]);
+        // The friend's user may still accept terms that it stated before.
+        friendship.ends[side].stated = std::mem::take(&mut end.stated);
         // A limit that was granted once may have been used.
         for (currency, watch) in end.watched() {
             friendship.ends[side].watch(currency).granted = watch.granted;
