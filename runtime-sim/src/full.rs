@@ -13,6 +13,7 @@ mod cheaters;
 mod flow;
 mod healing;
 mod laws;
+pub(crate) mod latency;
 mod record;
 mod settings;
 #[cfg(test)]

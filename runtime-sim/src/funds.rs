@@ -211,10 +211,7 @@ pub fn run_recorded(
     };
     let ended = match Run::new(case, options) {
         Ok(mut run) => {
-            std::mem::swap(&mut run.world.recorder, recorder);
-            let result = run.carry_on_to_the_end(tell);
-            std::mem::swap(&mut run.world.recorder, recorder);
-            run.record_end(recorder);
+            let result = run.carry_on_recorded(recorder, tell);
             (result, run.world.trace)
         }
         Err(violation) => (Err(violation), Trace::new(options.keep)),
@@ -273,6 +270,22 @@ impl<'c> Run<'c> {
         ];
         named.into_iter().for_each(|(name, count)| recorder.count(name, count));
         recorder.marks(marks::take());
+    }
+
+    /// Like [`Run::carry_on_to_the_end`]; tells the recorder what happens on the way.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn carry_on_recorded(
+        &mut self,
+        recorder: &mut Recorder,
+        tell: &mut dyn FnMut(&Progress),
+    ) -> Result<Outcome, Violation> {
+        std::mem::swap(&mut self.world.recorder, recorder);
+        let result = self.carry_on_to_the_end(tell);
+        std::mem::swap(&mut self.world.recorder, recorder);
+        self.record_end(recorder);
+        result
     }
 
     /// Runs to the end of the case, and lets everything come to rest.

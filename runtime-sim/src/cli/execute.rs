@@ -148,8 +148,13 @@ fn last_panic() -> String {
 
 /// The most memory that this process ever held, in bytes; 0 where the system does not tell.
 pub(super) fn peak_memory() -> u64 {
+    memory_of("VmHWM:")
+}
+
+/// A size that the system knows of this process, in bytes; 0 where it does not tell.
+pub(super) fn memory_of(which: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(which));
     let kib = line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok());
     kib.unwrap_or(0) * 1_024
 }

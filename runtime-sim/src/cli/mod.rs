@@ -7,6 +7,7 @@
 //! | `replay`, `shrink` | a case that was saved |
 //! | `topology`, `scenario` | graphs and scenarios by themselves |
 //! | `mutants` | whether the checkers find machines that are broken on purpose |
+//! | `bench` | how fast, how small, how exact: the figures beside their floors |
 //!
 //! Exit codes: 0 pass, 1 an expectation of the scenario was not met, 2 wrong usage, 3 an invariant was violated, 4 something
 //! got stuck, 5 a program panicked, 6 not deterministic, 7 a limit of resources was reached, 8 the budget did not suffice.
@@ -20,6 +21,7 @@
 )]
 
 mod again;
+mod bench;
 mod broken;
 mod compare;
 mod cpu;
@@ -77,6 +79,8 @@ enum Command {
     Scenario(scenario::Arguments),
     /// Hunt machines that are broken on purpose
     Mutants(mutants::Arguments),
+    /// Measure the figures of this program, each in a process of its own, beside their floors
+    Bench(bench::Arguments),
     /// Run the case that comes in, and say what it came to: how a swarm asks another process
     #[command(hide = true)]
     Again(again::Arguments),
@@ -120,6 +124,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Topology(arguments) => topology::run(&arguments),
         Command::Scenario(arguments) => scenario::run(&arguments),
         Command::Mutants(arguments) => mutants::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Again(arguments) => again::run(&arguments),
     };
     match done {

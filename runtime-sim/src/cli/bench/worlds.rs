@@ -1,0 +1,153 @@
+//! Figures of complete nodes: the swarm, what its checkers cost, and ten thousand of them.
+
+use std::path::Path;
+
+use super::{Answer, Measured, NoFigure, Size, timed};
+use crate::bench::network::Network;
+use crate::case::Case;
+use crate::cli::execute::{Wishes, execute, peak_memory};
+use crate::full::Watch;
+use crate::result::RunResult;
+use crate::scenario::{Scenario, draw};
+use crate::topology::Shape;
+
+const MIB: f64 = (1u64 << 20) as f64;
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// Ten thousand complete nodes: what the scenario of this name describes.
+const FULL_10K: &str = "
+[phases]
+safety = \"2m\"
+[topology]
+kind = \"barabasi-albert\"
+nodes = 10000
+links = 4
+[servers]
+relays = 40
+indexes = 5
+homes = \"1..2\"
+indexes_used = 2
+[payments]
+count = 5000
+from = \"60s\"
+quiet = \"10s\"
+tries = 2
+patience = \"30s\"
+";
+
+fn swarm(set: &[&str]) -> Result<Scenario, NoFigure> {
+    let set: Vec<String> = set.iter().map(|&one| one.to_owned()).collect();
+    Scenario::load("swarm", &set).map_err(NoFigure::failed)
+}
+
+fn drawn(scenario: &Scenario, seed: u64) -> Result<Case, NoFigure> {
+    draw(scenario, seed).map_err(NoFigure::failed)
+}
+
+/// A run in which every invariant held, or none.
+fn passed(case: &Case, watch: Watch) -> Result<RunResult, NoFigure> {
+    let result = execute(case, None, Wishes { watch, ..Wishes::default() }).result;
+    let verdict = &result.facts.verdict;
+    if verdict.exit_code() == 0 { Ok(result) } else { Err(NoFigure::Failed(format!("seed {}: {verdict}", case.seed))) }
+}
+
+pub(super) fn sim_to_real(size: Size) -> Answer {
+    let scenario = swarm(&["topology.nodes=10"])?;
+    let seeds = size.of(200);
+    let (mut simulated, mut events) = (0.0, 0);
+    let (done, seconds) = timed(|| {
+        for seed in 1..=seeds {
+            let result = passed(&drawn(&scenario, seed)?, Watch::Always)?;
+            simulated += result.facts.simulated.as_micros() as f64 / 1e6;
+            events += result.facts.events;
+        }
+        Ok(())
+    });
+    done?;
+    let mut measured = Measured::default();
+    measured.value("simulated : real", simulated / seconds);
+    measured.note(format!("{seeds} seeds: {simulated:.0} simulated seconds, {events} events in {seconds:.1} s"));
+    Ok(measured)
+}
+
+pub(super) fn swarm_seed(size: Size) -> Answer {
+    let scenario = swarm(&["payments.count=300"])?;
+    let seeds = size.of(200);
+    let mut times = Vec::new();
+    for seed in 1..=seeds {
+        let (result, seconds) = timed(|| passed(&drawn(&scenario, seed)?, Watch::Always));
+        result?;
+        times.push(seconds * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |per_mille: usize| times[(times.len() * per_mille / 1_000).min(times.len() - 1)];
+    let mut measured = Measured::default();
+    measured.value("median time", at(500));
+    measured.value("peak memory", peak_memory() as f64 / MIB);
+    measured.note(format!("{seeds} seeds: half within {:.0} ms, 90 % within {:.0} ms, all within {:.0} ms", at(500), at(900), at(1_000)));
+    Ok(measured)
+}
+
+pub(super) fn invariants(size: Size) -> Answer {
+    let scenario = swarm(&[])?;
+    let swarm: Vec<Case> = (1..=size.of(150)).map(|seed| drawn(&scenario, seed)).collect::<Result<_, _>>()?;
+    let network = Network {
+        shape: Shape::BarabasiAlbert { links: 4 },
+        nodes: size.nodes(1_000),
+        payments: size.of(10_000),
+        per_second: 100,
+        seed: 1,
+    };
+    let funds = [network.case().map_err(NoFigure::failed)?];
+    let mut measured = Measured::default();
+    for (name, cases) in [("in the swarm", swarm.as_slice()), ("in funds", &funds)] {
+        let [on, off] = watched_and_not(cases)?;
+        measured.value(name, 100.0 * (on - off) / on);
+        measured.note(format!("{name}: {} cases, {on:.2} s watched always, {off:.2} s at the end only", cases.len()));
+    }
+    Ok(measured)
+}
+
+/// Processor time of the same cases, watched after every event and at the end only. One after the other by turns, three times,
+/// the quickest counts: so neither has the quieter machine.
+fn watched_and_not(cases: &[Case]) -> Result<[f64; 2], NoFigure> {
+    let mut sums = [0.0; 2];
+    for case in cases {
+        let mut best = [f64::INFINITY; 2];
+        for _ in 0..3 {
+            for (best, watch) in best.iter_mut().zip([Watch::Always, Watch::AtTheEnd]) {
+                let (result, seconds) = timed(|| passed(case, watch));
+                result?;
+                *best = best.min(seconds);
+            }
+        }
+        sums = [sums[0] + best[0], sums[1] + best[1]];
+    }
+    Ok(sums)
+}
+
+pub(super) fn full_10k(size: Size) -> Answer {
+    let nodes = format!("topology.nodes={}", size.nodes(10_000));
+    let count = format!("payments.count={}", size.of(5_000));
+    let scenario = Scenario::parse("full-10k", FULL_10K, Path::new("."), &[nodes, count]).map_err(NoFigure::failed)?;
+    let case = drawn(&scenario, 1)?;
+    let (result, seconds) = timed(|| passed(&case, Watch::Always));
+    let facts = result?.facts;
+    let mut measured = Measured::default();
+    measured.value("events", facts.events as f64 / seconds);
+    measured.value("peak memory", peak_memory() as f64 / GIB);
+    let payments = &facts.record.payments;
+    measured.note(format!(
+        "{} nodes, {} friendships, {} of {} paid, {} events, {:.0} simulated seconds in {seconds:.0} s, checkers on",
+        case.nodes.len(),
+        case.friendships.len(),
+        payments.paid,
+        payments.ordered,
+        facts.events,
+        facts.simulated.as_micros() as f64 / 1e6,
+    ));
+    if payments.success_per_mille().is_none_or(|paid| paid < 900) {
+        return Err(NoFigure::Failed(format!("too few payments were paid: {payments:?}")));
+    }
+    Ok(measured)
+}
