@@ -22,8 +22,6 @@
 mod rules;
 mod totals;
 
-use std::collections::BTreeMap;
-
 use offset_protocol::bytes::{PublicKey, RequestId};
 use offset_protocol::friend::Operation;
 use offset_protocol::identity::Verifier;
@@ -34,6 +32,7 @@ use offset_protocol::payment::{
 };
 use offset_protocol::{buggify, mutant, sometimes, wire_struct};
 
+use crate::lean::LeanMap;
 pub use rules::{BadRequest, BrokenRule, Unsendable, check_request};
 use totals::signed;
 pub use totals::{Delta, Totals};
@@ -125,8 +124,8 @@ impl OpenRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     totals: Totals,
-    outgoing: BTreeMap<RequestId, OpenRequest>,
-    incoming: BTreeMap<RequestId, OpenRequest>,
+    outgoing: LeanMap<RequestId, Box<OpenRequest>>,
+    incoming: LeanMap<RequestId, Box<OpenRequest>>,
     refused_count: usize,
     refused_frozen: u128,
 }
@@ -140,12 +139,12 @@ impl Ledger {
 
     /// Puts back an outgoing request that storage kept.
     pub fn restore_outgoing(&mut self, open: OpenRequest) {
-        self.outgoing.insert(open.request.request_id, open);
+        self.outgoing.insert(open.request.request_id, Box::new(open));
     }
 
     /// Puts back an incoming request that storage kept.
     pub fn restore_incoming(&mut self, open: OpenRequest) {
-        self.open_incoming(open);
+        self.open_incoming(Box::new(open));
     }
 
     /// Balance and frozen sums, as of everything that we know.
@@ -154,12 +153,12 @@ impl Ledger {
     }
 
     /// The requests that we sent.
-    pub fn outgoing(&self) -> &BTreeMap<RequestId, OpenRequest> {
+    pub fn outgoing(&self) -> &LeanMap<RequestId, Box<OpenRequest>> {
         &self.outgoing
     }
 
     /// The requests that the friend sent.
-    pub fn incoming(&self) -> &BTreeMap<RequestId, OpenRequest> {
+    pub fn incoming(&self) -> &LeanMap<RequestId, Box<OpenRequest>> {
         &self.incoming
     }
 
@@ -194,10 +193,10 @@ impl Ledger {
     pub fn drop_requests(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
         let balance = self.totals.balance;
         let dropped = std::mem::replace(self, Ledger::new(Totals { balance, ..Totals::default() }));
-        (dropped.outgoing.into_keys().collect(), dropped.incoming.into_keys().collect())
+        (dropped.outgoing.keys().copied().collect(), dropped.incoming.keys().copied().collect())
     }
 
-    fn open_incoming(&mut self, open: OpenRequest) {
+    fn open_incoming(&mut self, open: Box<OpenRequest>) {
         if open.refused {
             self.refused_count += 1;
             self.refused_frozen = self.refused_frozen.saturating_add(open.frozen());
@@ -205,7 +204,7 @@ impl Ledger {
         self.incoming.insert(open.request.request_id, open);
     }
 
-    fn close_incoming(&mut self, id: &RequestId) -> Option<OpenRequest> {
+    fn close_incoming(&mut self, id: &RequestId) -> Option<Box<OpenRequest>> {
         let open = self.incoming.remove(id)?;
         if open.refused {
             self.refused_count = self.refused_count.saturating_sub(1);
@@ -241,7 +240,7 @@ impl Ledger {
         }
         let frozen = add_amounts(request.dest_payment, request.left_fees).map_err(|_| BadRequest::Amounts)?;
         self.check_room_out(frozen, 0, 0)?;
-        self.outgoing.insert(request.request_id, OpenRequest::new(request.clone(), seq));
+        self.outgoing.insert(request.request_id, Box::new(OpenRequest::new(request.clone(), seq)));
         Ok(Delta::freezes_out(frozen))
     }
 
@@ -357,7 +356,7 @@ impl Ledger {
     pub fn delta_of(&self, step: &Step) -> Delta {
         match step {
             Step::Requested(id) | Step::Refused(id, _) => {
-                Delta::freezes_in(self.incoming.get(id).map_or(0, OpenRequest::frozen))
+                Delta::freezes_in(self.incoming.get(id).map_or(0, |open| open.frozen()))
             }
             Step::Cancelled(_, open) => Delta::freezes_out(open.frozen()).reversed(),
             Step::Collected(_, open) => Delta::pays_out(open.frozen()),
@@ -379,7 +378,7 @@ impl Ledger {
                 }
             }
             Step::Cancelled(_, open) | Step::Collected(_, open) => {
-                self.outgoing.insert(open.request.request_id, *open);
+                self.outgoing.insert(open.request.request_id, open);
             }
             Step::Committed(commit) => {
                 if let Some(open) = self.incoming.get_mut(&commit.request_id) {
@@ -413,7 +412,7 @@ impl Ledger {
         sometimes!("ledger: a request is beyond the limit", refusal == Some(CancelReason::Capacity));
         sometimes!("ledger: a request comes in a closed currency", refusal == Some(CancelReason::Closed));
         self.move_totals(&Delta::freezes_in(frozen))?;
-        let mut open = OpenRequest::new(request, 0);
+        let mut open = Box::new(OpenRequest::new(request, 0));
         if refusal.is_some() {
             open.refused = true;
             open.request.route = Route::new();
@@ -461,7 +460,7 @@ impl Ledger {
         let frozen = self.told(from, &cancel.request_id)?.frozen();
         self.move_totals(&Delta::freezes_out(frozen).reversed())?;
         let open = self.outgoing.remove(&cancel.request_id).ok_or(BrokenRule::UnknownRequest)?;
-        Ok(Step::Cancelled(cancel, Box::new(open)))
+        Ok(Step::Cancelled(cancel, open))
     }
 
     fn on_collect(&mut self, from: &Incoming<'_>, collect: Collect) -> Result<Step, BrokenRule> {
@@ -473,7 +472,7 @@ impl Ledger {
         let frozen = open.frozen();
         self.move_totals(&Delta::pays_out(frozen))?;
         let open = self.outgoing.remove(&collect.request_id).ok_or(BrokenRule::UnknownRequest)?;
-        Ok(Step::Collected(collect, Box::new(open)))
+        Ok(Step::Collected(collect, open))
     }
 
     fn on_commit(&mut self, from: &Incoming<'_>, commit: CommitRequest) -> Result<Step, BrokenRule> {

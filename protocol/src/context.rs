@@ -3,15 +3,24 @@
 //! A context is a BLAKE3 `derive_key` context string, so a hash made for one purpose is never one for another. Parts of
 //! fixed size are hashed as they are; parts of variable size follow their length (u32, little endian). Numbers are little endian.
 
+use std::sync::OnceLock;
+
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
+
 use crate::bytes::Hash;
 
 /// One purpose of hashing.
 #[derive(Clone, Copy, Debug)]
-pub struct Context(&'static str);
+pub struct Context {
+    text: &'static str,
+    place: usize,
+}
 
 macro_rules! contexts {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
-        $($(#[$doc])* pub const $name: Context = Context($text);)*
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)] // places are called as their contexts
+        enum Place { $($name),* }
+        $($(#[$doc])* pub const $name: Context = Context { text: $text, place: Place::$name as usize };)*
         /// All contexts, for the test that they differ and for the specification.
         pub const ALL: &[Context] = &[$($name),*];
     };
@@ -52,15 +61,19 @@ contexts! {
     INDEX_ATTESTATION = "offset v1 index attestation";
 }
 
+/// What BLAKE3 makes of each context string: the same for every hash, so it is made once.
+static KEYS: [OnceLock<ContextKey>; ALL.len()] = [const { OnceLock::new() }; ALL.len()];
+
 impl Context {
     /// A hasher for this purpose.
     pub fn hasher(&self) -> Hasher {
-        Hasher(blake3::Hasher::new_derive_key(self.0))
+        let key = KEYS[self.place].get_or_init(|| hash_derive_key_context(self.text));
+        Hasher(blake3::Hasher::new_from_context_key(key))
     }
 
     /// The context string as it enters BLAKE3.
     pub const fn text(&self) -> &'static str {
-        self.0
+        self.text
     }
 }
 
@@ -123,6 +136,16 @@ mod tests {
         let texts: BTreeSet<_> = ALL.iter().map(Context::text).collect();
         assert_eq!(texts.len(), ALL.len());
         assert!(texts.iter().all(|text| text.starts_with("offset v1 ")));
+    }
+
+    #[test]
+    fn a_hash_is_that_of_the_context_string_the_first_time_and_later() {
+        for context in ALL {
+            let expected = blake3::Hasher::new_derive_key(context.text()).update(b"part").finalize();
+            for _ in 0..2 {
+                assert_eq!(context.hasher().fixed(b"part").finish().0, *expected.as_bytes());
+            }
+        }
     }
 
     #[test]

@@ -36,6 +36,10 @@ impl<K: Ord + Copy> Deadlines<K> {
     pub fn clear(&mut self, key: K) {
         if let Some(at) = self.at.remove(&key) {
             self.queue.remove(&(at, key));
+            if self.queue.is_empty() {
+                // A tree that was full once keeps room; most owners have no deadline most of the time.
+                *self = Self::new();
+            }
         }
     }
 

@@ -60,7 +60,7 @@ impl Channel {
             Size::passing("open requests of ours in a currency", most(|one| one.outgoing().len()), MAX_PENDING),
             Size::passing("open requests of the friend in a currency", most(|one| one.incoming().len()), MAX_INCOMING),
             Size::passing("requests that wait", self.queue.waiting_requests(), 2 * MAX_QUEUED_REQUESTS),
-            Size::passing("operations that wait", self.queue.iter().len(), follows),
+            Size::passing("operations that wait", self.queue.len(), follows),
             Size::passing("batches with content", with_content, WINDOW),
             Size::lasting("batches", self.unacked.len(), MAX_UNACKED + WINDOW),
             Size::passing("answers that may cross", self.crossing.len(), WINDOW * MAX_BATCH_OPS),

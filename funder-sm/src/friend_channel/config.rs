@@ -9,6 +9,7 @@ use offset_protocol::money::{Currency, Rate};
 use offset_protocol::relay::RelayAddress;
 use offset_protocol::{mutant, sometimes};
 
+use super::records::Key;
 use super::{Channel, ChannelEvent, ConfigError, CurrencyState, Listing, Refused, Said};
 
 /// Configuration.
@@ -18,7 +19,7 @@ impl Channel {
         if relays != self.relays.ours {
             self.relays.ours = relays;
             self.relays.said = Said::NotYet;
-            self.dirty.relays = true;
+            self.dirty.say(Key::Relays);
         }
     }
 
@@ -32,7 +33,7 @@ impl Channel {
         if !known && self.currencies.values().filter(is_ours).count() >= MAX_CURRENCIES {
             return Err(ConfigError::TooMany);
         }
-        let state = self.currencies.entry(currency).or_default();
+        let state = self.currencies.get_or_default(currency);
         sometimes!("channel: a currency is opened again as it leaves", state.config.listing == Listing::Leaving);
         state.config.is_open = true;
         match state.config.listing {
@@ -40,11 +41,11 @@ impl Channel {
             Listing::Listed | Listing::Leaving => {}
             Listing::Unlisted | Listing::Left(_) => {
                 self.core.says_currencies = true;
-                self.dirty.core = true;
+                self.dirty.say(Key::Core);
             }
         }
         state.config.listing = Listing::Listed;
-        self.dirty.currencies.insert(currency);
+        self.dirty.say(Key::Currency(currency));
         Ok(())
     }
 
@@ -107,7 +108,7 @@ impl Channel {
         if matches!(state.config.listing, Listing::Unlisted) {
             return Err(ConfigError::UnknownCurrency);
         }
-        self.dirty.currencies.insert(*currency);
+        self.dirty.say(Key::Currency(*currency));
         Ok(state)
     }
 
@@ -115,7 +116,7 @@ impl Channel {
     pub(super) fn forget_if_void(&mut self, currency: &Currency) {
         if self.currencies.get(currency).is_some_and(CurrencyState::is_void) {
             self.currencies.remove(currency);
-            self.dirty.currencies.insert(*currency);
+            self.dirty.say(Key::Currency(*currency));
         }
     }
 }

@@ -37,7 +37,7 @@ mod speak;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use offset_protocol::app::CurrencyReport;
 use offset_protocol::bytes::{Hash, PublicKey, RequestId, ResetToken, Signature};
@@ -58,9 +58,10 @@ pub use event::{
 pub use queue::MAX_QUEUED_REQUESTS;
 pub use records::BadRecord;
 
+use crate::lean::LeanMap;
 use crate::ledger::{Delta, Grant, Ledger, OpenRequest, Totals};
 use queue::{Queue, RequestKey};
-use records::Dirty;
+use records::{Dirty, Key};
 
 /// Unacknowledged batches of any kind past which we make no more mere acknowledgements. A friend that acknowledges what it
 /// receives leaves at most `WINDOW` batches with content and as many acknowledgements; one that does not waits.
@@ -181,9 +182,9 @@ wire_enum! {
         /// They do.
         1 = Consistent,
         /// They will when the friend confirms our acceptance.
-        2 = Unconfirmed(Unconfirmed),
+        2 = Unconfirmed(Box<Unconfirmed>),
         /// They do not.
-        3 = Inconsistent(Dispute),
+        3 = Inconsistent(Box<Dispute>),
     }
 }
 
@@ -252,15 +253,15 @@ pub struct Channel {
     core: Core,
     state: State,
     relays: Relays,
-    currencies: BTreeMap<Currency, CurrencyState>,
+    currencies: LeanMap<Currency, CurrencyState>,
     unacked: VecDeque<Unacked>,
     /// How many of `unacked` have content.
     window_used: usize,
     /// The friend's requests that we ended, by the batch of ours that did, until the friend has signed for it.
-    crossing: BTreeMap<RequestKey, u64>,
+    crossing: LeanMap<RequestKey, u64>,
     queue: Queue,
     /// The friend's last signature of an earlier epoch, or of before the dispute.
-    old_evidence: Option<Evidence>,
+    old_evidence: Option<Box<Evidence>>,
     link: Option<Link>,
     dirty: Dirty,
 }
@@ -289,8 +290,8 @@ impl Channel {
         let relays = Relays { ours: relays, friends: List::new(), said: Said::NotYet };
         let core = Core::new(&us, &friend, 0, ResetToken([0; 32]));
         let mut channel = Channel::from_parts(us, friend, core, relays);
-        channel.dirty.core = true;
-        channel.dirty.relays = true;
+        channel.dirty.say(Key::Core);
+        channel.dirty.say(Key::Relays);
         channel
     }
 
@@ -301,10 +302,10 @@ impl Channel {
             core,
             state: State::Consistent,
             relays,
-            currencies: BTreeMap::new(),
+            currencies: LeanMap::new(),
             unacked: VecDeque::new(),
             window_used: 0,
-            crossing: BTreeMap::new(),
+            crossing: LeanMap::new(),
             queue: Queue::default(),
             old_evidence: None,
             link: None,
@@ -359,26 +360,26 @@ impl Channel {
 
     /// A request that we sent and that has not ended.
     pub fn outgoing(&self, currency: &Currency, id: &RequestId) -> Option<&OpenRequest> {
-        self.currencies.get(currency)?.ledger.outgoing().get(id)
+        self.currencies.get(currency)?.ledger.outgoing().get(id).map(|open| &**open)
     }
 
     /// A request of the friend that we have not ended.
     pub fn incoming(&self, currency: &Currency, id: &RequestId) -> Option<&OpenRequest> {
-        self.currencies.get(currency)?.ledger.incoming().get(id)
+        self.currencies.get(currency)?.ledger.incoming().get(id).map(|open| &**open)
     }
 
     /// All requests that we sent and that have not ended.
     pub fn all_outgoing(&self) -> impl Iterator<Item = (Currency, &OpenRequest)> {
         self.currencies
             .iter()
-            .flat_map(|(currency, state)| state.ledger.outgoing().values().map(move |open| (*currency, open)))
+            .flat_map(|(currency, state)| state.ledger.outgoing().values().map(move |open| (*currency, &**open)))
     }
 
     /// All requests of the friend that we have not ended.
     pub fn all_incoming(&self) -> impl Iterator<Item = (Currency, &OpenRequest)> {
         self.currencies
             .iter()
-            .flat_map(|(currency, state)| state.ledger.incoming().values().map(move |open| (*currency, open)))
+            .flat_map(|(currency, state)| state.ledger.incoming().values().map(move |open| (*currency, &**open)))
     }
 
     /// All operations that wait to be signed, in the order of batches.
@@ -404,7 +405,7 @@ impl Channel {
     /// The friend's last signature with the totals that it states; `None` if it never signed anything that we applied.
     pub fn evidence(&self) -> Option<Evidence> {
         let Some(signed) = &self.core.evidence else {
-            return self.old_evidence.clone();
+            return self.old_evidence.as_deref().cloned();
         };
         Some(Evidence {
             sender: self.friend,

@@ -3,7 +3,7 @@
 //! Answers cannot be refused for lack of room: there are at most two for each open incoming request. Commits and
 //! withdrawals cannot either: at most one of each for each open outgoing request. Requests have a bound per origin.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use offset_protocol::bytes::RequestId;
 use offset_protocol::friend::Operation;
@@ -12,6 +12,7 @@ use offset_protocol::payment::Request;
 use offset_protocol::{buggify, mutant, sometimes, wire_struct};
 
 use super::event::Origin;
+use crate::lean::LeanMap;
 
 /// Requests of one origin that may wait for one friend. Chosen freely: two full batches.
 pub const MAX_QUEUED_REQUESTS: usize = 1_024;
@@ -61,18 +62,26 @@ pub(super) struct WaitingRequests {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
-    entries: BTreeMap<QueueKey, Waiting>,
-    /// Answers, by the incoming request that they are about.
-    incoming: BTreeMap<RequestKey, Pending>,
-    /// Requests, commits, withdrawals, by the outgoing request.
-    outgoing: BTreeMap<RequestKey, Pending>,
-    requests: BTreeMap<Currency, WaitingRequests>,
-    forwarded: usize,
-    own: usize,
+    /// `None`: nothing waits, as in most friendships at any time.
+    waits: Option<Box<Waits>>,
     next: u64,
     /// Entries from this number on were never written to storage.
     unstored: u64,
-    dirty: BTreeSet<QueueKey>,
+    /// What was put in or taken out since storage was told; may stand here twice.
+    dirty: Vec<QueueKey>,
+}
+
+/// Everything that waits.
+#[derive(Clone, Debug, Default)]
+struct Waits {
+    entries: LeanMap<QueueKey, Waiting>,
+    /// Answers, by the incoming request that they are about.
+    incoming: LeanMap<RequestKey, Pending>,
+    /// Requests, commits, withdrawals, by the outgoing request.
+    outgoing: LeanMap<RequestKey, Pending>,
+    requests: LeanMap<Currency, WaitingRequests>,
+    forwarded: usize,
+    own: usize,
 }
 
 impl Class {
@@ -123,13 +132,13 @@ fn frozen(request: &Request) -> u128 {
 
 impl Queue {
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.waits.is_none()
     }
 
     pub(super) fn push(&mut self, class: Class, waiting: Waiting) {
         let key = QueueKey { class, number: self.next };
         self.insert(key, waiting);
-        self.dirty.insert(key);
+        self.dirty.push(key);
     }
 
     /// Puts back an entry that storage kept.
@@ -140,9 +149,119 @@ impl Queue {
 
     fn insert(&mut self, key: QueueKey, waiting: Waiting) {
         self.next = self.next.max(key.number.saturating_add(1));
+        self.waits.get_or_insert_default().insert(key, waiting);
+    }
+
+    /// The next entry in the order of a batch.
+    pub(super) fn first(&self) -> Option<(QueueKey, &Waiting)> {
+        self.waits.as_ref()?.entries.first_key_value().map(|(key, waiting)| (*key, waiting))
+    }
+
+    pub(super) fn get(&self, key: &QueueKey) -> Option<&Waiting> {
+        self.waits.as_ref()?.entries.get(key)
+    }
+
+    pub(super) fn remove(&mut self, key: QueueKey) -> Option<Waiting> {
+        let waits = self.waits.as_mut()?;
+        let waiting = waits.remove(key)?;
+        if waits.entries.is_empty() {
+            self.waits = None;
+        }
+        self.dirty.push(key);
+        Some(waiting)
+    }
+
+    /// What waits about an incoming request.
+    pub(super) fn incoming(&self, key: &RequestKey) -> Pending {
+        self.waits.as_ref().and_then(|waits| waits.incoming.get(key)).copied().unwrap_or_default()
+    }
+
+    /// What waits about an outgoing request.
+    pub(super) fn outgoing(&self, key: &RequestKey) -> Pending {
+        self.waits.as_ref().and_then(|waits| waits.outgoing.get(key)).copied().unwrap_or_default()
+    }
+
+    pub(super) fn is_full(&self, origin: Origin) -> bool {
+        let waiting = self.waits.as_ref().map_or(0, |waits| match origin {
+            Origin::Forwarded => waits.forwarded,
+            Origin::Own => waits.own,
+        });
+        sometimes!("channel: a queue of requests is full", waiting >= MAX_QUEUED_REQUESTS);
+        let is_full = waiting >= MAX_QUEUED_REQUESTS || waiting > 0 && buggify!("channel: room for one request", 200);
+        is_full && !mutant!(QueueLimitIgnored)
+    }
+
+    pub(super) fn requests(&self, currency: &Currency) -> WaitingRequests {
+        self.waits.as_ref().and_then(|waits| waits.requests.get(currency)).copied().unwrap_or_default()
+    }
+
+    /// Requests of either origin that wait.
+    pub(super) fn waiting_requests(&self) -> usize {
+        self.waits.as_ref().map_or(0, |waits| waits.forwarded + waits.own)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&QueueKey, &Waiting)> {
+        self.waits.iter().flat_map(|waits| waits.entries.iter())
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waits.as_ref().map_or(0, |waits| waits.entries.len())
+    }
+
+    /// Takes out all requests that `wanted` names. Looks at everything that waits: for events that are rare.
+    pub(super) fn take_requests(&mut self, wanted: impl Fn(&Currency) -> bool) -> Vec<(QueueKey, Currency, Request)> {
+        let is_wanted =
+            |waiting: &Waiting| matches!(waiting.operation, Operation::Request(_)) && wanted(&waiting.currency);
+        let keys: Vec<_> = self.iter().filter(|(_, waiting)| is_wanted(waiting)).map(|(key, _)| *key).collect();
+        let mut taken = Vec::with_capacity(keys.len());
+        for key in keys {
+            if let Some(Waiting { currency, operation: Operation::Request(request) }) = self.remove(key) {
+                taken.push((key, currency, request));
+            }
+        }
+        taken
+    }
+
+    /// Forgets everything; gives the requests.
+    pub(super) fn clear(&mut self) -> Vec<RequestKey> {
+        let Some(waits) = self.waits.take() else { return Vec::new() };
+        self.dirty.extend(waits.entries.keys());
+        waits.outgoing.iter().filter(|(_, pending)| pending.request.is_some()).map(|(key, _)| *key).collect()
+    }
+
+    /// The entries that storage may hold.
+    pub(super) fn stored_keys(&self) -> BTreeSet<QueueKey> {
+        let keys = self.iter().map(|(key, _)| key).chain(&self.dirty).copied();
+        keys.filter(|key| key.number < self.unstored).collect()
+    }
+
+    /// Nobody keeps records: there is nothing to write. Says whether there was.
+    pub(super) fn forget_dirty(&mut self) -> bool {
+        let unstored = std::mem::replace(&mut self.unstored, self.next);
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.iter().any(|key| self.get(key).is_some() || key.number < unstored)
+    }
+
+    /// The entries that storage must write (`Some`) or remove.
+    pub(super) fn take_dirty(&mut self) -> Vec<(QueueKey, Option<&Waiting>)> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.sort_unstable();
+        dirty.dedup();
+        let unstored = std::mem::replace(&mut self.unstored, self.next);
+        dirty
+            .into_iter()
+            .map(|key| (key, self.get(&key)))
+            .filter(|(key, waiting)| waiting.is_some() || key.number < unstored)
+            .collect()
+    }
+}
+
+impl Waits {
+    fn insert(&mut self, key: QueueKey, waiting: Waiting) {
         *self.slot(waiting.currency, &waiting.operation) = Some(key);
         if let Operation::Request(request) = &waiting.operation {
-            let sums = self.requests.entry(waiting.currency).or_default();
+            let sums = self.requests.get_or_default(waiting.currency);
             sums.count += 1;
             sums.frozen = sums.frozen.saturating_add(frozen(request));
             *self.counter(key.class) += 1;
@@ -150,36 +269,8 @@ impl Queue {
         self.entries.insert(key, waiting);
     }
 
-    fn counter(&mut self, class: Class) -> &mut usize {
-        match class.origin() {
-            Origin::Forwarded => &mut self.forwarded,
-            Origin::Own => &mut self.own,
-        }
-    }
-
-    fn slot(&mut self, currency: Currency, operation: &Operation) -> &mut Option<QueueKey> {
-        let key = (currency, request_id(operation));
-        match operation {
-            Operation::Request(_) => &mut self.outgoing.entry(key).or_default().request,
-            Operation::Commit(_) => &mut self.outgoing.entry(key).or_default().commit,
-            Operation::Withdraw(_) => &mut self.outgoing.entry(key).or_default().withdraw,
-            Operation::Response(_) => &mut self.incoming.entry(key).or_default().response,
-            Operation::Cancel(_) | Operation::Collect(_) => &mut self.incoming.entry(key).or_default().end,
-        }
-    }
-
-    /// The next entry in the order of a batch.
-    pub(super) fn first(&self) -> Option<(QueueKey, &Waiting)> {
-        self.entries.first_key_value().map(|(key, waiting)| (*key, waiting))
-    }
-
-    pub(super) fn get(&self, key: &QueueKey) -> Option<&Waiting> {
-        self.entries.get(key)
-    }
-
-    pub(super) fn remove(&mut self, key: QueueKey) -> Option<Waiting> {
+    fn remove(&mut self, key: QueueKey) -> Option<Waiting> {
         let waiting = self.entries.remove(&key)?;
-        self.dirty.insert(key);
         *self.slot(waiting.currency, &waiting.operation) = None;
         let request_key = (waiting.currency, request_id(&waiting.operation));
         for side in [&mut self.incoming, &mut self.outgoing] {
@@ -200,79 +291,22 @@ impl Queue {
         Some(waiting)
     }
 
-    /// What waits about an incoming request.
-    pub(super) fn incoming(&self, key: &RequestKey) -> Pending {
-        self.incoming.get(key).copied().unwrap_or_default()
-    }
-
-    /// What waits about an outgoing request.
-    pub(super) fn outgoing(&self, key: &RequestKey) -> Pending {
-        self.outgoing.get(key).copied().unwrap_or_default()
-    }
-
-    pub(super) fn is_full(&self, origin: Origin) -> bool {
-        let waiting = match origin {
-            Origin::Forwarded => self.forwarded,
-            Origin::Own => self.own,
-        };
-        sometimes!("channel: a queue of requests is full", waiting >= MAX_QUEUED_REQUESTS);
-        let is_full = waiting >= MAX_QUEUED_REQUESTS || waiting > 0 && buggify!("channel: room for one request", 200);
-        is_full && !mutant!(QueueLimitIgnored)
-    }
-
-    pub(super) fn requests(&self, currency: &Currency) -> WaitingRequests {
-        self.requests.get(currency).copied().unwrap_or_default()
-    }
-
-    /// Requests of either origin that wait.
-    pub(super) const fn waiting_requests(&self) -> usize {
-        self.forwarded + self.own
-    }
-
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&QueueKey, &Waiting)> {
-        self.entries.iter()
-    }
-
-    /// Takes out all requests that `wanted` names. Looks at everything that waits: for events that are rare.
-    pub(super) fn take_requests(&mut self, wanted: impl Fn(&Currency) -> bool) -> Vec<(QueueKey, Currency, Request)> {
-        let is_wanted =
-            |waiting: &Waiting| matches!(waiting.operation, Operation::Request(_)) && wanted(&waiting.currency);
-        let keys: Vec<_> = self.entries.iter().filter(|(_, waiting)| is_wanted(waiting)).map(|(key, _)| *key).collect();
-        let mut taken = Vec::with_capacity(keys.len());
-        for key in keys {
-            if let Some(Waiting { currency, operation: Operation::Request(request) }) = self.remove(key) {
-                taken.push((key, currency, request));
-            }
+    fn counter(&mut self, class: Class) -> &mut usize {
+        match class.origin() {
+            Origin::Forwarded => &mut self.forwarded,
+            Origin::Own => &mut self.own,
         }
-        taken
     }
 
-    /// Forgets everything; gives the requests.
-    pub(super) fn clear(&mut self) -> Vec<RequestKey> {
-        let requests =
-            self.outgoing.iter().filter(|(_, pending)| pending.request.is_some()).map(|(key, _)| *key).collect();
-        let (next, unstored, mut dirty) = (self.next, self.unstored, std::mem::take(&mut self.dirty));
-        dirty.extend(self.entries.keys());
-        *self = Queue { next, unstored, dirty, ..Queue::default() };
-        requests
-    }
-
-    /// The entries that storage may hold.
-    pub(super) fn stored_keys(&self) -> BTreeSet<QueueKey> {
-        let keys = self.entries.keys().chain(&self.dirty).copied();
-        keys.filter(|key| key.number < self.unstored).collect()
-    }
-
-    /// The entries that storage must write (`Some`) or remove.
-    pub(super) fn take_dirty(&mut self) -> Vec<(QueueKey, Option<&Waiting>)> {
-        let dirty = std::mem::take(&mut self.dirty);
-        let unstored = std::mem::replace(&mut self.unstored, self.next);
-        let entries = &self.entries;
-        dirty
-            .into_iter()
-            .map(|key| (key, entries.get(&key)))
-            .filter(|(key, waiting)| waiting.is_some() || key.number < unstored)
-            .collect()
+    fn slot(&mut self, currency: Currency, operation: &Operation) -> &mut Option<QueueKey> {
+        let key = (currency, request_id(operation));
+        match operation {
+            Operation::Request(_) => &mut self.outgoing.get_or_default(key).request,
+            Operation::Commit(_) => &mut self.outgoing.get_or_default(key).commit,
+            Operation::Withdraw(_) => &mut self.outgoing.get_or_default(key).withdraw,
+            Operation::Response(_) => &mut self.incoming.get_or_default(key).response,
+            Operation::Cancel(_) | Operation::Collect(_) => &mut self.incoming.get_or_default(key).end,
+        }
     }
 }
 
@@ -280,9 +314,12 @@ impl Queue {
 impl Queue {
     /// The same entries and the same indices.
     pub(super) fn assert_same(&self, other: &Queue) {
-        assert_eq!(self.entries, other.entries);
-        assert_eq!((&self.incoming, &self.outgoing), (&other.incoming, &other.outgoing));
-        assert_eq!(self.requests, other.requests);
-        assert_eq!((self.forwarded, self.own), (other.forwarded, other.own));
+        assert!(self.iter().eq(other.iter()));
+        let (Some(one), Some(two)) = (&self.waits, &other.waits) else {
+            return assert!(self.is_empty() && other.is_empty());
+        };
+        assert_eq!((&one.incoming, &one.outgoing), (&two.incoming, &two.outgoing));
+        assert_eq!(one.requests, two.requests);
+        assert_eq!((one.forwarded, one.own), (two.forwarded, two.own));
     }
 }

@@ -8,7 +8,7 @@
 //! Only then does anything else change: logs, evidence, queue, lists, events. Until then the steps can be undone, so a
 //! batch costs what is in it and not what is open.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use offset_protocol::bytes::RequestId;
 use offset_protocol::codec::List;
@@ -20,10 +20,12 @@ use offset_protocol::{mutant, sometimes};
 
 use super::enqueue::refusal;
 use super::queue::request_id;
+use super::records::Key;
 use super::{
     Channel, ChannelEvent, Content, Env, LinkMisbehaviour, Listing, Mark, Misbehaviour, Refused, Said, SignedHeader,
     State,
 };
+use crate::lean::LeanMap;
 use crate::ledger::{BrokenRule, Delta, Incoming, Step, Totals};
 
 /// What was applied so far of a batch that may still fail.
@@ -31,9 +33,18 @@ use crate::ledger::{BrokenRule, Delta, Incoming, Step, Totals};
 struct Trial {
     steps: Vec<(Currency, Step)>,
     /// `seen` as it was.
-    seen: BTreeMap<Currency, Totals>,
+    seen: LeanMap<Currency, Totals>,
     /// Currencies that we had not heard of.
     created: Vec<Currency>,
+}
+
+impl Trial {
+    /// What `seen` was, the first time that it changes.
+    fn remember(&mut self, currency: Currency, seen: Totals) {
+        if !self.seen.contains_key(&currency) {
+            self.seen.insert(currency, seen);
+        }
+    }
 }
 
 /// Receiving.
@@ -94,16 +105,17 @@ impl Channel {
         }
         self.commit_acknowledged(header.ack, events);
         self.core.applied = Mark { seq: header.seq, head: header.head };
-        self.core.evidence = Some(SignedHeader { header: batch.header, signature: batch.signature });
-        self.dirty.core = true;
-        self.dirty.currencies.extend(trial.seen.into_keys());
-        self.dirty.currencies.extend(trial.created);
+        // A copy has exactly its size: a header that was just encoded has room to spare, and this one stays.
+        self.core.evidence = Some(SignedHeader { header: batch.header.clone(), signature: batch.signature });
+        self.dirty.say(Key::Core);
+        let changed = trial.seen.keys().chain(&trial.created);
+        changed.for_each(|currency| self.dirty.say(Key::Currency(*currency)));
         if content.is_any() {
             self.heard_content(env.now);
         }
         if let Some(relays) = relays.filter(|relays| *relays != self.relays.friends) {
             self.relays.friends = relays.clone();
-            self.dirty.relays = true;
+            self.dirty.say(Key::Relays);
             events.push(ChannelEvent::FriendRelays(relays));
         }
         for (currency, step) in trial.steps {
@@ -161,7 +173,7 @@ impl Channel {
         self.try_acknowledged(header.ack, trial)?;
         for currency in list.into_iter().flatten() {
             if !self.currencies.contains_key(currency) {
-                self.currencies.entry(*currency).or_default();
+                self.currencies.get_or_default(*currency);
                 trial.created.push(*currency);
             }
         }
@@ -183,8 +195,8 @@ impl Channel {
     fn try_acknowledged(&mut self, ack: u64, trial: &mut Trial) -> Result<(), Misbehaviour> {
         for unacked in self.unacked.iter().take_while(|unacked| unacked.mark.seq <= ack) {
             for (currency, delta) in &unacked.deltas {
-                let state = self.currencies.entry(*currency).or_default();
-                trial.seen.entry(*currency).or_insert(state.seen);
+                let state = self.currencies.get_or_default(*currency);
+                trial.remember(*currency, state.seen);
                 state.seen = state.seen.after(delta).ok_or(Misbehaviour::OtherTotals)?;
                 if mutant!(HistoryCountedTwice) {
                     state.seen = state.seen.after(delta).unwrap_or(state.seen);
@@ -223,7 +235,7 @@ impl Channel {
         let delta = state.ledger.delta_of(&step);
         trial.steps.push((currency, step));
         if delta != Delta::ZERO {
-            trial.seen.entry(currency).or_insert(state.seen);
+            trial.remember(currency, state.seen);
             state.seen = state.seen.after(&delta).ok_or(BrokenRule::Overflow)?;
         }
         Ok(())
@@ -255,24 +267,29 @@ impl Channel {
 
     /// The friend has signed for our batches up to `ack`.
     fn commit_acknowledged(&mut self, ack: u64, events: &mut Vec<ChannelEvent>) {
+        let before = self.unacked.len();
         while self.unacked.front().is_some_and(|unacked| unacked.mark.seq <= ack) {
             let Some(unacked) = self.unacked.pop_front() else {
                 return;
             };
             self.window_used -= usize::from(unacked.content.is_any() && !mutant!(WindowNeverFrees));
             self.core.signed_for = unacked.mark;
-            self.dirty.batches.insert(unacked.mark.seq);
+            self.dirty.say(Key::Batch(unacked.mark.seq));
             unacked.ended.iter().for_each(|key| {
                 self.crossing.remove(key);
             });
             if unacked.content.relays && self.relays.said == Said::In(unacked.mark.seq) {
                 self.relays.said = Said::Known;
-                self.dirty.relays = true;
+                self.dirty.say(Key::Relays);
                 events.push(ChannelEvent::RelaysAcknowledged);
             }
             if unacked.content.currencies {
                 self.commit_our_removals(unacked.mark.seq, events);
             }
+        }
+        if before > 0 && self.unacked.is_empty() {
+            // An idle friendship holds no room for batches.
+            self.unacked = VecDeque::new();
         }
     }
 
@@ -288,7 +305,7 @@ impl Channel {
             if let Some(state) = self.currencies.get_mut(&currency) {
                 let friend_lists = state.config.friend_lists;
                 state.config = super::CurrencyConfig { friend_lists, ..Default::default() };
-                self.dirty.currencies.insert(currency);
+                self.dirty.say(Key::Currency(currency));
             }
             self.forget_if_void(&currency);
             events.push(ChannelEvent::CurrencyRemoved(currency));
@@ -298,31 +315,31 @@ impl Channel {
     fn commit_step(&mut self, currency: Currency, step: Step, events: &mut Vec<ChannelEvent>) {
         match step {
             Step::Requested(id) => {
-                self.dirty.incoming.insert((currency, id));
+                self.dirty.say(Key::Incoming((currency, id)));
                 if let Some(open) = self.incoming(&currency, &id) {
                     events.push(ChannelEvent::Request { currency, request: open.request.clone() });
                 }
             }
             Step::Refused(id, reason) => {
-                self.dirty.incoming.insert((currency, id));
+                self.dirty.say(Key::Incoming((currency, id)));
                 self.cancel_refused(currency, refusal(id, reason));
             }
             Step::Answered(response) => {
-                self.dirty.outgoing.insert((currency, response.request_id));
+                self.dirty.say(Key::Outgoing((currency, response.request_id)));
                 events.push(ChannelEvent::Response { currency, response });
             }
             Step::Cancelled(cancel, open) => {
-                self.dirty.outgoing.insert((currency, cancel.request_id));
+                self.dirty.say(Key::Outgoing((currency, cancel.request_id)));
                 events.push(ChannelEvent::Cancelled { currency, cancel, request: open.request });
             }
             Step::Collected(collect, open) => {
-                self.dirty.outgoing.insert((currency, collect.request_id));
+                self.dirty.say(Key::Outgoing((currency, collect.request_id)));
                 if let Some(response) = open.response {
                     events.push(ChannelEvent::Collected { currency, collect, request: open.request, response });
                 }
             }
             Step::Committed(commit) => {
-                self.dirty.incoming.insert((currency, commit.request_id));
+                self.dirty.say(Key::Incoming((currency, commit.request_id)));
                 let is_ending = self.is_ending(currency, commit.request_id);
                 sometimes!("channel: a commit finds the end of its request queued", is_ending);
                 if !is_ending {
@@ -330,7 +347,7 @@ impl Channel {
                 }
             }
             Step::Withdrawn(withdraw) => {
-                self.dirty.incoming.insert((currency, withdraw.request_id));
+                self.dirty.say(Key::Incoming((currency, withdraw.request_id)));
                 let is_ending = self.is_ending(currency, withdraw.request_id);
                 sometimes!("channel: a withdrawal finds the end of its request queued", is_ending);
                 if !is_ending {
@@ -349,11 +366,11 @@ impl Channel {
     fn commit_currencies(&mut self, list: &List<Currency, MAX_CURRENCIES>, events: &mut Vec<ChannelEvent>) {
         let mut gone = Vec::new();
         let mut is_changed = false;
-        for (currency, state) in &mut self.currencies {
+        for (currency, state) in self.currencies.iter_mut() {
             let lists = list.binary_search(currency).is_ok();
             if lists != state.config.friend_lists {
                 state.config.friend_lists = lists;
-                self.dirty.currencies.insert(*currency);
+                self.dirty.say(Key::Currency(*currency));
                 is_changed = true;
                 if !lists {
                     gone.push(*currency);

@@ -49,17 +49,25 @@ pub enum BadRecord {
     Orphan(Currency),
 }
 
-/// What has changed since the last [`Channel::take_changes`].
+/// What has changed since the last [`Channel::take_changes`]: what changed twice may stand here twice.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Dirty {
-    pub(super) core: bool,
-    pub(super) state: bool,
-    pub(super) relays: bool,
-    pub(super) evidence: bool,
-    pub(super) currencies: BTreeSet<Currency>,
-    pub(super) incoming: BTreeSet<RequestKey>,
-    pub(super) outgoing: BTreeSet<RequestKey>,
-    pub(super) batches: BTreeSet<u64>,
+pub(super) struct Dirty(Vec<Key>);
+
+impl Dirty {
+    /// This record has changed.
+    pub(super) fn say(&mut self, key: Key) {
+        if self.0.last() != Some(&key) {
+            self.0.push(key);
+        }
+    }
+
+    /// Each once, in order; nothing has changed any more.
+    fn take(&mut self) -> Vec<Key> {
+        let mut keys = std::mem::take(&mut self.0);
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
 }
 
 wire_struct! {
@@ -80,7 +88,9 @@ wire_struct! {
     }
 }
 
-enum Key {
+/// Which record of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
     Core,
     State,
     Relays,
@@ -176,54 +186,49 @@ impl Writer<'_> {
 impl Channel {
     /// Appends the records that changed since the last call, each under `key_prefix`.
     pub fn take_changes(&mut self, key_prefix: &[u8], out: &mut Vec<Change>) {
-        let dirty = std::mem::take(&mut self.dirty);
+        let dirty = self.dirty.take();
         let mut writer = Writer { prefix: key_prefix, out };
-        if dirty.core {
-            writer.put(&Key::Core, Some(&self.core));
-        }
-        if dirty.state {
-            writer.put(&Key::State, Some(&self.state).filter(|state| **state != State::Consistent));
-        }
-        if dirty.relays {
-            writer.put(&Key::Relays, Some(&self.relays));
-        }
-        if dirty.evidence {
-            writer.put(&Key::Evidence, self.old_evidence.as_ref());
-        }
-        for currency in dirty.currencies.into_iter().filter(|_| !mutant!(BalanceNotWritten)) {
-            let record = self.currencies.get(&currency).map(CurrencyState::record);
-            writer.put(&Key::Currency(currency), record.as_ref());
-        }
-        for key in dirty.incoming {
-            writer.put(&Key::Incoming(key), self.incoming(&key.0, &key.1));
-        }
-        for key in dirty.outgoing {
-            writer.put(&Key::Outgoing(key), self.outgoing(&key.0, &key.1));
-        }
-        for seq in dirty.batches.into_iter().filter(|_| !mutant!(BatchNotWritten)) {
-            let record = self.unacked_at(seq).map(Unacked::record);
-            writer.put(&Key::Batch(seq), record.as_ref());
+        for key in dirty {
+            match key {
+                Key::Core => writer.put(&key, Some(&self.core)),
+                Key::State => writer.put(&key, Some(&self.state).filter(|state| **state != State::Consistent)),
+                Key::Relays => writer.put(&key, Some(&self.relays)),
+                Key::Evidence => writer.put(&key, self.old_evidence.as_ref()),
+                Key::Currency(_) if mutant!(BalanceNotWritten) => {}
+                Key::Currency(currency) => {
+                    let record = self.currencies.get(&currency).map(CurrencyState::record);
+                    writer.put(&key, record.as_ref());
+                }
+                Key::Incoming((currency, id)) => writer.put(&key, self.incoming(&currency, &id)),
+                Key::Outgoing((currency, id)) => writer.put(&key, self.outgoing(&currency, &id)),
+                Key::Batch(_) if mutant!(BatchNotWritten) => {}
+                Key::Batch(seq) => writer.put(&key, self.unacked_at(seq).map(Unacked::record).as_ref()),
+                // The queue knows by itself.
+                Key::Queued(_) => {}
+            }
         }
         for (key, waiting) in self.queue.take_dirty() {
             writer.put(&Key::Queued(key), waiting);
         }
     }
 
+    /// The same where nobody keeps records: nothing has changed any more. Says whether anything had.
+    pub(crate) fn forget_changes(&mut self) -> bool {
+        let dirty = std::mem::take(&mut self.dirty);
+        let queued = self.queue.forget_dirty();
+        !dirty.0.is_empty() || queued
+    }
+
     /// Appends the removal of every record: the friendship ends. Changes that were not taken are void.
     pub fn erase(&self, key_prefix: &[u8], out: &mut Vec<Change>) {
         let mut writer = Writer { prefix: key_prefix, out };
-        [Key::Core, Key::State, Key::Relays, Key::Evidence].iter().for_each(|key| writer.remove(key));
-        let dirty = &self.dirty;
-        let currencies: BTreeSet<_> = self.currencies.keys().chain(&dirty.currencies).copied().collect();
-        currencies.into_iter().for_each(|currency| writer.remove(&Key::Currency(currency)));
-        let keys = |(currency, open): (Currency, &OpenRequest)| (currency, open.request.request_id);
-        let incoming: BTreeSet<_> = self.all_incoming().map(keys).chain(dirty.incoming.iter().copied()).collect();
-        incoming.into_iter().for_each(|key| writer.remove(&Key::Incoming(key)));
-        let outgoing: BTreeSet<_> = self.all_outgoing().map(keys).chain(dirty.outgoing.iter().copied()).collect();
-        outgoing.into_iter().for_each(|key| writer.remove(&Key::Outgoing(key)));
-        let batches: BTreeSet<_> =
-            self.unacked.iter().map(|unacked| unacked.mark.seq).chain(dirty.batches.iter().copied()).collect();
-        batches.into_iter().for_each(|seq| writer.remove(&Key::Batch(seq)));
+        let mut keys = BTreeSet::from([Key::Core, Key::State, Key::Relays, Key::Evidence]);
+        keys.extend(&self.dirty.0);
+        keys.extend(self.currencies.keys().map(|currency| Key::Currency(*currency)));
+        keys.extend(self.all_incoming().map(|(currency, open)| Key::Incoming((currency, open.request.request_id))));
+        keys.extend(self.all_outgoing().map(|(currency, open)| Key::Outgoing((currency, open.request.request_id))));
+        keys.extend(self.unacked.iter().map(|unacked| Key::Batch(unacked.mark.seq)));
+        keys.iter().for_each(|key| writer.remove(key));
         self.queue.stored_keys().into_iter().for_each(|key| writer.remove(&Key::Queued(key)));
     }
 
@@ -254,6 +259,10 @@ impl Channel {
         self.window_used += usize::from(unacked.content.is_any());
         let seq = unacked.mark.seq;
         self.crossing.extend(unacked.ended.iter().map(|key| (*key, seq)));
+        if self.unacked.is_empty() {
+            // Mostly there is one at most, and of most friendships none.
+            self.unacked.reserve_exact(1);
+        }
         self.unacked.push_back(unacked);
     }
 }
@@ -329,7 +338,7 @@ impl Parts {
         let relays = self.relays.ok_or(BadRecord::Missing("the relays"))?;
         let mut channel = Channel::from_parts(us, friend, core, relays);
         channel.state = self.state.unwrap_or(State::Consistent);
-        channel.old_evidence = self.evidence;
+        channel.old_evidence = self.evidence.map(Box::new);
         for (currency, CurrencyRecord { totals, seen, config }) in self.currencies {
             channel.currencies.insert(currency, CurrencyState { ledger: Ledger::new(totals), seen, config });
         }

@@ -19,10 +19,12 @@ use offset_protocol::limits::MAX_AMOUNT;
 use offset_protocol::money::Currency;
 use offset_protocol::{mutant, sometimes};
 
+use super::records::Key;
 use super::{
     Channel, ChannelEvent, Core, Dispute, Env, Link, Listing, Misbehaviour, NoSuchTerms, Said, State, TermsOf,
     Unconfirmed,
 };
+use crate::lean::LeanMap;
 use crate::ledger::{Ledger, Totals};
 
 /// How far beyond our epoch a friend's may be: more would only serve to exhaust the numbers.
@@ -59,13 +61,12 @@ impl Channel {
         let theirs = is_usable.then_some(terms);
         if dispute.theirs != theirs {
             dispute.theirs = theirs;
-            self.dirty.state = true;
+            self.dirty.say(Key::State);
             events.push(ChannelEvent::TermsChanged);
         }
-        let State::Inconsistent(Dispute { theirs: Some(ResetTerms { epoch, .. }), .. }) = &self.state else {
-            return;
-        };
-        self.raise_our_epoch(*epoch, events);
+        if let Some(epoch) = dispute.theirs.as_ref().map(|theirs| theirs.epoch) {
+            self.raise_our_epoch(epoch, events);
+        }
     }
 
     /// The user accepts the friend's terms, exactly those that it read.
@@ -89,7 +90,8 @@ impl Channel {
         reset.signature = signer.sign(&reset.signed_hash(&self.us, &self.friend));
         let unconfirmed = Unconfirmed { ours: dispute.ours.clone(), theirs: terms.clone(), reset };
         self.start_epoch(terms, TermsOf::Friend, events);
-        self.state = if mutant!(UnconfirmedSpeaks) { State::Consistent } else { State::Unconfirmed(unconfirmed) };
+        self.state =
+            if mutant!(UnconfirmedSpeaks) { State::Consistent } else { State::Unconfirmed(Box::new(unconfirmed)) };
         sometimes!("reset: we accept the friend's terms", true);
         Ok(())
     }
@@ -166,8 +168,8 @@ impl Channel {
 
     fn dispute(&mut self, mut dispute: Dispute) {
         dispute.ours.epoch = dispute.ours.epoch.max(self.core.epoch.saturating_add(1));
-        self.state = State::Inconsistent(dispute);
-        self.dirty.state = true;
+        self.state = State::Inconsistent(Box::new(dispute));
+        self.dirty.say(Key::State);
         self.say_terms_again();
         if let Some(link) = &mut self.link {
             link.is_resumed = false;
@@ -189,7 +191,7 @@ impl Channel {
         if is_plausible && epoch > dispute.ours.epoch {
             dispute.ours.epoch = epoch;
             sometimes!("reset: the friend's epoch raises ours", true);
-            self.dirty.state = true;
+            self.dirty.say(Key::State);
             self.say_terms_again();
             events.push(ChannelEvent::TermsChanged);
         }
@@ -206,10 +208,10 @@ impl Channel {
     /// The last signature of what ends now stays with the totals that it states.
     fn keep_evidence(&mut self) {
         if self.core.evidence.is_some() {
-            self.old_evidence = self.evidence();
+            self.old_evidence = self.evidence().map(Box::new);
             self.core.evidence = None;
-            self.dirty.evidence = true;
-            self.dirty.core = true;
+            self.dirty.say(Key::Evidence);
+            self.dirty.say(Key::Core);
         }
     }
 
@@ -217,22 +219,24 @@ impl Channel {
     #[allow(clippy::type_complexity)] // two lists of one kind, named where they are used
     fn drop_everything(&mut self) -> (Vec<super::RequestKey>, Vec<super::RequestKey>) {
         let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
-        for (currency, state) in &mut self.currencies {
+        for (currency, state) in self.currencies.iter_mut() {
             let (ours, friends) = state.ledger.drop_requests();
             incoming.extend(friends.into_iter().map(|id| (*currency, id)));
             outgoing.extend(ours.into_iter().map(|id| (*currency, id)));
             state.seen = *state.ledger.totals();
-            self.dirty.currencies.insert(*currency);
+            self.dirty.say(Key::Currency(*currency));
         }
-        self.dirty.incoming.extend(&incoming);
-        self.dirty.outgoing.extend(&outgoing);
+        incoming.iter().for_each(|key| self.dirty.say(Key::Incoming(*key)));
+        outgoing.iter().for_each(|key| self.dirty.say(Key::Outgoing(*key)));
         outgoing.extend(self.queue.clear());
-        self.dirty.batches.extend(self.unacked.drain(..).map(|unacked| unacked.mark.seq));
+        for unacked in std::mem::take(&mut self.unacked) {
+            self.dirty.say(Key::Batch(unacked.mark.seq));
+        }
         self.core.made = self.core.signed_for;
         self.core.owes_ack = false;
-        self.dirty.core = true;
+        self.dirty.say(Key::Core);
         self.window_used = 0;
-        self.crossing.clear();
+        self.crossing = LeanMap::new();
         (incoming, outgoing)
     }
 
@@ -246,16 +250,16 @@ impl Channel {
         self.state = State::Consistent;
         self.set_balances(terms, of);
         self.link = self.link.as_ref().map(|_| Link::default());
-        (self.dirty.core, self.dirty.state, self.dirty.relays) = (true, true, true);
+        [Key::Core, Key::State, Key::Relays].into_iter().for_each(|key| self.dirty.say(key));
         events.push(ChannelEvent::ResetDone { epoch: terms.epoch, terms: of });
     }
 
     /// Every currency stands at the terms, or at zero. What has a balance is listed by both, whatever was listed before.
     fn set_balances(&mut self, terms: &ResetTerms, of: TermsOf) {
         for CurrencyBalance { currency, .. } in &terms.balances {
-            self.currencies.entry(*currency).or_default();
+            self.currencies.get_or_default(*currency);
         }
-        for (currency, state) in &mut self.currencies {
+        for (currency, state) in self.currencies.iter_mut() {
             let stated = terms.balances.binary_search_by_key(currency, |balance| balance.currency);
             let stated = stated.map_or(0, |index| terms.balances[index].balance);
             let balance = match of {
@@ -271,7 +275,7 @@ impl Channel {
                 Listing::Leaving | Listing::Left(_) if balance == 0 => Listing::Leaving,
                 Listing::Unlisted | Listing::Leaving | Listing::Left(_) | Listing::Listed => Listing::Listed,
             };
-            self.dirty.currencies.insert(*currency);
+            self.dirty.say(Key::Currency(*currency));
         }
         let all: Vec<Currency> = self.currencies.keys().copied().collect();
         all.iter().for_each(|currency| self.forget_if_void(currency));

@@ -2,6 +2,7 @@
 
 use offset_protocol::friend::{Resume, genesis_head};
 
+use super::records::Key;
 use super::{Channel, ChannelEvent, Env, Link, LinkMisbehaviour, Mark, Misbehaviour, Refused, State};
 use offset_protocol::limits::ACK_DELAY;
 use offset_protocol::{buggify, mutant, sometimes};
@@ -70,7 +71,7 @@ impl Channel {
     fn resumed(&mut self, env: &Env<'_>, resume: &Resume, events: &mut Vec<ChannelEvent>) {
         if matches!(self.state, State::Unconfirmed(_)) {
             self.state = State::Consistent;
-            self.dirty.state = true;
+            self.dirty.say(Key::State);
         }
         let owes_ack = self.core.owes_ack;
         sometimes!("channel: resumed, and an acknowledgement is owed from before", owes_ack);

@@ -18,6 +18,7 @@ use offset_protocol::money::Currency;
 use offset_protocol::{buggify, mutant, sometimes};
 
 use super::queue::{Waiting, request_id};
+use super::records::Key;
 use super::{ACK_AT_ONCE, Channel, Content, CurrencyState, Link, Listing, MAX_UNACKED, Mark, Said, State, Unacked};
 use crate::ledger::Delta;
 
@@ -159,8 +160,8 @@ impl Channel {
         let batch = self.sign(mark, body_hash, body, signer);
         self.core.made = mark;
         self.core.owes_ack = false;
-        self.dirty.core = true;
-        self.dirty.batches.insert(seq);
+        self.dirty.say(Key::Core);
+        self.dirty.say(Key::Batch(seq));
         let deltas = draft.deltas.into_iter().filter(|(_, delta)| *delta != Delta::ZERO).collect();
         self.hold(Unacked { mark, batch: batch.clone(), deltas, ended, content });
         if let Some(link) = &mut self.link {
@@ -236,12 +237,12 @@ impl Channel {
         let sum = draft.deltas.entry(currency).or_insert(Delta::ZERO);
         *sum = sum.and(&delta);
         if delta != Delta::ZERO {
-            self.dirty.currencies.insert(currency);
+            self.dirty.say(Key::Currency(currency));
         }
         let key = (currency, request_id(operation));
         match operation {
-            Operation::Request(_) | Operation::Commit(_) | Operation::Withdraw(_) => self.dirty.outgoing.insert(key),
-            Operation::Response(_) | Operation::Cancel(_) | Operation::Collect(_) => self.dirty.incoming.insert(key),
+            Operation::Request(_) | Operation::Commit(_) | Operation::Withdraw(_) => self.dirty.say(Key::Outgoing(key)),
+            Operation::Response(_) | Operation::Cancel(_) | Operation::Collect(_) => self.dirty.say(Key::Incoming(key)),
         };
         true
     }
@@ -257,7 +258,7 @@ impl Channel {
 
     fn announce_relays(&mut self, seq: u64) -> List<offset_protocol::relay::RelayAddress, 16> {
         self.relays.said = Said::In(seq);
-        self.dirty.relays = true;
+        self.dirty.say(Key::Relays);
         self.relays.ours.clone()
     }
 
@@ -265,13 +266,13 @@ impl Channel {
     fn announce_currencies(&mut self, seq: u64) -> Option<List<Currency, MAX_CURRENCIES>> {
         let mut changed = std::mem::take(&mut self.core.says_currencies);
         let mut list = Vec::new();
-        for (currency, state) in &mut self.currencies {
+        for (currency, state) in self.currencies.iter_mut() {
             match state.config.listing {
                 Listing::Listed => list.push(*currency),
                 Listing::Leaving if state.ledger.totals().is_zero() => {
                     sometimes!("channel: a currency leaves our list", true);
                     state.config.listing = Listing::Left(seq);
-                    self.dirty.currencies.insert(*currency);
+                    self.dirty.say(Key::Currency(*currency));
                     changed = true;
                 }
                 Listing::Leaving => list.push(*currency),

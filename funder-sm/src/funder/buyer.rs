@@ -446,7 +446,7 @@ impl Funder {
 
     /// `ListPayments`.
     pub(super) fn list_payments(&self, after: Option<PaymentId>) -> Outcome {
-        let list = super::entries_after(&self.payments, after).take(MAX_LISTED);
+        let list = self.payments.after(after).take(MAX_LISTED);
         Outcome::Done(Answer::Payments(List::truncated(list.map(|(id, payment)| payment.report(*id)))))
     }
 

@@ -66,7 +66,7 @@ impl Funder {
         }
         let channel = Channel::new(self.us, key, self.our_relays());
         let record = FriendRecord { name: name.clone(), enabled: true, relays };
-        self.friends.insert(key, Friend::new(record, channel));
+        self.friends.insert(key, Box::new(Friend::new(record, channel)));
         self.friend_names.insert(name, key);
         self.save_friend(&key);
         self.keep_link(&key);

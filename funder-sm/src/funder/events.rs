@@ -1,7 +1,5 @@
 //! What apps are told of their commands later: kept until acknowledged, across disconnection and restart.
 
-use std::collections::BTreeMap;
-
 use offset_protocol::app::Event;
 use offset_protocol::bytes::{CommandId, PublicKey};
 use offset_protocol::{mutant, sometimes};
@@ -9,6 +7,7 @@ use offset_protocol::{mutant, sometimes};
 use super::Funder;
 use super::io::{FunderOutput, KeptEvent};
 use super::records::{self, EventRecord};
+use crate::lean::LeanMap;
 
 /// Events that are kept for one app. Past it the oldest is forgotten: what it tells can be asked for
 /// (`PaymentStatus`, `InvoiceStatus`), and an app that never listens must not fill the disk.
@@ -17,7 +16,7 @@ pub const MAX_KEPT_EVENTS: usize = 4_096;
 /// Kept events of all apps.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    by_app: BTreeMap<PublicKey, BTreeMap<u64, EventRecord>>,
+    by_app: LeanMap<PublicKey, LeanMap<u64, EventRecord>>,
     last: u64,
 }
 
@@ -25,12 +24,12 @@ impl Events {
     /// A record read from disk.
     pub(super) fn restore(&mut self, app: PublicKey, number: u64, record: EventRecord) {
         self.last = self.last.max(number);
-        self.by_app.entry(app).or_default().insert(number, record);
+        self.by_app.get_or_default(app).insert(number, record);
     }
 
     /// The most events that are kept for one app.
     pub(super) fn longest(&self) -> usize {
-        self.by_app.values().map(BTreeMap::len).max().unwrap_or(0)
+        self.by_app.values().map(LeanMap::len).max().unwrap_or(0)
     }
 
     /// Events of one app, oldest first.
@@ -64,7 +63,7 @@ impl Funder {
     pub(super) fn keep_event(&mut self, app: PublicKey, id: CommandId, event: Event) {
         self.events.last += 1;
         let number = self.events.last;
-        let kept = self.events.by_app.entry(app).or_default();
+        let kept = self.events.by_app.get_or_default(app);
         sometimes!("funder: an app has not acknowledged an event before the next", !kept.is_empty());
         if kept.len() >= MAX_KEPT_EVENTS
             && let Some((oldest, _)) = kept.pop_first()

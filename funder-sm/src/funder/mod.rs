@@ -37,8 +37,7 @@ mod tests;
 
 pub mod records;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
+use std::collections::VecDeque;
 
 use offset_protocol::app::{FriendReport, Name};
 use offset_protocol::bytes::{InvoiceId, PaymentId, PublicKey, RequestId};
@@ -60,6 +59,7 @@ pub use routes::MAX_QUERIES;
 pub use seller::{MAX_INVOICES, MAX_OFFERS};
 
 use crate::friend_channel::Channel;
+use crate::lean::{LeanMap, LeanSet};
 use records::{Changes, FriendRecord, IndexRecord, Transit};
 use relays::Relay;
 use rounds::{Held, Todo};
@@ -82,9 +82,9 @@ struct Friend {
     /// Collects that wait to stand in our log, oldest first.
     collecting: VecDeque<(Currency, RequestId)>,
     /// As apps know it.
-    reported: Option<FriendReport>,
+    reported: Option<Box<FriendReport>>,
     /// As the index servers know it.
-    published: BTreeMap<Currency, (u128, Rate)>,
+    published: LeanMap<Currency, (u128, Rate)>,
 }
 
 impl Friend {
@@ -96,7 +96,7 @@ impl Friend {
             link: 0,
             collecting: VecDeque::new(),
             reported: None,
-            published: BTreeMap::new(),
+            published: LeanMap::new(),
         }
     }
 
@@ -121,22 +121,22 @@ pub struct Funder {
     now: Instant,
     wall: WallTime,
 
-    friends: BTreeMap<PublicKey, Friend>,
-    friend_names: BTreeMap<Name, PublicKey>,
-    relays: BTreeMap<PublicKey, Relay>,
-    index_servers: BTreeMap<PublicKey, IndexServer>,
+    friends: LeanMap<PublicKey, Box<Friend>>,
+    friend_names: LeanMap<Name, PublicKey>,
+    relays: LeanMap<PublicKey, Relay>,
+    index_servers: LeanMap<PublicKey, IndexServer>,
 
-    transits: BTreeMap<RequestId, Transit>,
-    payments: BTreeMap<PaymentId, buyer::Payment>,
+    transits: LeanMap<RequestId, Transit>,
+    payments: LeanMap<PaymentId, buyer::Payment>,
     open_payments: usize,
-    invoices: BTreeMap<InvoiceId, seller::InvoiceRecord>,
+    invoices: LeanMap<InvoiceId, seller::InvoiceRecord>,
     queries: routes::Queries,
     events: events::Events,
 
     /// What is still to be done for the input at hand.
     todo: VecDeque<Todo>,
     /// Friends whose channel may have something to say, or whose report may differ.
-    touched: BTreeSet<PublicKey>,
+    touched: LeanSet<PublicKey>,
     /// When a friend's channel next has something to say by itself.
     alarms: Deadlines<PublicKey>,
     snapshots: Vec<(SessionId, PublicKey)>,
@@ -150,6 +150,17 @@ pub struct Funder {
     ready: VecDeque<Held>,
     revision: Revision,
     round_due: bool,
+    /// Whether friends are reported to apps.
+    reports: Reports,
+}
+
+/// Whether anybody reads what apps are told of friends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reports {
+    Told,
+    /// See [`Funder::tell_no_reports`].
+    #[cfg_attr(not(feature = "meddle"), allow(dead_code))] // nobody can ask for it there
+    NotTold,
 }
 
 impl Machine for Funder {
@@ -186,8 +197,16 @@ impl Funder {
     }
 }
 
-/// Entries after a key, in order; all of them without one.
-fn entries_after<K: Ord + Copy, V>(map: &BTreeMap<K, V>, after: Option<K>) -> impl Iterator<Item = (&K, &V)> {
-    let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-    map.range((start, Bound::Unbounded))
+/// For simulations of more nodes than have disks and apps: what nobody wants is not made. Nothing else changes.
+#[cfg(feature = "meddle")]
+impl Funder {
+    /// Nobody keeps the records of this node: a revision is told as before, and what has changed is left out.
+    pub fn keep_no_records(&mut self) {
+        self.changes.keep_none();
+    }
+
+    /// No app reads what this node reports of friends as they change. What a session begins with is whole all the same.
+    pub fn tell_no_reports(&mut self) {
+        self.reports = Reports::NotTold;
+    }
 }

@@ -14,8 +14,6 @@
 //!
 //! Changes of a round are collected by key, so that an entity that changed five times is written once.
 
-use std::collections::BTreeMap;
-
 use offset_protocol::app::{Event, IndexAddress, Name};
 use offset_protocol::bytes::{CommandId, InvoiceId, PaymentId, PublicKey, RequestId};
 use offset_protocol::codec::{self, List};
@@ -26,6 +24,8 @@ use offset_protocol::relay::RelayAddress;
 use offset_protocol::{wire_enum, wire_struct};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::friend_channel::Channel;
 
 /// The first byte of a record's key.
 pub mod kind {
@@ -155,39 +155,78 @@ pub enum RestoreError {
     Inconsistent(String),
 }
 
-/// Changes that wait for the next revision, by key: the last one counts.
+/// Changes that wait for the next revision: of several of one key the last one counts.
 #[derive(Debug, Default)]
-pub struct Changes(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
+pub struct Changes {
+    list: Vec<Change>,
+    /// Nobody keeps records: whether there are any is all that matters.
+    are_kept_by_nobody: bool,
+    is_any: bool,
+}
 
 impl Changes {
     /// Writes a record.
     pub fn put(&mut self, key: Vec<u8>, value: &impl Serialize) {
-        self.0.insert(key, Some(codec::encode(value)));
+        self.is_any = true;
+        if !self.are_kept_by_nobody {
+            self.list.push(Change { key, value: Some(codec::encode(value)) });
+        }
     }
 
     /// Removes a record.
     pub fn remove(&mut self, key: Vec<u8>) {
-        self.0.insert(key, None);
+        self.add(Change { key, value: None });
     }
 
     /// Adds a change that was made elsewhere.
     pub fn add(&mut self, change: Change) {
-        self.0.insert(change.key, change.value);
+        self.is_any = true;
+        if !self.are_kept_by_nobody {
+            self.list.push(change);
+        }
     }
 
-    /// All changes so far, sorted by key; none are left.
+    /// Adds what has changed of a friend's channel.
+    pub(super) fn take_from(&mut self, channel: &mut Channel, friend: &PublicKey) {
+        if self.are_kept_by_nobody {
+            self.is_any |= channel.forget_changes();
+        } else {
+            channel.take_changes(&channel_prefix(friend), &mut self.list);
+            self.is_any |= !self.list.is_empty();
+        }
+    }
+
+    /// From now on nobody keeps records.
+    #[cfg(feature = "meddle")]
+    pub(super) fn keep_none(&mut self) {
+        self.are_kept_by_nobody = true;
+        self.list = Vec::new();
+    }
+
+    /// All changes so far, each key once, sorted by key; none are left.
     pub fn take(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.0).into_iter().map(|(key, value)| Change { key, value }).collect()
+        self.is_any = false;
+        let mut list = std::mem::take(&mut self.list);
+        // The sort is stable: of one key the last change comes last.
+        list.sort_by(|a, b| a.key.cmp(&b.key));
+        list.dedup_by(|later, kept| {
+            let same = later.key == kept.key;
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+        list
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        !self.is_any
     }
 }
 

@@ -106,7 +106,7 @@ impl Funder {
 
     fn tell_friends_our_relays(&mut self) {
         let relays = self.our_relays();
-        for (key, friend) in &mut self.friends {
+        for (key, friend) in self.friends.iter_mut() {
             friend.channel.set_relays(relays.clone());
             self.touched.insert(*key);
         }

@@ -1,7 +1,5 @@
 //! What apps and index servers are told of friends.
 
-use std::collections::BTreeSet;
-
 use offset_protocol::app::{ChannelReport, CurrencyReport, FriendReport, IndexReport, RelayReport, ReportChange};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::{List, Text};
@@ -9,8 +7,9 @@ use offset_protocol::money::{Currency, Rate};
 use offset_protocol::mutant;
 
 use super::io::FunderOutput;
-use super::{Friend, Funder, IndexServer};
+use super::{Friend, Funder, IndexServer, Reports};
 use crate::friend_channel::Standing;
+use crate::lean::LeanSet;
 
 impl Friend {
     fn report(&self, public_key: PublicKey) -> FriendReport {
@@ -43,41 +42,43 @@ impl Friend {
 
 impl Funder {
     /// Tells apps and index servers what is different about these friends.
-    pub(super) fn report_friends(&mut self, touched: &BTreeSet<PublicKey>) {
-        for friend in touched {
+    pub(super) fn report_friends(&mut self, touched: &LeanSet<PublicKey>) {
+        for friend in touched.iter() {
             self.report_friend(*friend);
         }
     }
 
     fn report_friend(&mut self, friend: PublicKey) {
+        // What is published follows from the report and from whether the channel is resumed.
+        self.publish(friend);
+        if self.reports == Reports::NotTold {
+            return;
+        }
         let Some(state) = self.friends.get_mut(&friend) else { return };
         let report = state.report(friend);
-        if state.reported.as_ref() == Some(&report) {
-            // What is published follows from the report and from whether the channel is resumed.
-            self.publish(friend, &report);
+        if state.reported.as_deref() == Some(&report) {
             return;
         }
         let is_lost = mutant!(ReportChangeLost) && state.reported.is_some();
-        state.reported = Some(report.clone());
-        self.publish(friend, &report);
+        state.reported = Some(Box::new(report.clone()));
         if !is_lost {
             self.hold(FunderOutput::Report(ReportChange::Friend(report)));
         }
     }
 
-    fn publish(&mut self, friend: PublicKey, report: &FriendReport) {
+    /// Tells the index servers what is different about a friend.
+    fn publish(&mut self, friend: PublicKey) {
         let Some(state) = self.friends.get_mut(&friend) else { return };
         let mut outputs = Vec::new();
-        let listed: BTreeSet<Currency> = report.currencies.iter().map(|currency| currency.currency).collect();
-        let gone: Vec<Currency> =
-            state.published.keys().filter(|currency| !listed.contains(currency)).copied().collect();
-        for currency in gone {
+        let gone = |currency: &&Currency| state.channel.currency(currency).is_none();
+        for currency in state.published.keys().filter(gone).copied().collect::<Vec<_>>() {
             state.published.remove(&currency);
             outputs.push(FunderOutput::RemoveEntry { friend, currency });
         }
-        for currency_report in &report.currencies {
-            let currency = currency_report.currency;
-            match state.entry(currency_report) {
+        let entries: Vec<_> =
+            state.channel.currencies().map(|report| (report.currency, state.entry(&report))).collect();
+        for (currency, entry) in entries {
+            match entry {
                 Some((recv_capacity, rate)) if state.published.get(&currency) != Some(&(recv_capacity, rate)) => {
                     state.published.insert(currency, (recv_capacity, rate));
                     outputs.push(FunderOutput::SetEntry { friend, currency, recv_capacity, rate });

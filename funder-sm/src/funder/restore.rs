@@ -1,6 +1,6 @@
 //! From records to a funder.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use offset_protocol::bytes::{InvoiceId, PaymentId, PublicKey, RequestId};
 use offset_protocol::deadlines::Deadlines;
@@ -17,6 +17,7 @@ use super::relays::Relay;
 use super::seller::{InvoicePhase, InvoiceRecord};
 use super::{Friend, Funder, FunderConfig, IndexServer};
 use crate::friend_channel::{Channel, Refused};
+use crate::lean::{LeanMap, LeanSet};
 
 /// Records of one friend, before they are put together.
 #[derive(Default)]
@@ -64,18 +65,18 @@ impl Funder {
             rng: config.seed.fork("funder").rng(),
             now: Instant::ZERO,
             wall: WallTime(0),
-            friends: BTreeMap::new(),
-            friend_names: BTreeMap::new(),
-            relays: BTreeMap::new(),
-            index_servers: BTreeMap::new(),
-            transits: BTreeMap::new(),
-            payments: BTreeMap::new(),
+            friends: LeanMap::new(),
+            friend_names: LeanMap::new(),
+            relays: LeanMap::new(),
+            index_servers: LeanMap::new(),
+            transits: LeanMap::new(),
+            payments: LeanMap::new(),
             open_payments: 0,
-            invoices: BTreeMap::new(),
+            invoices: LeanMap::new(),
             queries: super::routes::Queries::default(),
             events: super::events::Events::default(),
             todo: VecDeque::new(),
-            touched: BTreeSet::new(),
+            touched: LeanSet::new(),
             alarms: Deadlines::new(),
             snapshots: Vec::new(),
             side_keys: Vec::new(),
@@ -85,6 +86,7 @@ impl Funder {
             ready: VecDeque::new(),
             revision: Revision(0),
             round_due: true,
+            reports: super::Reports::Told,
         }
     }
 
@@ -146,7 +148,7 @@ impl Funder {
         if let Some(other) = self.friend_names.insert(record.name.clone(), key) {
             return Err(RestoreError::Inconsistent(format!("friends {key} and {other} have one name")));
         }
-        self.friends.insert(key, Friend::new(record, channel));
+        self.friends.insert(key, Box::new(Friend::new(record, channel)));
         Ok(())
     }
 

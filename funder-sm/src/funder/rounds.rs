@@ -1,6 +1,6 @@
 //! Rounds: one batch a friend, one revision, and nothing said before it is durable.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
 use offset_protocol::bytes::{PaymentId, PublicKey, RequestId};
 use offset_protocol::friend::FriendMessage;
@@ -13,6 +13,7 @@ use super::io::{CheckedMessage, FunderInput, FunderOutput};
 use super::records::Target;
 use super::{Friend, Funder};
 use crate::friend_channel::{ChannelEvent, Env};
+use crate::lean::LeanSet;
 
 /// One step of what an input brings about.
 pub(super) enum Todo {
@@ -60,12 +61,17 @@ impl Funder {
 
     /// Does everything that the input at hand brings about.
     pub(super) fn settle(&mut self) {
+        if self.todo.is_empty() {
+            return;
+        }
         while let Some(step) = self.todo.pop_front() {
             match step {
                 Todo::Channel(friend, event) => self.on_channel_event(friend, event),
                 Todo::PartEnded(payment_id, end) => self.on_own_cancelled(payment_id, end),
             }
         }
+        // A node that has nothing to do holds no room for it.
+        self.todo = VecDeque::new();
     }
 
     fn on_link_up(&mut self, friend: PublicKey) {
@@ -142,7 +148,11 @@ impl Funder {
 
     /// Lets outputs leave.
     fn release(&mut self, held: Vec<Held>) {
-        self.ready.extend(held);
+        if self.ready.is_empty() {
+            self.ready = VecDeque::from(held);
+        } else {
+            self.ready.extend(held);
+        }
     }
 
     /// The next output that may leave. A message that was made for a link which is gone by now is left out: the resume of
@@ -155,6 +165,8 @@ impl Funder {
                 return Some(output);
             }
         }
+        // As `todo`: the room is given back.
+        self.ready = VecDeque::new();
         None
     }
 
@@ -194,9 +206,9 @@ impl Funder {
     }
 
     /// Lets every touched friend's channel speak once; gives the friends that were touched.
-    fn make_batches(&mut self) -> BTreeSet<PublicKey> {
-        let mut spoken = BTreeSet::new();
-        let mut later = BTreeSet::new();
+    fn make_batches(&mut self) -> LeanSet<PublicKey> {
+        let mut spoken = LeanSet::new();
+        let mut later = LeanSet::new();
         while let Some(friend) = self.touched.pop_first() {
             if spoken.insert(friend) {
                 self.speak(friend);
@@ -213,15 +225,11 @@ impl Funder {
         let Some(state) = self.friends.get_mut(&friend) else { return };
         let mut messages: Vec<FriendMessage> = Vec::new();
         state.channel.make_messages(self.now, &*self.signer, &mut messages);
-        let mut changes = Vec::new();
-        state.channel.take_changes(&super::records::channel_prefix(&friend), &mut changes);
+        self.changes.take_from(&mut state.channel, &friend);
         let link = state.link;
         let collected = collected(state);
         for message in messages {
             self.held.push(Held { output: FunderOutput::Friend { friend, message }, link });
-        }
-        for change in changes {
-            self.changes.add(change);
         }
         self.set_alarm(friend);
         for (currency, request_id) in collected {
@@ -252,6 +260,9 @@ fn collected(state: &mut Friend) -> Vec<(Currency, RequestId)> {
         }
         collected.push((*currency, *request_id));
         state.collecting.pop_front();
+    }
+    if !collected.is_empty() && state.collecting.is_empty() {
+        state.collecting = VecDeque::new();
     }
     collected
 }

@@ -1,13 +1,12 @@
 //! Questions to the index servers: for an app that asked, or for a payment.
 
-use std::collections::BTreeMap;
-
 use offset_protocol::app::{Answer, Outcome, Refusal};
 use offset_protocol::bytes::{CommandId, PaymentId, PublicKey};
 use offset_protocol::codec::List;
 
 use super::Funder;
 use super::io::{FoundRoutes, FunderOutput, QueryId, RouteFailure, RouteQuery};
+use crate::lean::LeanMap;
 
 /// Questions of apps that wait for an answer. Each gets one within the index client's deadline.
 pub const MAX_QUERIES: usize = 1_024;
@@ -24,9 +23,9 @@ pub(super) enum Asker {
 /// Questions without an answer. They are not kept on disk: an app asks again, and so does a payment after a restart.
 #[derive(Debug, Default)]
 pub(super) struct Queries {
-    open: BTreeMap<QueryId, Asker>,
+    open: LeanMap<QueryId, Asker>,
     /// The last question of each payment that waits for an answer: it asks for all that is missing now.
-    of_payments: BTreeMap<PaymentId, QueryId>,
+    of_payments: LeanMap<PaymentId, QueryId>,
     last: u64,
 }
 

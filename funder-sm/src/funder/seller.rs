@@ -509,7 +509,7 @@ impl Funder {
 
     /// `ListInvoices`.
     pub(super) fn list_invoices(&self, after: Option<InvoiceId>) -> Outcome {
-        let list = super::entries_after(&self.invoices, after).take(MAX_LISTED).map(|(_, record)| record.report());
+        let list = self.invoices.after(after).take(MAX_LISTED).map(|(_, record)| record.report());
         Outcome::Done(Answer::Invoices(List::truncated(list)))
     }
 

@@ -72,7 +72,8 @@ pub(crate) fn request_to_collect(case: &Case) -> Result<Duration, Violation> {
         if requested_at.is_none() && ends(&run, 0).is_some_and(|report| report.out_frozen > 0) {
             requested_at = Some(run.world.now());
         }
-        if let Some(requested_at) = requested_at.filter(|_| ends(&run, last).is_some_and(|report| report.balance != 0)) {
+        if let Some(requested_at) = requested_at.filter(|_| ends(&run, last).is_some_and(|report| report.balance != 0))
+        {
             return Ok(run.world.now().since(requested_at));
         }
     }

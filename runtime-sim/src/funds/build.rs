@@ -107,9 +107,17 @@ fn give_disks(world: &mut World, case: &Case, options: &Options) {
             *disk = true;
         }
     }
+    let all_are_read = world.watcher.reads_records();
     for (node, with_disk) in world.nodes.iter_mut().zip(with_disk) {
         if with_disk {
             node.rare = Some(Box::new(Rare::default()));
+        }
+        if let Some(funder) = &mut node.funder {
+            // People here hear replies and events, and nobody reads reports.
+            funder.tell_no_reports();
+            if !with_disk && !all_are_read {
+                funder.keep_no_records();
+            }
         }
     }
 }
@@ -122,16 +130,14 @@ fn set_up(world: &mut World, case: &Case, options: &Options) -> Result<(), Viola
     }
     match options.set_up {
         SetUp::AsEvents => {
-            for (node, commands) in commands(case, world) {
-                world.errands.extend(commands.into_iter().map(set_up_command));
+            let friends = FriendsOf::new(case);
+            for node in present(case) {
+                world.errands.extend(friends.commands(case, world, node).into_iter().map(set_up_command));
                 world.run_errands(node)?;
             }
             Ok(())
         }
-        SetUp::Before => {
-            let commands = commands(case, world);
-            Before { world, inbox: VecDeque::new() }.run(commands)
-        }
+        SetUp::Before => Before { world, inbox: VecDeque::new() }.run(case),
     }
 }
 
@@ -139,26 +145,57 @@ fn set_up_command(command: Command) -> FunderInput {
     FunderInput::Command { app: APP, id: CommandId([0; CommandId::SIZE]), command }
 }
 
-/// What each node is told, node by node.
-fn commands(case: &Case, world: &World) -> Vec<(u32, Vec<Command>)> {
-    let mut all: Vec<(u32, Vec<Command>)> = Vec::new();
-    for node in (0..world.nodes.len() as u32).filter(|node| case.is_present(Role::Node(*node))) {
-        all.push((node, vec![use_the_index()]));
-    }
-    let mut place = vec![None; world.nodes.len()];
-    for (at, (node, _)) in all.iter().enumerate() {
-        place[*node as usize] = Some(at);
-    }
-    for pair in case.friendships.iter().filter(|pair| pair.a != pair.b) {
-        let (Some(a), Some(b)) = (at(&place, pair.a), at(&place, pair.b)) else { continue };
-        befriend(&mut all[a].1, case, world, pair.b, &pair.terms, Side::A);
-        befriend(&mut all[b].1, case, world, pair.a, &pair.terms, Side::B);
-    }
-    all
+fn present(case: &Case) -> impl Iterator<Item = u32> {
+    (0..case.nodes.len() as u32).filter(|node| case.is_present(Role::Node(*node)))
 }
 
-fn at(place: &[Option<usize>], node: u32) -> Option<usize> {
-    place.get(node as usize).copied().flatten()
+/// Which friendships each node has, and on which side of them it is: what it is told is made only when it is told, for all
+/// commands of a large world together take more room than its nodes.
+struct FriendsOf {
+    /// Where a node's friendships begin; one more for the end.
+    starts: Vec<u32>,
+    /// Places in the case, in its order.
+    friendships: Vec<(u32, Side)>,
+}
+
+impl FriendsOf {
+    fn new(case: &Case) -> Self {
+        let nodes = case.nodes.len();
+        let is_there = |node: u32| (node as usize) < nodes && case.is_present(Role::Node(node));
+        let real = |a: u32, b: u32| a != b && is_there(a) && is_there(b);
+        let all = || case.friendships.iter().zip(0u32..).filter(|(pair, _)| real(pair.a, pair.b));
+        let mut starts = vec![0u32; nodes + 1];
+        for node in all().flat_map(|(pair, _)| [pair.a, pair.b]) {
+            starts[node as usize + 1] += 1;
+        }
+        for node in 0..nodes {
+            starts[node + 1] += starts[node];
+        }
+        let mut next = starts.clone();
+        let mut friendships = vec![(0, Side::A); starts[nodes] as usize];
+        for (pair, place) in all() {
+            for (node, side) in [(pair.a, Side::A), (pair.b, Side::B)] {
+                friendships[next[node as usize] as usize] = (place, side);
+                next[node as usize] += 1;
+            }
+        }
+        FriendsOf { starts, friendships }
+    }
+
+    /// What a node is told.
+    fn commands(&self, case: &Case, world: &World, node: u32) -> Vec<Command> {
+        let mut commands = vec![use_the_index()];
+        let own = self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize;
+        for &(place, side) in &self.friendships[own] {
+            let pair = &case.friendships[place as usize];
+            let friend = match side {
+                Side::A => pair.b,
+                Side::B => pair.a,
+            };
+            befriend(&mut commands, case, world, friend, &pair.terms, side);
+        }
+        commands
+    }
 }
 
 fn use_the_index() -> Command {
@@ -191,10 +228,13 @@ struct Before<'w> {
 }
 
 impl Before<'_> {
-    fn run(mut self, commands: Vec<(u32, Vec<Command>)>) -> Result<(), Violation> {
-        for (node, commands) in commands {
+    fn run(mut self, case: &Case) -> Result<(), Violation> {
+        let friends = FriendsOf::new(case);
+        for node in present(case) {
+            let commands = friends.commands(case, self.world, node);
             self.talk(node, Instant::ZERO, commands.into_iter().map(set_up_command).collect())?;
         }
+        drop(friends);
         for link in 0..self.world.links.len() {
             let (a, b) = self.world.links[link].connect();
             for (node, friend) in [(a, b), (b, a)] {

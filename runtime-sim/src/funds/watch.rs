@@ -82,6 +82,11 @@ impl Watcher {
         }
     }
 
+    /// Whether records are read here whatever disk they go to.
+    pub(super) const fn reads_records(&self) -> bool {
+        self.ledger.is_some()
+    }
+
     /// A node writes.
     pub(super) fn on_write(&mut self, changes: &[Change]) {
         if self.ledger.is_some() {

@@ -446,7 +446,7 @@ impl World {
 
     fn on_write(&mut self, node: u32, revision: Revision, changes: Vec<Change>) {
         self.watcher.on_write(&changes);
-        self.trace.bytes(&[changes.len().min(usize::from(u8::MAX)) as u8]);
+        self.trace.bytes(&revision.0.to_le_bytes());
         let flush = self.weather.flush_of(node).draw(&mut self.dice);
         let state = &mut self.nodes[node as usize];
         let life = state.life;
@@ -526,10 +526,11 @@ impl World {
         let records = state.rare.as_ref().map(|rare| rare.disk.durable().clone()).unwrap_or_default();
         let life = state.life;
         let config = FunderConfig { signer: self.registry.numbered(node), seed: seed_of(&self.seed, node, life) };
-        let funder = Funder::restore(config, records).map_err(|error| {
+        let mut funder = Funder::restore(config, records).map_err(|error| {
             let law = LawBroken::WillNotStart { why: error.to_string() };
             self.violation(Invariant::Laws, Some(node), law.to_string())
         })?;
+        funder.tell_no_reports();
         self.nodes[node as usize].funder = Some(funder);
         self.counts.boots += 1;
         self.check_after_boot(node)?;

@@ -454,7 +454,7 @@ impl Pair {
             }
             assert_eq!(x.all_outgoing().count(), y.all_incoming().count());
             for (currency, state) in &x.currencies {
-                let frozen: u128 = state.ledger.incoming().values().map(OpenRequest::frozen).sum();
+                let frozen: u128 = state.ledger.incoming().values().map(|open| open.frozen()).sum();
                 assert_eq!(frozen, state.ledger.totals().in_frozen, "in {currency}");
             }
         }

@@ -101,10 +101,7 @@ pub(super) const FIGURES: &[Figure] = &[
         name: "swarm-seed",
         about: "One seed of the swarm: 4 to 12 complete nodes, 300 payments, all faults, healing",
         is_quick: true,
-        goals: &[
-            at_most("median time", "ms", 150.0, Some(40.0)),
-            at_most("peak memory", "MiB", 64.0, None),
-        ],
+        goals: &[at_most("median time", "ms", 150.0, Some(40.0)), at_most("peak memory", "MiB", 64.0, None)],
         measure: worlds::swarm_seed,
     },
     Figure {

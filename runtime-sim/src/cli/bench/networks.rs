@@ -175,7 +175,8 @@ pub(super) fn idle(size: Size) -> Answer {
     measured.value("idle node", bytes_alone / f64::from(nodes));
     measured.value("friendship end", (bytes_befriended - bytes_alone) / ends as f64);
     let whole = bytes_befriended / f64::from(nodes);
-    measured.note(format!("{nodes} nodes without friends, then with {ends} ends: {whole:.0} bytes a node with its ends"));
+    measured
+        .note(format!("{nodes} nodes without friends, then with {ends} ends: {whole:.0} bytes a node with its ends"));
     Ok(measured)
 }
 
@@ -191,6 +192,8 @@ pub(super) fn idle_1m(size: Size) -> Answer {
     measured.value("nodes held", f64::from(nodes));
     measured.value("peak memory", peak_memory() as f64 / GIB);
     let simulated = outcome.simulated.as_micros() / 1_000_000;
-    measured.note(format!("{nodes} nodes stood for {simulated} simulated seconds, and all was right at the end; {seconds:.0} s"));
+    measured.note(format!(
+        "{nodes} nodes stood for {simulated} simulated seconds, and all was right at the end; {seconds:.0} s"
+    ));
     Ok(measured)
 }

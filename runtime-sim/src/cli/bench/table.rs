@@ -1,7 +1,5 @@
 //! Figures beside their floors: for people a table, for programs one JSON object.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 use super::figures::{Bound, Figure, Goal};
@@ -114,16 +112,14 @@ impl Row {
     /// Lines of the table.
     pub(super) fn to_text(&self) -> String {
         let mut text = String::new();
-        // Writing to a text cannot fail.
         for value in &self.values {
             let than = match value.bound {
                 Bound::AtLeast => ">=",
                 Bound::AtMost => "<=",
             };
             let stretch = value.stretch.map(number).unwrap_or_default();
-            drop(writeln!(
-                text,
-                "{:<12} {:<34} {:>12} {than} {:>9} {:>9}  {}",
+            text.push_str(&format!(
+                "{:<12} {:<34} {:>12} {than} {:>9} {:>9}  {}\n",
                 self.figure,
                 format!("{}, {}", value.name, value.unit),
                 value.measured.map(number).unwrap_or_default(),
@@ -133,7 +129,7 @@ impl Row {
             ));
         }
         for note in self.notes.iter().chain(&self.why) {
-            drop(writeln!(text, "{:<12}   {note}", ""));
+            text.push_str(&format!("{:<12}   {note}\n", ""));
         }
         text
     }
@@ -217,7 +213,8 @@ mod tests {
         assert!(floors.verdicts().all(|verdict| verdict == Verdict::Met));
         let mut stretches = rows(|goal| goal.stretch.unwrap_or(goal.floor), true);
         assert_eq!(stretches.judge(), 0);
-        let mut worse = rows(|goal| if goal.bound == Bound::AtLeast { goal.floor * 0.99 } else { goal.floor * 1.01 }, true);
+        let mut worse =
+            rows(|goal| if goal.bound == Bound::AtLeast { goal.floor * 0.99 } else { goal.floor * 1.01 }, true);
         assert_eq!(worse.judge(), MISSED);
         assert!(worse.verdicts().all(|verdict| verdict == Verdict::Missed));
         assert!(rows(|_| f64::NAN, true).verdicts().all(|verdict| verdict == Verdict::Missed));

@@ -84,7 +84,12 @@ pub(super) fn swarm_seed(size: Size) -> Answer {
     let mut measured = Measured::default();
     measured.value("median time", at(500));
     measured.value("peak memory", peak_memory() as f64 / MIB);
-    measured.note(format!("{seeds} seeds: half within {:.0} ms, 90 % within {:.0} ms, all within {:.0} ms", at(500), at(900), at(1_000)));
+    measured.note(format!(
+        "{seeds} seeds: half within {:.0} ms, 90 % within {:.0} ms, all within {:.0} ms",
+        at(500),
+        at(900),
+        at(1_000)
+    ));
     Ok(measured)
 }
 
