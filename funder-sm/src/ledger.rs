@@ -32,7 +32,7 @@ use offset_protocol::payment::{
 };
 use offset_protocol::{buggify, mutant, sometimes, wire_struct};
 
-use crate::lean::LeanMap;
+use offset_protocol::lean::LeanMap;
 pub use rules::{BadRequest, BrokenRule, Unsendable, check_request};
 use totals::signed;
 pub use totals::{Delta, Totals};
@@ -124,11 +124,23 @@ impl OpenRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     totals: Totals,
-    outgoing: LeanMap<RequestId, Box<OpenRequest>>,
-    incoming: LeanMap<RequestId, Box<OpenRequest>>,
+    /// `None`: nothing is open, as in most ledgers at any time.
+    open: Option<Box<Open>>,
+}
+
+/// The requests that are open.
+type Requests = LeanMap<RequestId, Box<OpenRequest>>;
+
+/// What a ledger has while something is open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Open {
+    outgoing: Requests,
+    incoming: Requests,
     refused_count: usize,
     refused_frozen: u128,
 }
+
+static NO_REQUESTS: Requests = Requests::new();
 
 impl Ledger {
     /// A ledger with nothing open, as after a reset. Open requests that storage kept follow with
@@ -139,7 +151,7 @@ impl Ledger {
 
     /// Puts back an outgoing request that storage kept.
     pub fn restore_outgoing(&mut self, open: OpenRequest) {
-        self.outgoing.insert(open.request.request_id, Box::new(open));
+        self.open_outgoing(Box::new(open));
     }
 
     /// Puts back an incoming request that storage kept.
@@ -154,17 +166,17 @@ impl Ledger {
 
     /// The requests that we sent.
     pub fn outgoing(&self) -> &LeanMap<RequestId, Box<OpenRequest>> {
-        &self.outgoing
+        self.open.as_ref().map_or(&NO_REQUESTS, |open| &open.outgoing)
     }
 
     /// The requests that the friend sent.
     pub fn incoming(&self) -> &LeanMap<RequestId, Box<OpenRequest>> {
-        &self.incoming
+        self.open.as_ref().map_or(&NO_REQUESTS, |open| &open.incoming)
     }
 
     /// What incoming requests freeze that were not refused.
     pub fn accepted_frozen(&self) -> u128 {
-        self.totals.in_frozen.saturating_sub(self.refused_frozen)
+        self.totals.in_frozen.saturating_sub(self.open.as_ref().map_or(0, |open| open.refused_frozen))
     }
 
     /// How much more the friend may push to us under this limit.
@@ -179,7 +191,7 @@ impl Ledger {
     /// # Errors
     /// [`Unsendable`]: too many, or too much.
     pub fn check_room_out(&self, frozen: u128, waiting: usize, waiting_frozen: u128) -> Result<(), Unsendable> {
-        if self.outgoing.len() + waiting >= MAX_PENDING {
+        if self.outgoing().len() + waiting >= MAX_PENDING {
             return Err(Unsendable::Busy);
         }
         let all = self.totals.out_frozen.saturating_add(waiting_frozen).saturating_add(frozen);
@@ -193,24 +205,52 @@ impl Ledger {
     pub fn drop_requests(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
         let balance = self.totals.balance;
         let dropped = std::mem::replace(self, Ledger::new(Totals { balance, ..Totals::default() }));
-        (dropped.outgoing.keys().copied().collect(), dropped.incoming.keys().copied().collect())
+        (dropped.outgoing().keys().copied().collect(), dropped.incoming().keys().copied().collect())
     }
 
-    fn open_incoming(&mut self, open: Box<OpenRequest>) {
-        if open.refused {
-            self.refused_count += 1;
-            self.refused_frozen = self.refused_frozen.saturating_add(open.frozen());
+    fn open_outgoing(&mut self, request: Box<OpenRequest>) {
+        self.open.get_or_insert_default().outgoing.insert(request.request.request_id, request);
+    }
+
+    fn close_outgoing(&mut self, id: &RequestId) -> Option<Box<OpenRequest>> {
+        let closed = self.open.as_mut()?.outgoing.remove(id);
+        self.let_go();
+        closed
+    }
+
+    fn open_incoming(&mut self, request: Box<OpenRequest>) {
+        let open = self.open.get_or_insert_default();
+        if request.refused {
+            open.refused_count += 1;
+            open.refused_frozen = open.refused_frozen.saturating_add(request.frozen());
         }
-        self.incoming.insert(open.request.request_id, open);
+        open.incoming.insert(request.request.request_id, request);
     }
 
     fn close_incoming(&mut self, id: &RequestId) -> Option<Box<OpenRequest>> {
-        let open = self.incoming.remove(id)?;
-        if open.refused {
-            self.refused_count = self.refused_count.saturating_sub(1);
-            self.refused_frozen = self.refused_frozen.saturating_sub(open.frozen());
+        let open = self.open.as_mut()?;
+        let request = open.incoming.remove(id)?;
+        if request.refused {
+            open.refused_count = open.refused_count.saturating_sub(1);
+            open.refused_frozen = open.refused_frozen.saturating_sub(request.frozen());
         }
-        Some(open)
+        self.let_go();
+        Some(request)
+    }
+
+    /// A ledger with nothing open holds no room for it.
+    fn let_go(&mut self) {
+        if self.open.as_ref().is_some_and(|open| open.outgoing.is_empty() && open.incoming.is_empty()) {
+            self.open = None;
+        }
+    }
+
+    fn outgoing_mut(&mut self, id: &RequestId) -> Option<&mut OpenRequest> {
+        self.open.as_mut()?.outgoing.get_mut(id).map(|open| &mut **open)
+    }
+
+    fn incoming_mut(&mut self, id: &RequestId) -> Option<&mut OpenRequest> {
+        self.open.as_mut()?.incoming.get_mut(id).map(|open| &mut **open)
     }
 }
 
@@ -235,12 +275,12 @@ impl Ledger {
     }
 
     fn send_request(&mut self, seq: u64, request: &Request) -> Result<Delta, Unsendable> {
-        if self.outgoing.contains_key(&request.request_id) {
+        if self.outgoing().contains_key(&request.request_id) {
             return Err(Unsendable::Repeated);
         }
         let frozen = add_amounts(request.dest_payment, request.left_fees).map_err(|_| BadRequest::Amounts)?;
         self.check_room_out(frozen, 0, 0)?;
-        self.outgoing.insert(request.request_id, Box::new(OpenRequest::new(request.clone(), seq)));
+        self.open_outgoing(Box::new(OpenRequest::new(request.clone(), seq)));
         Ok(Delta::freezes_out(frozen))
     }
 
@@ -249,7 +289,7 @@ impl Ledger {
     /// # Errors
     /// [`Unsendable`] says why not.
     pub fn check_response(&self, id: &RequestId) -> Result<(), Unsendable> {
-        let open = self.incoming.get(id).ok_or(Unsendable::UnknownRequest)?;
+        let open = self.incoming().get(id).ok_or(Unsendable::UnknownRequest)?;
         match (&open.response, open.refused) {
             (None, false) => Ok(()),
             (Some(_), _) => Err(Unsendable::Repeated),
@@ -259,7 +299,7 @@ impl Ledger {
 
     fn send_response(&mut self, seq: u64, response: &Response) -> Result<Delta, Unsendable> {
         self.check_response(&response.request_id)?;
-        if let Some(open) = self.incoming.get_mut(&response.request_id) {
+        if let Some(open) = self.incoming_mut(&response.request_id) {
             open.response = Some(response.clone());
             open.told = seq;
         }
@@ -279,7 +319,7 @@ impl Ledger {
     /// # Errors
     /// [`Unsendable`] says why not.
     pub fn check_collect(&self, collect: &Collect, response: Option<&Response>) -> Result<(), Unsendable> {
-        let open = self.incoming.get(&collect.request_id).ok_or(Unsendable::UnknownRequest)?;
+        let open = self.incoming().get(&collect.request_id).ok_or(Unsendable::UnknownRequest)?;
         let response = open.response.as_ref().or(response).ok_or(Unsendable::WrongStage)?;
         if opens(collect, &open.request, response) { Ok(()) } else { Err(Unsendable::WrongLock) }
     }
@@ -295,7 +335,7 @@ impl Ledger {
     /// # Errors
     /// [`Unsendable`] says why not.
     pub fn check_commit(&self, commit: &CommitRequest) -> Result<(), Unsendable> {
-        let open = self.outgoing.get(&commit.request_id).ok_or(Unsendable::UnknownRequest)?;
+        let open = self.outgoing().get(&commit.request_id).ok_or(Unsendable::UnknownRequest)?;
         if open.committed {
             return Err(Unsendable::Repeated);
         }
@@ -307,7 +347,7 @@ impl Ledger {
 
     fn send_commit(&mut self, commit: &CommitRequest) -> Result<Delta, Unsendable> {
         self.check_commit(commit)?;
-        if let Some(open) = self.outgoing.get_mut(&commit.request_id) {
+        if let Some(open) = self.outgoing_mut(&commit.request_id) {
             open.committed = true;
         }
         Ok(Delta::ZERO)
@@ -318,7 +358,7 @@ impl Ledger {
     /// # Errors
     /// [`Unsendable`] says why not.
     pub fn check_withdraw(&self, id: &RequestId) -> Result<(), Unsendable> {
-        let open = self.outgoing.get(id).ok_or(Unsendable::UnknownRequest)?;
+        let open = self.outgoing().get(id).ok_or(Unsendable::UnknownRequest)?;
         match (open.committed, open.withdrawn) {
             (false, false) => Ok(()),
             (true, _) => Err(Unsendable::WrongStage),
@@ -328,7 +368,7 @@ impl Ledger {
 
     fn send_withdraw(&mut self, withdraw: &Withdraw) -> Result<Delta, Unsendable> {
         self.check_withdraw(&withdraw.request_id)?;
-        if let Some(open) = self.outgoing.get_mut(&withdraw.request_id) {
+        if let Some(open) = self.outgoing_mut(&withdraw.request_id) {
             open.withdrawn = true;
         }
         Ok(Delta::ZERO)
@@ -356,7 +396,7 @@ impl Ledger {
     pub fn delta_of(&self, step: &Step) -> Delta {
         match step {
             Step::Requested(id) | Step::Refused(id, _) => {
-                Delta::freezes_in(self.incoming.get(id).map_or(0, |open| open.frozen()))
+                Delta::freezes_in(self.incoming().get(id).map_or(0, |open| open.frozen()))
             }
             Step::Cancelled(_, open) => Delta::freezes_out(open.frozen()).reversed(),
             Step::Collected(_, open) => Delta::pays_out(open.frozen()),
@@ -373,20 +413,20 @@ impl Ledger {
                 self.close_incoming(&id);
             }
             Step::Answered(response) => {
-                if let Some(open) = self.outgoing.get_mut(&response.request_id) {
+                if let Some(open) = self.outgoing_mut(&response.request_id) {
                     open.response = None;
                 }
             }
             Step::Cancelled(_, open) | Step::Collected(_, open) => {
-                self.outgoing.insert(open.request.request_id, open);
+                self.open_outgoing(open);
             }
             Step::Committed(commit) => {
-                if let Some(open) = self.incoming.get_mut(&commit.request_id) {
+                if let Some(open) = self.incoming_mut(&commit.request_id) {
                     open.committed = false;
                 }
             }
             Step::Withdrawn(withdraw) => {
-                if let Some(open) = self.incoming.get_mut(&withdraw.request_id) {
+                if let Some(open) = self.incoming_mut(&withdraw.request_id) {
                     open.withdrawn = false;
                 }
             }
@@ -402,10 +442,10 @@ impl Ledger {
     fn on_request(&mut self, from: &Incoming<'_>, request: Request) -> Result<Step, BrokenRule> {
         let frozen = check_request(&request, from.friend, from.us)?;
         let id = request.request_id;
-        if from.crossed || self.incoming.contains_key(&id) {
+        if from.crossed || self.incoming().contains_key(&id) {
             return Err(BrokenRule::RepeatedRequest);
         }
-        if self.incoming.len() >= MAX_INCOMING {
+        if self.incoming().len() >= MAX_INCOMING {
             return Err(BrokenRule::TooManyOpen);
         }
         let refusal = self.refusal(&from.grant, frozen);
@@ -421,10 +461,14 @@ impl Ledger {
         Ok(refusal.map_or(Step::Requested(id), |reason| Step::Refused(id, reason)))
     }
 
+    fn accepted_count(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.incoming.len() - open.refused_count)
+    }
+
     fn refusal(&self, grant: &Grant, frozen: u128) -> Option<CancelReason> {
         if !grant.is_open {
             Some(CancelReason::Closed)
-        } else if self.incoming.len() - self.refused_count >= MAX_PENDING || buggify!("ledger: refuse as busy", 20) {
+        } else if self.accepted_count() >= MAX_PENDING || buggify!("ledger: refuse as busy", 20) {
             Some(CancelReason::Busy)
         } else if frozen > self.room(grant.max_debt) && !mutant!(IgnoreLimit) {
             Some(CancelReason::Capacity)
@@ -435,12 +479,12 @@ impl Ledger {
 
     /// The outgoing request that the friend may speak about.
     fn told(&self, from: &Incoming<'_>, id: &RequestId) -> Result<&OpenRequest, BrokenRule> {
-        let open = self.outgoing.get(id).ok_or(BrokenRule::UnknownRequest)?;
+        let open = self.outgoing().get(id).ok_or(BrokenRule::UnknownRequest)?;
         if open.told > from.ack { Err(BrokenRule::Unseen) } else { Ok(open) }
     }
 
     fn on_response(&mut self, from: &Incoming<'_>, response: Response) -> Result<Step, BrokenRule> {
-        if mutant!(LateResponseAccepted) && !self.outgoing.contains_key(&response.request_id) {
+        if mutant!(LateResponseAccepted) && !self.outgoing().contains_key(&response.request_id) {
             return Ok(Step::Crossed);
         }
         let open = self.told(from, &response.request_id)?;
@@ -450,7 +494,7 @@ impl Ledger {
         let seller = open.request.route.last().unwrap_or(from.friend);
         let terms = ResponseTerms::new(&open.request, &response, from.currency);
         from.verifier.verify(seller, &terms.hash(), &response.signature).map_err(|_| BrokenRule::BadSignature)?;
-        if let Some(open) = self.outgoing.get_mut(&response.request_id) {
+        if let Some(open) = self.outgoing_mut(&response.request_id) {
             open.response = Some(response.clone());
         }
         Ok(Step::Answered(response))
@@ -459,7 +503,7 @@ impl Ledger {
     fn on_cancel(&mut self, from: &Incoming<'_>, cancel: Cancel) -> Result<Step, BrokenRule> {
         let frozen = self.told(from, &cancel.request_id)?.frozen();
         self.move_totals(&Delta::freezes_out(frozen).reversed())?;
-        let open = self.outgoing.remove(&cancel.request_id).ok_or(BrokenRule::UnknownRequest)?;
+        let open = self.close_outgoing(&cancel.request_id).ok_or(BrokenRule::UnknownRequest)?;
         Ok(Step::Cancelled(cancel, open))
     }
 
@@ -471,12 +515,12 @@ impl Ledger {
         }
         let frozen = open.frozen();
         self.move_totals(&Delta::pays_out(frozen))?;
-        let open = self.outgoing.remove(&collect.request_id).ok_or(BrokenRule::UnknownRequest)?;
+        let open = self.close_outgoing(&collect.request_id).ok_or(BrokenRule::UnknownRequest)?;
         Ok(Step::Collected(collect, open))
     }
 
     fn on_commit(&mut self, from: &Incoming<'_>, commit: CommitRequest) -> Result<Step, BrokenRule> {
-        let Some(open) = self.incoming.get_mut(&commit.request_id) else {
+        let Some(open) = self.incoming_mut(&commit.request_id) else {
             sometimes!("ledger: a commit crosses the end of its request", from.crossed);
             return if from.crossed && !mutant!(CrossingIsAnError) {
                 Ok(Step::Crossed)
@@ -501,7 +545,7 @@ impl Ledger {
     }
 
     fn on_withdraw(&mut self, from: &Incoming<'_>, withdraw: Withdraw) -> Result<Step, BrokenRule> {
-        let Some(open) = self.incoming.get_mut(&withdraw.request_id) else {
+        let Some(open) = self.incoming_mut(&withdraw.request_id) else {
             sometimes!("ledger: a withdrawal crosses the end of its request", from.crossed);
             return if from.crossed && !mutant!(CrossingIsAnError) {
                 Ok(Step::Crossed)

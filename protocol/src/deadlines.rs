@@ -1,20 +1,19 @@
 //! An ordered set of deadlines, at most one for each key: set, clear, next and due cost a look-up each.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use crate::lean::{LeanMap, LeanSet};
 use crate::machine::Instant;
 
 /// Deadlines by key.
 #[derive(Debug)]
 pub struct Deadlines<K> {
-    queue: BTreeSet<(Instant, K)>,
-    at: BTreeMap<K, Instant>,
+    queue: LeanSet<(Instant, K)>,
+    at: LeanMap<K, Instant>,
 }
 
 impl<K> Deadlines<K> {
     /// No deadlines.
     pub const fn new() -> Self {
-        Deadlines { queue: BTreeSet::new(), at: BTreeMap::new() }
+        Deadlines { queue: LeanSet::new(), at: LeanMap::new() }
     }
 }
 
@@ -36,10 +35,6 @@ impl<K: Ord + Copy> Deadlines<K> {
     pub fn clear(&mut self, key: K) {
         if let Some(at) = self.at.remove(&key) {
             self.queue.remove(&(at, key));
-            if self.queue.is_empty() {
-                // A tree that was full once keeps room; most owners have no deadline most of the time.
-                *self = Self::new();
-            }
         }
     }
 

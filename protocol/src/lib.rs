@@ -14,6 +14,7 @@ pub mod files;
 pub mod friend;
 pub mod identity;
 pub mod index;
+pub mod lean;
 pub mod limits;
 pub mod machine;
 pub mod money;

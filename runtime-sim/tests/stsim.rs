@@ -69,6 +69,8 @@ fn every_end_has_its_exit_code() {
         &["compare", "a", "b"],
         &["topology", "no-such-file"],
         &["scenario", "--check", "no-such-file"],
+        &["bench", "no-such-figure"],
+        &["bench", "--percent", "0"],
         &["nonsense"],
     ] {
         let output = stsim(at, wrong);
@@ -187,4 +189,21 @@ fn a_broken_machine_ends_with_the_code_of_what_it_breaks_and_is_told_small() {
     assert_eq!(code(at, &["replay", "c.small.json"]), 0, "the machines themselves are well");
     assert_eq!(code(at, &["run", "swarm", "--seed", "1", "--mutant", "CommitLost"]), 4);
     assert_eq!(code(at, &["run", "swarm", "--mutant", "CommitLots"]), 2);
+}
+
+#[test]
+fn a_figure_of_a_smaller_world_is_measured_by_a_child_and_neither_met_nor_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = stsim(folder.path(), &["bench", "event-loop", "funds-1k", "--percent", "2", "--json"]);
+    assert_eq!(output.status.code(), Some(8), "{output:?}");
+    let report = json(&output);
+    assert_eq!(report["exit_code"], 8);
+    for (place, name) in [(0, "event-loop"), (1, "funds-1k")] {
+        let figure = &report["figures"][place];
+        assert_eq!(figure["figure"], name);
+        assert_eq!(figure["values"][0]["verdict"], "too-small", "{figure}");
+        assert!(figure["values"][0]["measured"].as_f64().unwrap() > 0.0);
+    }
+    let table = stsim(folder.path(), &["bench", "event-loop", "--percent", "1"]);
+    assert!(String::from_utf8(table.stdout).unwrap().contains("too small to say"));
 }

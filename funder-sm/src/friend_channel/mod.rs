@@ -58,8 +58,8 @@ pub use event::{
 pub use queue::MAX_QUEUED_REQUESTS;
 pub use records::BadRecord;
 
-use crate::lean::LeanMap;
 use crate::ledger::{Delta, Grant, Ledger, OpenRequest, Totals};
+use offset_protocol::lean::LeanMap;
 use queue::{Queue, RequestKey};
 use records::{Dirty, Key};
 

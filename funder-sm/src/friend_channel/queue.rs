@@ -12,7 +12,7 @@ use offset_protocol::payment::Request;
 use offset_protocol::{buggify, mutant, sometimes, wire_struct};
 
 use super::event::Origin;
-use crate::lean::LeanMap;
+use offset_protocol::lean::LeanMap;
 
 /// Requests of one origin that may wait for one friend. Chosen freely: two full batches.
 pub const MAX_QUEUED_REQUESTS: usize = 1_024;

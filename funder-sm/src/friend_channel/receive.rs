@@ -25,8 +25,8 @@ use super::{
     Channel, ChannelEvent, Content, Env, LinkMisbehaviour, Listing, Mark, Misbehaviour, Refused, Said, SignedHeader,
     State,
 };
-use crate::lean::LeanMap;
 use crate::ledger::{BrokenRule, Delta, Incoming, Step, Totals};
+use offset_protocol::lean::LeanMap;
 
 /// What was applied so far of a batch that may still fail.
 #[derive(Default)]

@@ -24,8 +24,8 @@ use super::{
     Channel, ChannelEvent, Core, Dispute, Env, Link, Listing, Misbehaviour, NoSuchTerms, Said, State, TermsOf,
     Unconfirmed,
 };
-use crate::lean::LeanMap;
 use crate::ledger::{Ledger, Totals};
+use offset_protocol::lean::LeanMap;
 
 /// How far beyond our epoch a friend's may be: more would only serve to exhaust the numbers.
 const MAX_EPOCH_STEP: u64 = 1 << 32;

@@ -4,14 +4,13 @@
 //! A batch takes from the queue in its order (answers, forwarded, own), applies each operation to our ledgers, and is signed
 //! over the totals that this leaves. The window holds back batches with content, never an acknowledgement.
 
-use std::collections::BTreeMap;
-
 use offset_protocol::codec::{self, Blob, List};
 use offset_protocol::friend::{
     Batch, Body, CurrencyOperations, FriendMessage, Header, Operation, Resume, batch_hash, body_hash, next_head,
     totals_hash,
 };
 use offset_protocol::identity::Signer;
+use offset_protocol::lean::LeanMap;
 use offset_protocol::limits::{ACK_DELAY, MAX_BATCH_BYTES, MAX_BATCH_OPS, MAX_CURRENCIES, WINDOW};
 use offset_protocol::machine::{Alarm, Instant};
 use offset_protocol::money::Currency;
@@ -33,8 +32,8 @@ const HOP_BYTES: usize = 34;
 /// The operations of a batch that is being made.
 #[derive(Default)]
 struct Draft {
-    groups: BTreeMap<Currency, Vec<Operation>>,
-    deltas: BTreeMap<Currency, Delta>,
+    groups: LeanMap<Currency, Vec<Operation>>,
+    deltas: LeanMap<Currency, Delta>,
     /// It would have held more.
     is_full: bool,
 }
@@ -212,7 +211,7 @@ impl Channel {
             };
             let is_lost = mutant!(CommitLost) && matches!(operation, Operation::Commit(_));
             if self.apply_ours(seq, currency, &operation, &mut draft) && !is_lost {
-                draft.groups.entry(currency).or_default().push(operation);
+                draft.groups.get_or_default(currency).push(operation);
                 count += 1;
             }
         }
@@ -234,7 +233,7 @@ impl Channel {
             sometimes!("channel: a commit or withdrawal comes too late to be signed", is_late);
             return false;
         };
-        let sum = draft.deltas.entry(currency).or_insert(Delta::ZERO);
+        let sum = draft.deltas.get_or_default(currency);
         *sum = sum.and(&delta);
         if delta != Delta::ZERO {
             self.dirty.say(Key::Currency(currency));

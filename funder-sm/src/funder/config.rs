@@ -34,7 +34,13 @@ pub(super) fn outcome(result: Result<(), Refusal>) -> Outcome {
 
 impl Funder {
     fn friend_named(&self, name: &Name) -> Result<PublicKey, Refusal> {
-        self.friend_names.get(name).copied().ok_or(Refusal::UnknownFriend)
+        self.place_of(name).map(|place| self.by_name[place]).map_err(|_| Refusal::UnknownFriend)
+    }
+
+    /// Where the friend of this name stands among all names; where it would stand, if there is none.
+    pub(super) fn place_of(&self, name: &Name) -> Result<usize, usize> {
+        let name_of = |key: &PublicKey| self.friends.get(key).map(|friend| &friend.record.name);
+        self.by_name.binary_search_by(|key| name_of(key).cmp(&Some(name)))
     }
 
     fn friend_mut(&mut self, name: &Name) -> Result<(PublicKey, &mut Friend), Refusal> {
@@ -58,16 +64,14 @@ impl Funder {
             let same = known.record.name == name && known.record.relays == relays;
             return if same { Ok(()) } else { Err(Refusal::KeyTaken(known.record.name.clone())) };
         }
-        if self.friend_names.contains_key(&name) {
-            return Err(Refusal::NameTaken);
-        }
+        let Err(place) = self.place_of(&name) else { return Err(Refusal::NameTaken) };
         if self.friends.len() >= MAX_FRIENDS {
             return Err(Refusal::LimitReached(MAX_FRIENDS as u32));
         }
         let channel = Channel::new(self.us, key, self.our_relays());
-        let record = FriendRecord { name: name.clone(), enabled: true, relays };
+        let record = FriendRecord { name, enabled: true, relays };
         self.friends.insert(key, Box::new(Friend::new(record, channel)));
-        self.friend_names.insert(name, key);
+        self.by_name.insert(place, key);
         self.save_friend(&key);
         self.keep_link(&key);
         Ok(())
@@ -75,9 +79,9 @@ impl Funder {
 
     /// `RemoveFriend`.
     pub(super) fn remove_friend(&mut self, name: &Name) -> Result<(), Refusal> {
-        let key = self.friend_named(name)?;
+        let place = self.place_of(name).map_err(|_| Refusal::UnknownFriend)?;
+        let key = self.by_name.remove(place);
         let Some(friend) = self.friends.remove(&key) else { return Err(Refusal::UnknownFriend) };
-        self.friend_names.remove(name);
         self.alarms.clear(key);
         self.touched.remove(&key);
         let mut erased = Vec::new();
@@ -115,14 +119,18 @@ impl Funder {
     pub(super) fn rename_friend(&mut self, name: &Name, new_name: Name) -> Result<(), Refusal> {
         // The same command again, after a lost reply, cannot be told from a wrong name.
         let key = self.friend_named(name)?;
-        if self.friend_names.get(&new_name).is_some_and(|taken| *taken != key) {
+        if self.place_of(&new_name).is_ok_and(|taken| self.by_name[taken] != key) {
             return Err(Refusal::NameTaken);
         }
-        self.friend_names.remove(name);
-        self.friend_names.insert(new_name.clone(), key);
-        if let Some(friend) = self.friends.get_mut(&key) {
-            friend.record.name = new_name;
+        if let Ok(place) = self.place_of(name) {
+            self.by_name.remove(place);
         }
+        if let Some(friend) = self.friends.get_mut(&key) {
+            friend.record.name = new_name.clone();
+        }
+        // Its own name is not among them now, and nobody else has it.
+        let place = self.place_of(&new_name).unwrap_or_else(|place| place);
+        self.by_name.insert(place, key);
         self.save_friend(&key);
         Ok(())
     }

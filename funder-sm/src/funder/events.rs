@@ -7,7 +7,7 @@ use offset_protocol::{mutant, sometimes};
 use super::Funder;
 use super::io::{FunderOutput, KeptEvent};
 use super::records::{self, EventRecord};
-use crate::lean::LeanMap;
+use offset_protocol::lean::LeanMap;
 
 /// Events that are kept for one app. Past it the oldest is forgotten: what it tells can be asked for
 /// (`PaymentStatus`, `InvoiceStatus`), and an app that never listens must not fill the disk.

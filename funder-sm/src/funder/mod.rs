@@ -39,7 +39,7 @@ pub mod records;
 
 use std::collections::VecDeque;
 
-use offset_protocol::app::{FriendReport, Name};
+use offset_protocol::app::FriendReport;
 use offset_protocol::bytes::{InvoiceId, PaymentId, PublicKey, RequestId};
 use offset_protocol::deadlines::Deadlines;
 use offset_protocol::identity::SharedSigner;
@@ -59,7 +59,7 @@ pub use routes::MAX_QUERIES;
 pub use seller::{MAX_INVOICES, MAX_OFFERS};
 
 use crate::friend_channel::Channel;
-use crate::lean::{LeanMap, LeanSet};
+use offset_protocol::lean::{LeanMap, LeanSet};
 use records::{Changes, FriendRecord, IndexRecord, Transit};
 use relays::Relay;
 use rounds::{Held, Todo};
@@ -122,7 +122,8 @@ pub struct Funder {
     wall: WallTime,
 
     friends: LeanMap<PublicKey, Box<Friend>>,
-    friend_names: LeanMap<Name, PublicKey>,
+    /// The friends by name: their keys, in the order of the names that their records have.
+    by_name: Vec<PublicKey>,
     relays: LeanMap<PublicKey, Relay>,
     index_servers: LeanMap<PublicKey, IndexServer>,
 

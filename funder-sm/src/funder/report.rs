@@ -9,7 +9,7 @@ use offset_protocol::mutant;
 use super::io::FunderOutput;
 use super::{Friend, Funder, IndexServer, Reports};
 use crate::friend_channel::Standing;
-use crate::lean::LeanSet;
+use offset_protocol::lean::LeanSet;
 
 impl Friend {
     fn report(&self, public_key: PublicKey) -> FriendReport {

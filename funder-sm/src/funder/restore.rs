@@ -17,7 +17,7 @@ use super::relays::Relay;
 use super::seller::{InvoicePhase, InvoiceRecord};
 use super::{Friend, Funder, FunderConfig, IndexServer};
 use crate::friend_channel::{Channel, Refused};
-use crate::lean::{LeanMap, LeanSet};
+use offset_protocol::lean::{LeanMap, LeanSet};
 
 /// Records of one friend, before they are put together.
 #[derive(Default)]
@@ -66,7 +66,7 @@ impl Funder {
             now: Instant::ZERO,
             wall: WallTime(0),
             friends: LeanMap::new(),
-            friend_names: LeanMap::new(),
+            by_name: Vec::new(),
             relays: LeanMap::new(),
             index_servers: LeanMap::new(),
             transits: LeanMap::new(),
@@ -145,10 +145,15 @@ impl Funder {
         let record = parts.record.ok_or_else(orphan)?;
         let channel = Channel::restore(self.us, key, parts.channel)
             .map_err(|why| RestoreError::Inconsistent(format!("the channel with friend {key}: {why}")))?;
-        if let Some(other) = self.friend_names.insert(record.name.clone(), key) {
-            return Err(RestoreError::Inconsistent(format!("friends {key} and {other} have one name")));
-        }
+        let place = match self.place_of(&record.name) {
+            Err(place) => place,
+            Ok(place) => {
+                let other = self.by_name[place];
+                return Err(RestoreError::Inconsistent(format!("friends {key} and {other} have one name")));
+            }
+        };
         self.friends.insert(key, Box::new(Friend::new(record, channel)));
+        self.by_name.insert(place, key);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use super::io::{CheckedMessage, FunderInput, FunderOutput};
 use super::records::Target;
 use super::{Friend, Funder};
 use crate::friend_channel::{ChannelEvent, Env};
-use crate::lean::LeanSet;
+use offset_protocol::lean::LeanSet;
 
 /// One step of what an input brings about.
 pub(super) enum Todo {

@@ -6,7 +6,7 @@ use offset_protocol::codec::List;
 
 use super::Funder;
 use super::io::{FoundRoutes, FunderOutput, QueryId, RouteFailure, RouteQuery};
-use crate::lean::LeanMap;
+use offset_protocol::lean::LeanMap;
 
 /// Questions of apps that wait for an answer. Each gets one within the index client's deadline.
 pub const MAX_QUERIES: usize = 1_024;

@@ -50,7 +50,10 @@ pub(super) fn build(case: &Case, options: &Options) -> Result<World, Violation> 
     let registry = Registry::new(Signatures::Cheap, Keys::Cheap, &seed);
     let keys: Vec<PublicKey> = (0..case.nodes.len() as u32).map(|node| registry.numbered(node).public_key()).collect();
     let currencies: Vec<Currency> = case.currencies.iter().map(|name| name.0).collect();
-    let nodes = (0..keys.len() as u32).map(|node| new_node(case, &registry, &seed, node)).collect::<Result<_, _>>()?;
+    let mut nodes = Vec::with_capacity(keys.len());
+    for node in 0..keys.len() as u32 {
+        nodes.push(new_node(case, &registry, &seed, node)?);
+    }
     let present = |node: u32| case.is_present(Role::Node(node));
     let links: Vec<Link> = case
         .friendships

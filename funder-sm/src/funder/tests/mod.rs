@@ -245,3 +245,10 @@ fn names_and_keys_are_taken_once() {
     assert_eq!(net.refused(1, Command::EnableFriend { name: name(2) }), Refusal::UnknownFriend);
     net.done(1, Command::EnableFriend { name: name(9) });
 }
+
+#[test]
+fn what_there_may_be_millions_of_stays_small() {
+    // A simulation holds a million nodes with three friends each: see `stsim bench idle`.
+    let (friend, funder) = (size_of::<super::Friend>(), size_of::<super::Funder>());
+    assert!(friend <= 784 && funder <= 880, "a friend has {friend} bytes, a node {funder}");
+}

@@ -250,6 +250,11 @@ impl<K: Ord> LeanSet<K> {
         self.0.remove(key).is_some()
     }
 
+    /// The first.
+    pub fn first(&self) -> Option<&K> {
+        self.0.first_key_value().map(|(key, ())| key)
+    }
+
     /// Takes the first away.
     pub fn pop_first(&mut self) -> Option<K> {
         self.0.pop_first().map(|(key, ())| key)
@@ -282,12 +287,15 @@ impl<K: Ord, V> Extend<(K, V)> for LeanMap<K, V> {
     }
 }
 
-#[cfg(test)]
 impl<K: Ord, V> std::ops::Index<&K> for LeanMap<K, V> {
     type Output = V;
 
+    /// The value of a key.
+    ///
+    /// # Panics
+    /// If it has none, as any map does that is asked in this way.
     fn index(&self, key: &K) -> &V {
-        self.get(key).unwrap()
+        self.get(key).expect("whoever asks by index knows that the key is there")
     }
 }
 
