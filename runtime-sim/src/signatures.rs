@@ -32,6 +32,7 @@ pub struct Registry {
     seed: Seed,
     secret: [u8; 32],
     agreement: Arc<dyn KeyAgreement>,
+    verifier: SharedSigner,
 }
 
 impl Registry {
@@ -40,7 +41,8 @@ impl Registry {
         let seed = seed.fork("identities");
         let secret = seed.fork("cheap secret").rng().bytes();
         let agreement = keys.agreement(&seed);
-        Registry { signatures, seed, secret, agreement }
+        let verifier = cheap(&secret, numbered(&secret, u32::MAX), &agreement);
+        Registry { signatures, seed, secret, agreement, verifier }
     }
 
     /// The identity called `name`: the same in every run of this world.
@@ -59,21 +61,30 @@ impl Registry {
 impl Registry {
     /// The cheap identity of a number, for worlds of many: its key ends in the number, see [`number_in`].
     pub fn numbered(&self, number: u32) -> SharedSigner {
-        let mut private = [0; 32];
-        private[..4].copy_from_slice(&number.to_le_bytes());
-        let mut public = PublicKey(*blake3::keyed_hash(&self.secret, &private).as_bytes());
-        public.0[28..].copy_from_slice(&number.to_le_bytes());
-        self.cheap(public)
+        self.cheap(numbered(&self.secret, number))
     }
 
     fn cheap(&self, public: PublicKey) -> SharedSigner {
-        Arc::new(CheapSigner { secret: self.secret, public, agreement: self.agreement.clone() })
+        cheap(&self.secret, public, &self.agreement)
     }
 
     /// Verifies every cheap signer of this world.
     pub fn verifier(&self) -> SharedSigner {
-        self.numbered(u32::MAX)
+        self.verifier.clone()
     }
+}
+
+/// The key of a number.
+fn numbered(secret: &[u8; 32], number: u32) -> PublicKey {
+    let mut private = [0; 32];
+    private[..4].copy_from_slice(&number.to_le_bytes());
+    let mut public = PublicKey(*blake3::keyed_hash(secret, &private).as_bytes());
+    public.0[28..].copy_from_slice(&number.to_le_bytes());
+    public
+}
+
+fn cheap(secret: &[u8; 32], public: PublicKey, agreement: &Arc<dyn KeyAgreement>) -> SharedSigner {
+    Arc::new(CheapSigner { secret: *secret, public, agreement: agreement.clone() })
 }
 
 /// The number in a key of [`Registry::numbered`]; any other key gives any number.

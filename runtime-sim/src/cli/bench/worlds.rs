@@ -95,11 +95,11 @@ pub(super) fn swarm_seed(size: Size) -> Answer {
 
 pub(super) fn invariants(size: Size) -> Answer {
     let scenario = swarm(&[])?;
-    let swarm: Vec<Case> = (1..=size.of(150)).map(|seed| drawn(&scenario, seed)).collect::<Result<_, _>>()?;
+    let swarm: Vec<Case> = (1..=size.of(50)).map(|seed| drawn(&scenario, seed)).collect::<Result<_, _>>()?;
     let network = Network {
         shape: Shape::BarabasiAlbert { links: 4 },
         nodes: size.nodes(1_000),
-        payments: size.of(10_000),
+        payments: size.of(4_000),
         per_second: 100,
         seed: 1,
     };
