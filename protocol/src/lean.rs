@@ -16,6 +16,7 @@ use std::option;
 pub const FEW: usize = 16;
 
 /// Entries by key, in order. One of the two forms is empty.
+#[allow(clippy::box_collection, reason = "an empty tree beside the list would be three words instead of one")]
 #[derive(Clone)]
 pub struct LeanMap<K, V> {
     few: Vec<(K, V)>,
@@ -23,6 +24,7 @@ pub struct LeanMap<K, V> {
 }
 
 type Few<'a, K, V> = std::iter::Map<std::slice::Iter<'a, (K, V)>, fn(&'a (K, V)) -> (&'a K, &'a V)>;
+#[allow(clippy::box_collection, reason = "as in the map")]
 type Many<'a, K, V> = FlatMap<
     option::Iter<'a, Box<BTreeMap<K, V>>>,
     btree_map::Iter<'a, K, V>,
