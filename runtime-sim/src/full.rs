@@ -12,8 +12,8 @@ mod build;
 mod cheaters;
 mod flow;
 mod healing;
-mod laws;
 pub(crate) mod latency;
+mod laws;
 mod record;
 mod settings;
 #[cfg(test)]
