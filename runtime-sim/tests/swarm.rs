@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::process::Command;
 
 /// Seeds of an ordinary test run: about a minute on the smallest machine that we know.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 300;
 
 fn seeds() -> Range<u64> {
     let Ok(text) = std::env::var("OFFSET_SWARM_SEEDS") else {

@@ -9,6 +9,7 @@ use offset_protocol::probe::mutate;
 
 /// Whether the machines are broken.
 #[derive(Debug, Args)]
+#[group(id = "machines")]
 pub(super) struct Arguments {
     /// Break the machines in this way on purpose, to see how a failure looks. Names are those of `stsim mutants`; only in a
     /// program that was built with --features mutants

@@ -269,15 +269,23 @@ impl Network {
 
     /// Writes as much of `bytes` as there is room for; gives how much. Who could not write everything is told when it can.
     pub(crate) fn write(&mut self, kernel: &mut Kernel, id: LinkId, side: Side, bytes: &[u8]) -> usize {
-        let room = self.conditions.send_buffer;
-        let Some(link) = self.link_mut(id) else { return bytes.len() };
-        let flow = &mut link.flows[side.other().index()];
-        let taken = bytes.len().min(room.saturating_sub(flow.unsent()));
-        flow.push(&bytes[..taken]);
-        flow.writer_waits = taken < bytes.len();
-        kernel.trace.bytes(&bytes[..taken]);
-        self.pump(kernel, id, side);
-        taken
+        let buffer = self.conditions.send_buffer;
+        let mut taken = 0;
+        loop {
+            let Some(link) = self.link_mut(id) else { return bytes.len() };
+            let flow = &mut link.flows[side.other().index()];
+            let room = buffer.saturating_sub(flow.unsent());
+            let more = &bytes[taken..bytes.len().min(taken + room)];
+            taken += more.len();
+            flow.push(more);
+            flow.writer_waits = taken < bytes.len();
+            kernel.trace.bytes(more);
+            self.pump(kernel, id, side);
+            // What could be sent at once has made room; nobody would tell of it later.
+            if more.is_empty() || taken == bytes.len() {
+                return taken;
+            }
+        }
     }
 
     /// Reads at most `most` bytes.

@@ -164,6 +164,8 @@ pub struct Purchase {
     withdrawing: bool,
     /// The second payment, if the buyer has paid again.
     pub(super) again: Option<Again>,
+    /// Why the last try failed, for whoever wonders why the deal is still open.
+    last_failure: Option<String>,
     /// Why all tries have failed, while the second payment goes on.
     pub(super) failed: Option<String>,
     impatient_at: Instant,
@@ -408,6 +410,7 @@ impl Deals {
             committed: false,
             withdrawing: false,
             again: None,
+            last_failure: None,
             failed: None,
             impatient_at: now + order.patience,
             ask_again_at: now + ASK_AGAIN,
@@ -636,6 +639,7 @@ impl Deals {
             return self.fail(deal, why);
         }
         purchase.tries_left -= 1;
+        purchase.last_failure = Some(why);
         purchase.payment_id = PaymentId(rng.bytes());
         purchase.begun = false;
         purchase.committed = false;

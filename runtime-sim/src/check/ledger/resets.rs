@@ -166,7 +166,10 @@ impl Ledger {
         }
         self.looked.resets += u64::from(view.epoch != EpochId::default());
         friendship.model = Model::Exact;
-        friendship.excused = [false; 2];
+        if view.epoch != EpochId::default() {
+            // Without a reset, a batch that was sent before one end forgot it may still be on its way.
+            friendship.excused = [false; 2];
+        }
         friendship.delivered = true;
         friendship.ends[side].marks = ours;
         for (end, base) in friendship.ends.iter_mut().zip(&base) {

@@ -253,6 +253,20 @@ fn a_crash_may_lose_the_last_write_and_what_it_made_and_applied() {
 }
 
 #[test]
+fn a_batch_that_was_on_its_way_when_its_maker_forgot_it_is_believed() {
+    let mut net = Net::line(2, User::MayAccept);
+    net.make(0, 1, vec![request(1, 10, 10, None)]);
+    net.show(0).unwrap();
+    net.ledger.on_durable(NodeId(0));
+    net.ledger.excuse(NodeId(0));
+    net.ends.insert((0, 1), fresh(1));
+    net.restart(0).unwrap();
+    net.apply(1, 0);
+    net.show(1).unwrap();
+    assert!(!net.ledger.is_exact(&key(0), &key(1)));
+}
+
+#[test]
 fn nothing_begins_anew_while_one_end_still_disputes() {
     let mut net = Net::line(2, User::MayAccept);
     net.send(0, 1, vec![request(1, 10, 10, None)]).unwrap();
