@@ -232,7 +232,7 @@ impl<'c> Run<'c> {
         self.settle()?;
         self.rest()?;
         self.await_silence()?;
-        self.check_after_rest()?;
+        self.await_what_holds_at_rest()?;
         self.check_marks()?;
         self.record_held();
         let paid = self.deals.keys().filter(|deal| self.is_paid(**deal)).count();

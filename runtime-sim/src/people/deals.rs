@@ -518,6 +518,10 @@ impl Deals {
                     Refusal::NoIndexServer | Refusal::IndexUnreachable | Refusal::IndexBusy | Refusal::NoRoute,
                 ),
             ) => self.on_failed(now, deal, "refused: no route".to_owned(), rng),
+            // Along a given route: the friend's user may be about to settle it.
+            (Wish::Pay, Outcome::Refused(refusal @ Refusal::Inconsistent)) if purchase.order.routes.is_some() => {
+                self.on_failed(now, deal, format!("refused: {refusal}"), rng);
+            }
             (Wish::Release, Outcome::Done(Answer::Commit(commit))) => {
                 purchase.committed = true;
                 self.notes.push_back((purchase.order.seller, Note::Commit { deal, commit }));
