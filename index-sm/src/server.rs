@@ -415,7 +415,7 @@ impl IndexServer {
                 self.on_want(server, node);
                 return Ok(());
             }
-            IndexToIndex::Later(attestation) => return self.on_later(server, attestation),
+            IndexToIndex::Later(attestation) => return self.on_later(now, server, attestation),
             IndexToIndex::State { state, proof } => (Report::State(state), proof),
             IndexToIndex::Delta { delta, proof } => (Report::Delta(delta), proof),
             IndexToIndex::Attestation { attestation, proof } => (Report::Attestation(attestation), proof),

@@ -90,8 +90,8 @@ struct Record {
     /// The tick of ours that it is younger than.
     younger_than: Serial,
     place: Place,
-    /// The latest version that another server knew since this attestation came, and that was passed on.
-    told_later: u64,
+    /// When the node was last told, or others so that it is, of a later version that another server knew.
+    told_later: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -231,7 +231,8 @@ impl IndexServer {
                 let place = Place::Graph(now + INDEX_NODE_TTL);
                 let known = self.reports.records.get(&attestation.node);
                 self.stats.repeated += u64::from(known.is_some_and(|known| known.attestation == attestation));
-                self.reports.put(Record { attestation, links, younger_than, place, told_later: 0 });
+                let told_later = known.and_then(|known| known.told_later);
+                self.reports.put(Record { attestation, links, younger_than, place, told_later });
                 self.stats.accepted += 1;
                 self.flood(origin, report);
             }
@@ -272,14 +273,16 @@ impl IndexServer {
     }
 
     /// Another server knows a later word of a node than this one. It changes nothing here, because nothing proves it fresh;
-    /// it goes to the node, or on to where the node may be, once for each report of the node that is held here.
-    pub(super) fn on_later(&mut self, server: PublicKey, later: Attestation) -> Result<(), Misbehaviour> {
+    /// it goes to the node, or on to where the node may be. Once in a heartbeat for each node: a node that signs ever later
+    /// versions makes no more work than its reports do, and a word that was lost on the way is said again with the next one.
+    pub(super) fn on_later(&mut self, now: Instant, server: PublicKey, later: Attestation) -> Result<(), Misbehaviour> {
         let Some(record) = self.reports.records.get_mut(&later.node) else { return Ok(()) };
-        if later.version <= record.attestation.version.max(record.told_later) {
+        let told = record.told_later.is_some_and(|at| now.since(at) < INDEX_TICK);
+        if told || later.version <= record.attestation.version {
             return Ok(());
         }
         later.verify(&*self.signer)?;
-        record.told_later = later.version;
+        record.told_later = Some(now);
         sometimes!("index: another server knows a later word of a node", true);
         if self.clients.contains_key(&later.node) {
             self.tell_node(&later.node, later);

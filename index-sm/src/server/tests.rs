@@ -332,12 +332,14 @@ fn what_another_server_knows_of_a_node_goes_to_the_node_or_on_and_only_once() {
     assert_eq!(alone.tell(one, &later(3)), [], "not later");
     let outputs = alone.tell(one, &later(5));
     assert_eq!(to_node(&outputs, node), [IndexToNode::Later(attest(1, 5, &[], TickHash([1; 32])))]);
-    assert_eq!(alone.tell(two, &later(5)), [], "told already");
+    assert_eq!(alone.tell(two, &later(6)), [], "told already");
     assert_eq!(alone.known(1), [entry(2, 5)], "nothing proves it fresh");
     alone.net(NetEvent::Closed { conn: node });
+    alone.wait(INDEX_TICK);
     let outputs = alone.tell(two, &later(6));
     assert_eq!((to_server(&outputs, one), sent(&outputs, two).len()), (vec![later(6)], 0));
     assert_eq!(alone.tell(one, &later(6)), [], "it does not go round in a circle");
+    alone.wait(INDEX_TICK);
     let forged = IndexToIndex::Later(Attestation { version: 9, ..attest(1, 7, &[], TickHash([1; 32])) });
     assert!(matches!(reasons(&alone.tell(two, &forged))[..], [EndReason::Misbehaved(Misbehaviour::Signature(_))]));
 }

@@ -63,7 +63,8 @@ impl CryptoResolver for Primitives {
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         let (signer, static_key) = (self.signer.clone(), self.static_key.clone());
-        (*choice == DHChoice::Curve25519).then(|| Box::new(Curve { signer, pair: static_key }) as Box<dyn Dh>)
+        let curve = || Box::new(Curve { signer, known: static_key, pair: None }) as Box<dyn Dh>;
+        (*choice == DHChoice::Curve25519).then(curve)
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
@@ -84,15 +85,20 @@ impl Random for Generator {
     }
 }
 
-/// A key, which is the static one until it is set or generated.
+/// A key, once it is set or generated: no secret stands in for one that is not there.
 struct Curve {
     signer: SharedSigner,
-    pair: KeyPair,
+    /// The static key, whose public half need not be computed again.
+    known: KeyPair,
+    pair: Option<KeyPair>,
 }
+
+/// What a key that is not there looks like to who only looks.
+const NO_KEY: [u8; 32] = [0; 32];
 
 impl Curve {
     fn take(&mut self, secret: Zeroizing<[u8; 32]>) {
-        self.pair = KeyPair::new(self.signer.agreement(), secret);
+        self.pair = Some(KeyPair::new(self.signer.agreement(), secret));
     }
 }
 
@@ -113,7 +119,9 @@ impl Dh for Curve {
         let mut secret = Zeroizing::new([0; 32]);
         let length = privkey.len().min(32);
         secret[..length].copy_from_slice(&privkey[..length]);
-        if secret != self.pair.secret {
+        if secret == self.known.secret {
+            self.pair = Some(self.known.clone());
+        } else {
             self.take(secret);
         }
     }
@@ -126,17 +134,18 @@ impl Dh for Curve {
     }
 
     fn pubkey(&self) -> &[u8] {
-        &self.pair.public
+        self.pair.as_ref().map_or(&NO_KEY, |pair| &pair.public)
     }
 
     fn privkey(&self) -> &[u8] {
-        &*self.pair.secret
+        self.pair.as_ref().map_or(&NO_KEY, |pair| &*pair.secret)
     }
 
     fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), Error> {
         // snow hands over its whole buffer, which is longer than a key.
         let public = pubkey.first_chunk::<32>().ok_or(Error::Dh)?;
-        let shared = self.signer.agreement().agree(&self.pair, public).ok_or(Error::Dh)?;
+        let pair = self.pair.as_ref().ok_or(Error::Dh)?;
+        let shared = self.signer.agreement().agree(pair, public).ok_or(Error::Dh)?;
         out.get_mut(..32).ok_or(Error::Dh)?.copy_from_slice(&*shared);
         Ok(())
     }
@@ -215,7 +224,11 @@ mod tests {
         let pair = KeyPair::new(signer.agreement(), Zeroizing::new([7; 32]));
         let mut one = [0; 32];
         one[0] = 1;
-        assert_eq!(Curve { signer, pair }.dh(&one, &mut [0; 56]), Err(Error::Dh));
+        let mut curve = Curve { signer, known: pair, pair: None };
+        assert_eq!(curve.dh(&[9; 32], &mut [0; 56]), Err(Error::Dh), "no key is there yet");
+        curve.set(&[7; 32]);
+        assert_eq!(curve.dh(&[9; 32], &mut [0; 56]), Ok(()));
+        assert_eq!(curve.dh(&one, &mut [0; 56]), Err(Error::Dh));
     }
 
     #[test]

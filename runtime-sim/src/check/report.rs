@@ -51,7 +51,9 @@ pub fn check(
         return fail(Invariant::Report, contradiction);
     }
     // Who waits for somebody who is gone asks again and again, and who has a cheater for a friend accepts its terms so.
-    let accepts = |command: &&Command| matches!(command, Command::ResetFriend { .. }) && !unsteady.is_empty();
+    let friends = &person.book().friends;
+    let cheats = |name: &_| friends.iter().any(|(key, friend)| friend.name == *name && unsteady.contains(key));
+    let accepts = |command: &&Command| matches!(command, Command::ResetFriend { name, .. } if cheats(name));
     let mut unanswered = person.unanswered().filter(|command| !accepts(command));
     match unanswered.next().filter(|_| person.deals().open() == 0) {
         None => Ok(()),

@@ -30,12 +30,14 @@ use crate::people::{DealId, Note, Stage};
 /// After healing everything that is open ends within this time.
 const SETTLE_LIMIT: Duration = Duration::from_secs(240);
 /// A probe is paid within this time: a few tries.
-const PROBE_LIMIT: Duration = Duration::from_secs(400);
+const PROBE_LIMIT: Duration = Duration::from_secs(150);
 /// A probe is tried so often: connections that fell silent are found out by keepalives, and dialled again after a while.
 const PROBE_TRIES: u32 = 30;
-/// A try of a probe is given up after this long: a connection that fell silent is noticed before, and where buffers hold
-/// less than one message, a payment takes half a minute.
-const PROBE_PATIENCE: Duration = Duration::from_secs(60);
+/// A try of a probe is given up after this long.
+const PROBE_PATIENCE: Duration = Duration::from_secs(20);
+/// Where buffers hold less than a few messages, a payment takes half a minute, and everything so much longer.
+const SMALL_BUFFER: usize = 4_096;
+const SLOWLY: u64 = 3;
 /// A friendship or a flow with less room than this is not probed: fees and rounding would have to be looked at.
 const PROBE_ROOM: u128 = 1_000;
 /// What mediators of a probe may get: more than they ever ask.
@@ -336,7 +338,7 @@ impl Run<'_> {
             max_fee: PROBE_FEE,
             commit: if deal.0.is_multiple_of(2) { Commit::ByHand } else { Commit::InBand },
             tries: PROBE_TRIES,
-            patience: PROBE_PATIENCE,
+            patience: PROBE_PATIENCE.times(self.slowness()),
         };
         if let Some(mut note) = settings::order(self.case, &operation) {
             self.note_order(deal, (buyer, seller));
@@ -368,8 +370,13 @@ impl Run<'_> {
         MultiRoute { parts: List::truncated([part]) }
     }
 
+    fn slowness(&self) -> u64 {
+        let conditions = &self.case.conditions;
+        if conditions.send_buffer.min(conditions.receive_buffer) < SMALL_BUFFER { SLOWLY } else { 1 }
+    }
+
     fn await_probes(&mut self, probes: &[DealId]) -> Result<(), Violation> {
-        let limit = self.world.now() + PROBE_LIMIT;
+        let limit = self.world.now() + PROBE_LIMIT.times(self.slowness());
         loop {
             let unpaid = probes.iter().copied().find(|probe| !self.is_paid(*probe) && !self.is_crowded_out(*probe));
             let Some(unpaid) = unpaid else { return Ok(()) };

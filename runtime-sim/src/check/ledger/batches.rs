@@ -34,6 +34,7 @@ impl Ledger {
         if exact(self) && self.pairs[pair as usize].ends[side].marks.applied != view.applied {
             return self.mismatch(pair, format!("batch {} was applied last, and that goes back", view.applied));
         }
+        self.pairs[pair as usize].end_trial();
         Ok(())
     }
 

@@ -260,7 +260,8 @@ impl Ledger {
         let Some(book) = self.nodes.get_mut(node.0 as usize) else { return };
         book.forgot = true;
         for &(pair, side) in book.ends.values() {
-            self.pairs[pair as usize].excused[side] = true;
+            let friendship = &mut self.pairs[pair as usize];
+            (friendship.excused[side], friendship.on_trial) = (true, false);
         }
     }
 
@@ -350,6 +351,7 @@ impl Ledger {
             logs: [Log::default(), Log::default()],
             model: if friend.is_some() { Model::Exact } else { Model::Foreign },
             excused: [false; 2],
+            on_trial: false,
             delivered: true,
         });
         (pair, 0)

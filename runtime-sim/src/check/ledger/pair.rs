@@ -251,6 +251,8 @@ pub(super) struct Pair {
     pub(super) model: Model,
     /// Which end has a reason to have forgotten something.
     pub(super) excused: [bool; 2],
+    /// Both ends have begun anew without a reset: the excuse lasts until each has applied something of the other's.
+    pub(super) on_trial: bool,
     /// Each end has applied what the other made.
     pub(super) delivered: bool,
 }
@@ -258,6 +260,13 @@ pub(super) struct Pair {
 impl Pair {
     pub(super) fn is_excused(&self) -> bool {
         self.excused != [false; 2]
+    }
+
+    /// Nothing that was sent before one end forgot it can be applied any more: the ends are past it.
+    pub(super) fn end_trial(&mut self) {
+        if self.on_trial && self.ends.iter().all(|end| end.marks.applied > 0) {
+            (self.on_trial, self.excused) = (false, [false; 2]);
+        }
     }
 
     pub(super) fn is_delivered(&self) -> bool {

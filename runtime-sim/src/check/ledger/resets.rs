@@ -166,10 +166,9 @@ impl Ledger {
         }
         self.looked.resets += u64::from(view.epoch != EpochId::default());
         friendship.model = Model::Exact;
-        if view.epoch != EpochId::default() {
-            // Without a reset, a batch that was sent before one end forgot it may still be on its way.
-            friendship.excused = [false; 2];
-        }
+        // Without a reset, a batch that was sent before one end forgot it may still be on its way.
+        friendship.on_trial = view.epoch == EpochId::default();
+        friendship.excused = [friendship.on_trial; 2];
         friendship.delivered = true;
         friendship.ends[side].marks = ours;
         for (end, base) in friendship.ends.iter_mut().zip(&base) {

@@ -267,6 +267,24 @@ fn a_batch_that_was_on_its_way_when_its_maker_forgot_it_is_believed() {
 }
 
 #[test]
+fn friends_that_began_anew_without_a_reset_are_believed_until_both_have_heard_each_other_and_no_longer() {
+    let mut net = Net::line(2, User::MayAccept);
+    net.send(0, 1, vec![request(1, 10, 10, None)]).unwrap();
+    for (us, friend) in [(0, 1), (1, 0)] {
+        net.ledger.excuse(NodeId(us as u32));
+        net.ends.insert((us, friend), fresh(friend));
+        net.logs.clear();
+        net.restart(us).unwrap();
+    }
+    assert!(!net.ledger.is_exact(&key(0), &key(1)), "on trial");
+    net.send(0, 1, vec![request(2, 10, 10, None)]).unwrap();
+    net.send(1, 0, vec![end(2, Act::Cancel)]).unwrap();
+    assert!(net.ledger.is_exact(&key(0), &key(1)));
+    net.numbers(0, 1).balance += 1;
+    fires(net.show(0), Invariant::Shadow);
+}
+
+#[test]
 fn nothing_begins_anew_while_one_end_still_disputes() {
     let mut net = Net::line(2, User::MayAccept);
     net.send(0, 1, vec![request(1, 10, 10, None)]).unwrap();

@@ -69,7 +69,7 @@ pub(super) const FIGURES: &[Figure] = &[
     Figure {
         name: "payments-6k",
         about: "6,000 nodes, 30,000 friendships, routes and invariants included",
-        is_quick: true,
+        is_quick: false,
         goals: &[at_least("payments", "1/s", 2_000.0, Some(10_000.0))],
         measure: networks::payments_6k,
     },
@@ -100,14 +100,14 @@ pub(super) const FIGURES: &[Figure] = &[
     Figure {
         name: "swarm-seed",
         about: "One seed of the swarm: 4 to 12 complete nodes, 300 payments, all faults, healing",
-        is_quick: true,
+        is_quick: false,
         goals: &[at_most("median time", "ms", 150.0, Some(40.0)), at_most("peak memory", "MiB", 64.0, None)],
         measure: worlds::swarm_seed,
     },
     Figure {
         name: "invariants",
         about: "What the checkers cost, as a share of the time of a run",
-        is_quick: true,
+        is_quick: false,
         goals: &[at_most("in the swarm", "%", 25.0, Some(10.0)), at_most("in funds", "%", 25.0, Some(10.0))],
         measure: worlds::invariants,
     },

@@ -108,6 +108,14 @@ impl NoFigure {
 
 type Answer = Result<Measured, NoFigure>;
 
+/// The most memory that this process ever held, in bytes.
+fn told_peak() -> Result<f64, NoFigure> {
+    match super::execute::peak_memory() {
+        0 => Err(NoFigure::Skipped("this system does not tell how much memory a process holds".to_owned())),
+        bytes => Ok(bytes as f64),
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let size = Size { percent: arguments.percent };
     if let Some(name) = &arguments.child {

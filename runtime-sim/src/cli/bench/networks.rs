@@ -2,11 +2,11 @@
 
 use offset_protocol::machine::{Duration, Instant};
 
+use super::told_peak;
 use super::{Answer, Measured, NoFigure, Size, cpu_seconds, memory_now, timed};
 use crate::bench::network::Network;
 use crate::bench::turn_over;
 use crate::case::Case;
-use crate::cli::execute::peak_memory;
 use crate::funds::{Options, Run};
 use crate::result::Recorder;
 use crate::topology::Shape;
@@ -56,7 +56,7 @@ pub(super) fn funds_100k(size: Size) -> Answer {
     let mut measured = Measured::default();
     measured.value("events", paid.events_per_second());
     measured.value("all of it", (cpu_seconds() - began) / 60.0);
-    measured.value("peak memory", peak_memory() as f64 / GIB);
+    measured.value("peak memory", told_peak()? / GIB);
     measured.note(paid.to_text());
     Ok(measured)
 }
@@ -171,6 +171,9 @@ pub(super) fn idle(size: Size) -> Answer {
     let bytes_alone = with_nodes.saturating_sub(empty) as f64;
     let bytes_befriended = with_both.saturating_sub(with_nodes) as f64;
     drop((alone, befriended));
+    if bytes_alone <= 0.0 || bytes_befriended <= bytes_alone {
+        return Err(NoFigure::Failed("the second world used memory that the first gave back".to_owned()));
+    }
     let mut measured = Measured::default();
     measured.value("idle node", bytes_alone / f64::from(nodes));
     measured.value("friendship end", (bytes_befriended - bytes_alone) / ends as f64);
@@ -190,7 +193,7 @@ pub(super) fn idle_1m(size: Size) -> Answer {
     let outcome = run?;
     let mut measured = Measured::default();
     measured.value("nodes held", f64::from(nodes));
-    measured.value("peak memory", peak_memory() as f64 / GIB);
+    measured.value("peak memory", told_peak()? / GIB);
     let simulated = outcome.simulated.as_micros() / 1_000_000;
     measured.note(format!(
         "{nodes} nodes stood for {simulated} simulated seconds, and all was right at the end; {seconds:.0} s"

@@ -1,11 +1,10 @@
 //! Figures of complete nodes: the swarm, what its checkers cost, and ten thousand of them.
 
-use std::path::Path;
-
+use super::told_peak;
 use super::{Answer, Measured, NoFigure, Size, timed};
 use crate::bench::network::Network;
 use crate::case::Case;
-use crate::cli::execute::{Wishes, execute, peak_memory};
+use crate::cli::execute::{Wishes, execute};
 use crate::full::Watch;
 use crate::result::RunResult;
 use crate::scenario::{Scenario, draw};
@@ -13,27 +12,6 @@ use crate::topology::Shape;
 
 const MIB: f64 = (1u64 << 20) as f64;
 const GIB: f64 = (1u64 << 30) as f64;
-
-/// Ten thousand complete nodes: what the scenario of this name describes.
-const FULL_10K: &str = "
-[phases]
-safety = \"2m\"
-[topology]
-kind = \"barabasi-albert\"
-nodes = 10000
-links = 4
-[servers]
-relays = 40
-indexes = 5
-homes = \"1..2\"
-indexes_used = 2
-[payments]
-count = 5000
-from = \"60s\"
-quiet = \"10s\"
-tries = 2
-patience = \"30s\"
-";
 
 fn swarm(set: &[&str]) -> Result<Scenario, NoFigure> {
     let set: Vec<String> = set.iter().map(|&one| one.to_owned()).collect();
@@ -51,8 +29,7 @@ fn passed(case: &Case, watch: Watch) -> Result<RunResult, NoFigure> {
     if verdict.exit_code() == 0 { Ok(result) } else { Err(NoFigure::Failed(format!("seed {}: {verdict}", case.seed))) }
 }
 
-/// Seeds of the swarm that did not end well. They are told, and their time counts with nobody's; too many, and there is no
-/// figure.
+/// Seeds of the swarm that did not end well: if there is one, there is no figure.
 #[derive(Default)]
 struct Broken {
     seeds: u64,
@@ -74,17 +51,14 @@ impl Broken {
         }
     }
 
-    fn note(self, measured: &mut Measured) -> Result<(), NoFigure> {
-        if self.broken.len() as u64 * MOST_BROKEN_ONE_IN > self.seeds {
-            return Err(NoFigure::Failed(format!("{} of {} seeds: {:?}", self.broken.len(), self.seeds, self.broken)));
+    fn check(self) -> Result<(), NoFigure> {
+        if self.broken.is_empty() {
+            return Ok(());
         }
-        self.broken.into_iter().for_each(|why| measured.note(format!("not counted: {why}")));
-        Ok(())
+        Err(NoFigure::Failed(format!("{} of {} seeds: {:?}", self.broken.len(), self.seeds, self.broken)))
     }
 }
 
-/// One seed in so many may be broken.
-const MOST_BROKEN_ONE_IN: u64 = 50;
 /// Of what a broken seed says, so much is told: how to run it stands at its beginning.
 const MOST_WORDS: usize = 120;
 
@@ -103,7 +77,7 @@ pub(super) fn sim_to_real(size: Size) -> Answer {
     let mut measured = Measured::default();
     measured.value("simulated : real", simulated / seconds);
     measured.note(format!("{seeds} seeds: {simulated:.0} simulated seconds, {events} events in {seconds:.1} s"));
-    broken.note(&mut measured)?;
+    broken.check()?;
     Ok(measured)
 }
 
@@ -121,14 +95,14 @@ pub(super) fn swarm_seed(size: Size) -> Answer {
     let at = |per_mille: usize| times[(times.len() * per_mille / 1_000).min(times.len() - 1)];
     let mut measured = Measured::default();
     measured.value("median time", at(500));
-    measured.value("peak memory", peak_memory() as f64 / MIB);
+    measured.value("peak memory", told_peak()? / MIB);
     measured.note(format!(
         "{seeds} seeds: half within {:.0} ms, 90 % within {:.0} ms, all within {:.0} ms",
         at(500),
         at(900),
         at(1_000)
     ));
-    broken.note(&mut measured)?;
+    broken.check()?;
     Ok(measured)
 }
 
@@ -146,9 +120,6 @@ pub(super) fn invariants(size: Size) -> Answer {
     let mut measured = Measured::default();
     for (name, cases) in [("in the swarm", swarm.as_slice()), ("in funds", &funds)] {
         let Watched { on, off, passed } = watched_and_not(cases)?;
-        if passed * 10 < cases.len() * 9 {
-            return Err(NoFigure::Failed(format!("{name}: only {passed} of {} cases passed", cases.len())));
-        }
         measured.value(name, 100.0 * (on - off) / on);
         measured.note(format!("{name}: {passed} cases, {on:.2} s watched always, {off:.2} s at the end only"));
     }
@@ -168,13 +139,12 @@ struct Watched {
 /// neither has the quieter machine.
 fn watched_and_not(cases: &[Case]) -> Result<Watched, NoFigure> {
     let mut sums = Watched::default();
-    'cases: for case in cases {
+    for case in cases {
         let mut best = [f64::INFINITY; 2];
         for _ in 0..3 {
             for (best, watch) in best.iter_mut().zip([Watch::Always, Watch::AtTheEnd]) {
                 match timed(|| passed(case, watch)) {
                     (Ok(_), seconds) => *best = best.min(seconds),
-                    (Err(NoFigure::Failed(_)), _) => continue 'cases,
                     (Err(why), _) => return Err(why),
                 }
             }
@@ -188,13 +158,13 @@ fn watched_and_not(cases: &[Case]) -> Result<Watched, NoFigure> {
 pub(super) fn full_10k(size: Size) -> Answer {
     let nodes = format!("topology.nodes={}", size.nodes(10_000));
     let count = format!("payments.count={}", size.of(5_000));
-    let scenario = Scenario::parse("full-10k", FULL_10K, Path::new("."), &[nodes, count]).map_err(NoFigure::failed)?;
+    let scenario = Scenario::load("full-10k", &[nodes, count]).map_err(NoFigure::failed)?;
     let case = drawn(&scenario, 1)?;
     let (result, seconds) = timed(|| passed(&case, Watch::Always));
     let facts = result?.facts;
     let mut measured = Measured::default();
     measured.value("events", facts.events as f64 / seconds);
-    measured.value("peak memory", peak_memory() as f64 / GIB);
+    measured.value("peak memory", told_peak()? / GIB);
     let payments = &facts.record.payments;
     measured.note(format!(
         "{} nodes, {} friendships, {} of {} paid, {} events, {:.0} simulated seconds in {seconds:.0} s, checkers on",

@@ -23,6 +23,9 @@ impl Drawing<'_> {
         for (place, order) in self.scenario.tables("order").iter().enumerate() {
             let mut dice = self.dice(&format!("order {place}"));
             let at = Instant::ZERO + span(order, &order::AT, &mut dice);
+            if at >= case.heal_at {
+                return Err(wrong("it would be after the safety phase, in which people pay".to_owned()));
+            }
             let until = (at + span(order, &order::LASTS, &mut dice)).min(case.heal_at);
             let buyers = nodes(case, graph, order, &order::BUYER, &mut dice)?;
             let sellers = nodes(case, graph, order, &order::SELLER, &mut dice)?;
