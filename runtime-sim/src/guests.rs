@@ -8,7 +8,7 @@
 //! | sends what is no message: bytes behind it, a list that is too long | no answer to it, but the end of the session |
 //!
 //! Each command has one reply on the session that it was sent on. What a guest may and does harms nobody, so that its node
-//! stays as honest as it was: its commands name invoices, payments and friends that do not exist. After [`TRIES`] it is quiet.
+//! stays as honest as it was: its commands name invoices, payments and friends that do not exist. After `TRIES` it is quiet.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
