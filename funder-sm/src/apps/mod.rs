@@ -7,7 +7,7 @@
 //! | the funder's snapshot | `Report` messages up to the first `complete`, then the app's kept events; from now on the session is live |
 //! | a change of the report | to all live sessions, as numbered `Report` messages |
 //! | `Command` | to the funder, or refused here: [`Refusal::NotPermitted`], [`Refusal::Busy`] |
-//! | the funder's reply | to the session that asked last; to nobody if that is gone |
+//! | the funder's reply | to the newest session that asked; to nobody if that is gone |
 //! | an event | to all live sessions of its app |
 //! | `Acknowledge` | to the funder |
 //! | bytes that are no message | the session closes |
@@ -17,7 +17,8 @@
 //! 1. A session hears no change twice and misses none: it is given the changes after its snapshot, in order.
 //! 2. The report is never behind a reply or an event that an app hears on the same session.
 //! 3. While a command of an app is under way, its id names that command alone: repeated in whatever session of the app,
-//!    it is not done again, and its one reply goes to the session that asked last.
+//!    it is not done again, and its one reply goes to the newest session that asked: what a broken session brings late is
+//!    not where the app listens.
 //! 4. At most [`MAX_SESSIONS`] sessions, [`MAX_APP_SESSIONS`] of one app and [`MAX_COMMANDS`] commands of one app under
 //!    way. An app at its limit of sessions loses its oldest, so that dead ones never keep it out.
 //!
@@ -171,7 +172,7 @@ pub struct Apps {
 struct App {
     permissions: Permissions,
     sessions: BTreeSet<SessionId>,
-    /// Commands without a reply, and the session that asked last.
+    /// Commands without a reply, and the newest session that asked.
     commands: BTreeMap<CommandId, SessionId>,
 }
 
@@ -308,9 +309,9 @@ impl Apps {
 
     fn on_command(&mut self, session: SessionId, key: PublicKey, id: CommandId, command: Command) {
         let Some(app) = self.apps.get_mut(&key) else { return };
-        if let Some(asked_last) = app.commands.get_mut(&id) {
+        if let Some(newest) = app.commands.get_mut(&id) {
             sometimes!("apps: a command is asked again before it is answered", true);
-            *asked_last = session;
+            *newest = session.max(*newest);
             return;
         }
         let refusal = match command.permission() {
