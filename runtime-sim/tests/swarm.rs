@@ -6,8 +6,8 @@
 use std::ops::Range;
 use std::process::Command;
 
-/// Seeds of an ordinary test run: about a minute on the smallest machine that we know.
-const SEEDS: u64 = 300;
+/// Seeds of an ordinary test run: less than a minute on the smallest machine that we know.
+const SEEDS: u64 = 100;
 
 fn seeds() -> Range<u64> {
     let Ok(text) = std::env::var("OFFSET_SWARM_SEEDS") else {
