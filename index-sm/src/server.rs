@@ -211,6 +211,8 @@ pub struct ServerStats {
     pub entries: usize,
     /// Reports that it lacks and has asked other servers for.
     pub wanted: usize,
+    /// Since when it lacks the one of them that it asked for first.
+    pub wanted_since: Option<Instant>,
     /// Requests for routes answered.
     pub answered: u64,
     /// Requests for routes met with `Busy`.
@@ -312,6 +314,7 @@ impl IndexServer {
             nodes: self.reports.alive(),
             entries: self.graph.entries(),
             wanted: self.reports.wanted(),
+            wanted_since: self.reports.wanted_since(),
             ..self.stats
         }
     }

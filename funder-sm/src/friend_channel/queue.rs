@@ -171,6 +171,15 @@ impl Queue {
         Some(waiting)
     }
 
+    /// An outgoing request has ended: what waits to be said about it is not said any more.
+    pub(super) fn drop_outgoing(&mut self, key: &RequestKey) {
+        let Pending { commit, withdraw, .. } = self.outgoing(key);
+        for late in [commit, withdraw].into_iter().flatten() {
+            sometimes!("channel: a commit or withdrawal comes too late to be signed", true);
+            self.remove(late);
+        }
+    }
+
     /// What waits about an incoming request.
     pub(super) fn incoming(&self, key: &RequestKey) -> Pending {
         self.waits.as_ref().and_then(|waits| waits.incoming.get(key)).copied().unwrap_or_default()

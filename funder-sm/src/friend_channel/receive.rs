@@ -330,10 +330,12 @@ impl Channel {
             }
             Step::Cancelled(cancel, open) => {
                 self.dirty.say(Key::Outgoing((currency, cancel.request_id)));
+                self.queue.drop_outgoing(&(currency, cancel.request_id));
                 events.push(ChannelEvent::Cancelled { currency, cancel, request: open.request });
             }
             Step::Collected(collect, open) => {
                 self.dirty.say(Key::Outgoing((currency, collect.request_id)));
+                self.queue.drop_outgoing(&(currency, collect.request_id));
                 if let Some(response) = open.response {
                     events.push(ChannelEvent::Collected { currency, collect, request: open.request, response });
                 }

@@ -118,6 +118,11 @@ impl Reports {
         self.wants.len()
     }
 
+    /// When the oldest of these was asked for. Looks at all of them.
+    pub(crate) fn wanted_since(&self) -> Option<Instant> {
+        self.wants.values().map(|(at, _)| *at).min()
+    }
+
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
         self.expiry.first().map(|(at, _)| *at)
     }

@@ -2,6 +2,8 @@
 
 use offset_funder_sm::node::Node;
 use offset_index_sm::server::IndexServer;
+use offset_index_sm::server::reports::WANT_PATIENCE;
+use offset_protocol::limits::INDEX_TICK;
 
 use super::Run;
 use crate::case::{GuestPlan, Present, Role};
@@ -49,7 +51,8 @@ impl Run<'_> {
     }
 
     /// After a rest nothing is left of what was under way: every app has one session and no command that waits, every node
-    /// at most one session with an index server, and those wait for nothing (I17).
+    /// at most one session with an index server, and those do not wait for a report for ever (I17): what no neighbour could
+    /// prove to be fresh is brought by a heartbeat.
     pub(super) fn check_sessions(&self, indexes: &[HostId]) -> Result<(), Violation> {
         let fail = |host: HostId, what| Err(self.violation(Invariant::Bounds, Some(host), what));
         for &number in &self.core {
@@ -67,7 +70,9 @@ impl Run<'_> {
             let Some(server) = self.world.machine::<IndexServer>(host) else { continue };
             let stats = server.stats();
             clients += stats.clients;
-            if stats.wanted > 0 || stats.neighbours >= indexes.len() || clients > self.core.len() {
+            let now = self.world.local_now(host);
+            let waits_for_ever = stats.wanted_since.is_some_and(|at| at + WANT_PATIENCE + INDEX_TICK.times(2) < now);
+            if waits_for_ever || stats.neighbours >= indexes.len() || clients > self.core.len() {
                 return fail(host, format!("{clients} sessions of {} nodes so far, {stats:?}", self.core.len()));
             }
         }

@@ -361,6 +361,9 @@ impl Deals {
             self.forgotten.insert(*deal);
             if !matches!(sale.stage, Stage::Paid { .. }) {
                 cleaning.push((*deal, Wish::Cancel));
+            } else if sale.commit.is_some() {
+                // An old copy may hold the request that was collected since, and nobody else can end it.
+                cleaning.push((*deal, Wish::Collect));
             }
             if sale.stage == Stage::Open {
                 sale.stage = Stage::Failed(FORGOT.to_owned());

@@ -86,6 +86,27 @@ fn a_commit_and_a_withdrawal_that_cross_an_answer_are_ignored() {
     assert!(pair.channel(1).crossing.is_empty());
 }
 
+/// Found by the swarm (seed 11041): it stayed queued for as long as nothing else could be said to the friend.
+#[test]
+fn what_waits_about_a_request_goes_when_the_request_ends() {
+    let mut pair = Pair::open();
+    ask(&mut pair, 0, 1, 5);
+    ask(&mut pair, 0, 2, 5);
+    answer(&mut pair, 1, 1);
+    pair.settle();
+    pair.enqueue(1, collect(id(1))).unwrap();
+    pair.enqueue(1, cancel(id(2))).unwrap();
+    pair.round(1, End::Speaks);
+    pair.enqueue(0, commit(id(1))).unwrap();
+    pair.enqueue(0, withdraw(id(2))).unwrap();
+    assert!(pair.deliver(0));
+    assert!(pair.parties[0].channel.queue.is_empty());
+    let within = |size: &Size| size.size <= size.limit;
+    assert!(pair.channel(0).sizes().iter().all(within));
+    pair.settle();
+    pair.assert_mirrored();
+}
+
 #[test]
 fn a_request_beyond_the_limit_comes_back_with_the_reason() {
     let mut pair = Pair::open();
