@@ -292,6 +292,12 @@ impl World {
         self.life(host).map_or(0, Life::connections)
     }
 
+    /// Whether a note between people is on its way, or unread.
+    pub fn has_notes(&self) -> bool {
+        let unread = |host: &Host| host.life.as_ref().is_some_and(Life::has_unread_note);
+        !self.notes.is_empty() || self.hosts.iter().any(unread)
+    }
+
     /// What the host's monotonic clock shows.
     pub fn local_now(&self, host: HostId) -> Instant {
         self.hosts[host.0 as usize].clock.local(self.kernel.now)

@@ -114,6 +114,9 @@ impl Run<'_> {
                 return Some((None, format!("person {node} is not done setting up, unanswered {unanswered:?}")));
             }
         }
+        if self.world.has_notes() {
+            return Some((None, "a note between people is on its way".to_owned()));
+        }
         self.core_hosts().into_iter().find_map(|host| self.open_at(host, &excused).map(|what| (Some(host), what)))
     }
 

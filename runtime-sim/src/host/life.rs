@@ -56,6 +56,11 @@ impl Life {
         self.connections.inbox.iter().any(|input| matches!(input, HostInput::Durable(_)))
     }
 
+    /// Whether a note has arrived that no turn has taken.
+    pub(crate) fn has_unread_note(&self) -> bool {
+        self.connections.inbox.iter().any(|input| matches!(input, HostInput::Note(_)))
+    }
+
     /// Notes that have arrived and that no turn has taken.
     pub(crate) fn unread_notes(self) -> impl Iterator<Item = Note> {
         self.connections.inbox.into_iter().filter_map(|input| match input {
