@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `Ready` | the connection is a tunnel: [`Output::TunnelOpened`](super::Output::TunnelOpened) |
 //! | `Failed`, garbage, a lost connection, silence | the next relay at once |
-//! | its tunnel ends | a rest, then the next race; if it ended young, that relay is tried last and alone |
+//! | its tunnel ends | a rest, then the next race; if it ended young, that relay is tried last and alone, the latest of them last of all |
 //!
 //! 1. A friend has attempts only while it races; each attempt has exactly one deadline.
 //! 2. At most [`MAX_ATTEMPTS`] attempts are open over all friends; friends beyond wait in order.
@@ -74,7 +74,9 @@ struct Candidate {
 enum Standing {
     WorkedLast,
     Fair,
-    EndedYoung,
+    /// Its last tunnel ended young, then; who failed last is tried last, or a relay that forwards nothing would win every
+    /// race against one that had bad luck once.
+    EndedYoung(Instant),
 }
 
 #[derive(Debug)]
@@ -245,7 +247,7 @@ impl Connector {
         // A parent that stopped calling and then closes has a better tunnel: that says nothing against this relay.
         let to_blame = tunnel.direction == Direction::Dialled && young && (connected || ending == Ending::Lost);
         if to_blame && let Some(candidate) = friend.candidate(tunnel.relay) {
-            candidate.standing = Standing::EndedYoung;
+            candidate.standing = Standing::EndedYoung(now);
             sometimes!("relay client: a tunnel ends young", true);
         }
         if let Phase::Resting | Phase::Racing(_) = friend.phase {
@@ -298,7 +300,7 @@ impl Connector {
             return;
         };
         while let Some(candidate) = race.queue.front() {
-            let alone = candidate.standing == Standing::EndedYoung;
+            let alone = matches!(candidate.standing, Standing::EndedYoung(_));
             if race.open.len() >= MAX_IN_RACE || (alone && !race.open.is_empty()) {
                 return self.deadlines.clear(Wait::Friend(key));
             }

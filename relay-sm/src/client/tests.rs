@@ -263,6 +263,20 @@ fn a_relay_whose_tunnels_end_young_is_tried_last_and_alone() {
     client.expect_alarm(CONNECT_DEADLINE, CONNECT_DEADLINE, &[close(1), connect(2, 0)]);
 }
 
+/// Found by the swarm (seed 17279): both had ended young, and the one that breaks every tunnel came first in the list.
+#[test]
+fn of_relays_whose_tunnels_ended_young_the_one_that_did_so_last_is_tried_last() {
+    let mut client = Client::new();
+    client.feed(dial(&[0, 1]));
+    for (n, relay) in [0, 1, 0, 1].into_iter().enumerate() {
+        let n = n as u64;
+        client.feed(opened(n));
+        client.expect(says(n, FromRelay::Ready), &[tunnel(n, relay, Direction::Dialled)]);
+        client.feed(Input::CloseTunnel { conn: conn(n) });
+        client.expect_alarm(Duration::ZERO, Duration::from_secs(60), &[connect(n + 1, 1 - relay)]);
+    }
+}
+
 #[test]
 fn a_stop_keeps_the_tunnel_and_the_rest_that_is_due() {
     let mut client = Client::new();

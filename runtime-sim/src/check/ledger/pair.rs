@@ -157,6 +157,8 @@ pub(super) struct End {
     watched: Vec<(Currency, Watch)>,
     /// Terms that it stated, oldest first.
     pub(super) stated: VecDeque<ResetTerms>,
+    /// Epochs that it was in, oldest first: it may have been put back to before one, and its friend hears of it all the same.
+    entered: VecDeque<EpochId>,
 }
 
 impl End {
@@ -193,6 +195,19 @@ impl End {
     /// The end never applied this: a crash lost it.
     pub(super) fn unapplied(&mut self, step: &Step) {
         self.change(step.currency, step.moves().mirrored().reversed());
+    }
+
+    /// The end is in an epoch.
+    pub(super) fn enter(&mut self, epoch: EpochId) {
+        if self.entered.len() == MAX_STATED {
+            self.entered.pop_front();
+        }
+        self.entered.push_back(epoch);
+    }
+
+    /// Whether the end is in the epoch or was in it lately.
+    pub(super) fn has_entered(&self, epoch: &EpochId) -> bool {
+        self.marks.epoch == *epoch || self.entered.contains(epoch)
     }
 
     /// Everything begins again with these balances and nothing open.

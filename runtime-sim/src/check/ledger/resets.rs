@@ -123,6 +123,7 @@ impl Ledger {
         let model = friendship.model;
         let end = &mut friendship.ends[side];
         end.marks = Marks { epoch: view.epoch, ..Marks::default() };
+        end.enter(view.epoch);
         for one in &view.currencies {
             // What a user accepted may be more than any limit.
             end.watch(one.currency).exposure = exposure(one);
@@ -205,7 +206,7 @@ impl Ledger {
         if acceptor == side || friendship.model == Model::Foreign {
             return self.check_may_accept(pair, acceptor);
         }
-        if friendship.ends[acceptor].marks.epoch != view.epoch {
+        if !friendship.ends[acceptor].has_entered(&view.epoch) {
             return wrong(format!("epoch {:?} begins, and the friend has not accepted it", view.epoch));
         }
         Ok(())
