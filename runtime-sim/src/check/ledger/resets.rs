@@ -226,6 +226,10 @@ impl Ledger {
         let friendship = &mut self.pairs[pair as usize];
         let is_first = friendship.ends[side].stated.back().is_none_or(|last| last.reset_token != terms.reset_token);
         friendship.ends[side].state(terms);
+        if !is_first && friendship.model == Model::Foreign {
+            self.fall_back(pair, side, view);
+        }
+        let friendship = &self.pairs[pair as usize];
         if friendship.model == Model::Exact && !friendship.is_excused() {
             return Err((Invariant::Logs, format!("the channel is inconsistent: {why}")));
         }
@@ -233,6 +237,17 @@ impl Ledger {
             self.check_terms(pair, side, view)?;
         }
         self.lose(pair)
+    }
+
+    /// The end had accepted a cheater's terms, the cheater never confirmed them: it stands by its own former terms again, and
+    /// what it had been handed with the others is taken back.
+    fn fall_back(&mut self, pair: u32, side: usize, view: &ChannelView) {
+        let friendship = &mut self.pairs[pair as usize];
+        let claimed = std::mem::replace(&mut friendship.ends[side].claim, claim(view));
+        if let Some(book) = friendship.nodes[side].and_then(|node| self.nodes.get_mut(node as usize)) {
+            book.handed.add_all(&claim(view));
+            book.handed.take_all(&claimed);
+        }
     }
 
     /// Terms are the balance, and what was accepted from the friend: within what was granted.
