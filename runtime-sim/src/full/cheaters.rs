@@ -83,7 +83,7 @@ impl Run<'_> {
         }
     }
 
-    /// People choose other servers than those that cheat.
+    /// People choose other servers than those that cheat, and tell their friends so, past the relays that carry nothing.
     pub(super) fn replace_servers(&mut self) {
         let honest = |roles: Vec<Role>| -> Vec<u32> {
             let fit = |role: &Role| {
@@ -103,14 +103,20 @@ impl Run<'_> {
         let all_relays: Vec<Role> = (0..self.case.relays.len() as u32).map(Role::Relay).collect();
         let all_indexes: Vec<Role> = (0..self.case.indexes.len() as u32).map(Role::Index).collect();
         let any_cheats = |roles: &[Role]| roles.iter().any(|role| !self.case.is_honest(*role));
-        let mut wanted = Vec::new();
+        let (mut wanted, mut by_hand) = (Vec::new(), None);
         if any_cheats(&all_relays) {
-            wanted.push(Setting::Relays { relays: honest(all_relays) });
+            let relays = honest(all_relays);
+            by_hand = Some(relays.clone());
+            wanted.push(Setting::Relays { relays });
         }
         if any_cheats(&all_indexes) {
             wanted.push(Setting::Indexes { indexes: honest(all_indexes) });
         }
         for &node in &self.core {
+            if let Some(relays) = &by_hand {
+                let note = settings::friends_listen_at(self.case, &self.world, node, relays);
+                self.world.tell(self.case.host(Role::Person(node)), note);
+            }
             for setting in &wanted {
                 if let Some(note) = settings::change(self.case, &self.world, node, setting) {
                     self.world.tell(self.case.host(Role::Person(node)), note);
