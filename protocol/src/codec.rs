@@ -1,8 +1,9 @@
 //! CBOR, behind one door: what may be encoded, how it looks, and every bound that decoding checks.
 //!
 //! * A struct is an array of its fields in order; an enum is `[tag, fields…]`; fixed byte strings are CBOR byte strings.
-//! * Decoding is bounded: the caller checks the frame's length first, nesting stops at [`RECURSION_LIMIT`], every list,
-//!   text and byte string has a bound of its own, and missing, surplus or trailing data and unknown tags are errors.
+//! * Decoding is bounded: the caller checks the frame's length first, every list, text and byte string has a bound of its
+//!   own, and missing, surplus or trailing data and unknown tags are errors. No type contains itself, and what is surplus is
+//!   not looked into, so a value nests no deeper than the type that it is read as: 9 levels at most.
 //! * What is signed or hashed is the bytes that travelled; nothing is ever encoded again to check it.
 //!
 //! Types for the wire are made with [`wire_struct!`](crate::wire_struct) and [`wire_enum!`](crate::wire_enum).
@@ -11,14 +12,11 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use serde::de::{DeserializeOwned, Error, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Error, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::mutant;
-
-/// How deep values may nest. Chosen freely: our deepest message has 9 levels.
-pub const RECURSION_LIMIT: usize = 16;
 
 /// Elements reserved before they have been read; more grows as they arrive, so that an announced length costs nothing.
 const RESERVED_ELEMENTS: usize = 64;
@@ -68,8 +66,13 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Deco
         return Err(DecodeError::TooLong { length: bytes.len(), limit });
     }
     let mut rest = bytes;
-    let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, RECURSION_LIMIT)
-        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    // Room for pieces of strings, which has to be cleared: most messages are short.
+    let value = match bytes.len() {
+        0..=192 => ciborium::de::from_reader_with_buffer(&mut rest, &mut [0; 192]),
+        193..=1_024 => ciborium::de::from_reader_with_buffer(&mut rest, &mut [0; 1_024]),
+        _ => ciborium::de::from_reader_with_buffer(&mut rest, &mut [0; 4_096]),
+    };
+    let value = value.map_err(|error| DecodeError::Malformed(error.to_string()))?;
     if rest.is_empty() || mutant!(TrailingAccepted) { Ok(value) } else { Err(DecodeError::Trailing(rest.len())) }
 }
 
@@ -82,9 +85,19 @@ pub fn next_field<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(seq: &mut A, of: 
 /// Demands that an array has no more elements.
 #[doc(hidden)]
 pub fn no_more_fields<'de, A: SeqAccess<'de>>(seq: &mut A, of: &'static str) -> Result<(), A::Error> {
-    match seq.next_element::<IgnoredAny>()? {
-        None => Ok(()),
-        Some(_) => Err(A::Error::custom(format_args!("{of} has too many fields"))),
+    seq.next_element_seed(Surplus { of }).map(|_| ())
+}
+
+/// An element that must not be there; it is not looked into.
+struct Surplus {
+    of: &'static str,
+}
+
+impl<'de> DeserializeSeed<'de> for Surplus {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, _: D) -> Result<(), D::Error> {
+        Err(D::Error::custom(format_args!("{} has too many fields", self.of)))
     }
 }
 
