@@ -71,6 +71,8 @@ struct NodeBook {
     ahead: bool,
     /// Its disk was not always what it wrote.
     forgot: bool,
+    /// Its disk was changed, and it has not started since.
+    starts_excused: bool,
     /// How many of its friends are cheaters, or nobody that we watch.
     foreign: usize,
     /// What its channels show.
@@ -132,6 +134,7 @@ impl Ledger {
             durable: 0,
             ahead: false,
             forgot: false,
+            starts_excused: false,
             foreign: 0,
             sum: Sums::default(),
             gains: Sums::default(),
@@ -258,8 +261,12 @@ impl Ledger {
     /// A fault gives this node a reason to have forgotten something: an old copy of its disk was put back, or it was lost.
     pub fn excuse(&mut self, node: NodeId) {
         let Some(book) = self.nodes.get_mut(node.0 as usize) else { return };
-        book.forgot = true;
-        for &(pair, side) in book.ends.values() {
+        (book.forgot, book.starts_excused) = (true, true);
+        self.excuse_ends(node);
+    }
+
+    fn excuse_ends(&mut self, node: NodeId) {
+        for &(pair, side) in self.nodes.get(node.0 as usize).into_iter().flat_map(|book| book.ends.values()) {
             let friendship = &mut self.pairs[pair as usize];
             (friendship.excused[side], friendship.on_trial) = (true, false);
         }
@@ -297,6 +304,11 @@ impl Ledger {
     }
 
     fn on_restart(&mut self, node: NodeId, views: &[ChannelView], gone: &[PublicKey]) -> Result<(), Fault> {
+        // A friend may have begun anew with what this node was when its disk was changed already.
+        let starts_excused = self.nodes.get_mut(node.0 as usize).map(|book| std::mem::take(&mut book.starts_excused));
+        if starts_excused == Some(true) {
+            self.excuse_ends(node);
+        }
         for view in views {
             let (pair, side) = self.place(node, view);
             self.roll_back(pair, side, view)?;
