@@ -308,7 +308,8 @@ impl Deals {
             }
             Note::Offer { deal, invoice } => {
                 // An offer that is repeated, because its seller's node forgot to answer, is the same.
-                if let Some(purchase) = self.purchases.get_mut(&deal).filter(|purchase| purchase.invoice.is_none()) {
+                let waits = |purchase: &&mut Purchase| purchase.invoice.is_none() && purchase.stage == Stage::Open;
+                if let Some(purchase) = self.purchases.get_mut(&deal).filter(waits) {
                     purchase.invoice = Some(invoice);
                     self.wishes.push_back((deal, Wish::Pay));
                 }
@@ -391,8 +392,11 @@ impl Deals {
             return;
         };
         purchase.tries_left = 0;
-        if !purchase.begun {
-            purchase.next_try_at = None;
+        // A try that the node was asked for may have begun: it ends by itself.
+        let waiting = self.wishes.len();
+        self.wishes.retain(|wish| *wish != (deal, Wish::Pay));
+        let was_not_asked = purchase.invoice.is_none() || self.wishes.len() < waiting;
+        if purchase.next_try_at.take().is_some() || was_not_asked {
             purchase.stage = Stage::Failed(FORGOT.to_owned());
             self.ended.push(deal);
         }
