@@ -111,13 +111,15 @@ pub fn earned(deals: &Deals, currency: &Currency) -> i128 {
     });
     let purchases = deals.purchases().map(|(_, purchase)| (purchase, purchase.asked()));
     let purchases = purchases.filter(|(_, (asked_in, _))| asked_in == currency);
-    let purchases = purchases.map(|(purchase, (_, amount))| match &purchase.stage {
-        Stage::Paid { fees } => -signed(amount) - signed(*fees),
-        Stage::Open | Stage::PaidInPart { .. } => -signed(amount) - signed(purchase.order.max_fee),
-        Stage::Failed(why) if *why == offset_protocol::app::PaymentFailure::PartLost.to_string() => {
-            -signed(amount) - signed(purchase.order.max_fee)
-        }
-        Stage::Failed(_) => 0,
+    let purchases = purchases.map(|(purchase, (_, amount))| {
+        let most = -signed(amount) - signed(purchase.order.max_fee);
+        let first = match &purchase.stage {
+            Stage::Paid { fees } => -signed(amount) - signed(*fees),
+            Stage::Open | Stage::PaidInPart { .. } => most,
+            Stage::Failed(why) if *why == offset_protocol::app::PaymentFailure::PartLost.to_string() => most,
+            Stage::Failed(_) => 0,
+        };
+        if purchase.second_fell_apart { first.saturating_add(most) } else { first }
     });
     sales.chain(purchases).fold(0, i128::saturating_add)
 }

@@ -164,6 +164,8 @@ pub struct Purchase {
     withdrawing: bool,
     /// The second payment, if the buyer has paid again.
     pub(super) again: Option<Again>,
+    /// That second payment was committed, and fell apart: some of it may have been collected.
+    pub second_fell_apart: bool,
     /// Why the last try failed, for whoever wonders why the deal is still open.
     last_failure: Option<String>,
     /// Why all tries have failed, while the second payment goes on.
@@ -417,6 +419,7 @@ impl Deals {
             committed: false,
             withdrawing: false,
             again: None,
+            second_fell_apart: false,
             last_failure: None,
             failed: None,
             impatient_at: now + order.patience,
@@ -602,6 +605,10 @@ impl Deals {
             PaymentState::Failed(failure) => {
                 if purchase.committed && failure != PaymentFailure::PartLost {
                     self.complaints.push(format!("{deal:?}: committed, then {failure}"));
+                }
+                if failure == PaymentFailure::PartLost {
+                    // Some of it may have been collected: nobody pays such an invoice once more.
+                    purchase.tries_left = 0;
                 }
                 self.pending_failures(now, deal, failure.to_string());
             }
