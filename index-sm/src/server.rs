@@ -211,7 +211,7 @@ pub struct ServerStats {
     pub entries: usize,
     /// Reports that it lacks and has asked other servers for.
     pub wanted: usize,
-    /// Since when it lacks the one of them that it asked for first.
+    /// When the one of them was asked for that waits longest.
     pub wanted_since: Option<Instant>,
     /// Requests for routes answered.
     pub answered: u64,

@@ -113,13 +113,12 @@ pub fn earned(deals: &Deals, currency: &Currency) -> i128 {
     let purchases = purchases.filter(|(_, (asked_in, _))| asked_in == currency);
     let purchases = purchases.map(|(purchase, (_, amount))| {
         let most = -signed(amount) - signed(purchase.order.max_fee);
-        let first = match &purchase.stage {
+        let paid = match &purchase.stage {
             Stage::Paid { fees } => -signed(amount) - signed(*fees),
             Stage::Open | Stage::PaidInPart { .. } => most,
-            Stage::Failed(why) if *why == offset_protocol::app::PaymentFailure::PartLost.to_string() => most,
             Stage::Failed(_) => 0,
         };
-        if purchase.second_fell_apart { first.saturating_add(most) } else { first }
+        paid.saturating_add(most.saturating_mul(i128::from(purchase.fell_apart)))
     });
     sales.chain(purchases).fold(0, i128::saturating_add)
 }

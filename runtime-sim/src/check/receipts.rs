@@ -15,7 +15,6 @@
 
 use std::collections::BTreeMap;
 
-use offset_protocol::app::PaymentFailure;
 use offset_protocol::bytes::InvoiceId;
 
 use super::Invariant;
@@ -98,8 +97,8 @@ impl DealFacts {
 fn bought(purchase: &Purchase) -> Bought {
     match &purchase.stage {
         Stage::Open => Bought::Open,
+        Stage::Failed(_) | Stage::PaidInPart { .. } if purchase.fell_apart > 0 => Bought::FellApart,
         Stage::Paid { fees } => Bought::Whole { fees: *fees },
-        Stage::Failed(why) if *why == PaymentFailure::PartLost.to_string() => Bought::FellApart,
         Stage::Failed(_) => Bought::Failed,
         Stage::PaidInPart { .. } => Bought::FellApart,
     }

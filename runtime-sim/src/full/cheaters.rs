@@ -114,7 +114,8 @@ impl Run<'_> {
         }
         for &node in &self.core {
             if let Some(relays) = &by_hand {
-                let note = settings::friends_listen_at(self.case, &self.world, node, relays);
+                let unreachable = self.meets_nowhere(node, relays);
+                let note = settings::friends_listen_at(self.case, &self.world, &unreachable, relays);
                 self.world.tell(self.case.host(Role::Person(node)), note);
             }
             for setting in &wanted {
@@ -123,6 +124,22 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// The friends of whom the node knows no relay that carries anything.
+    fn meets_nowhere(&self, node: u32, relays: &[u32]) -> Vec<u32> {
+        let honest: BTreeSet<PublicKey> =
+            relays.iter().map(|&relay| self.world.key_of(self.case.host(Role::Relay(relay)))).collect();
+        let friends = self.case.friendships.iter().filter_map(|pair| match (pair.a == node, pair.b == node) {
+            (true, _) => Some(pair.b),
+            (_, true) => Some(pair.a),
+            (false, false) => None,
+        });
+        let is_lost = |friend: &u32| {
+            let known = self.channel(node, *friend).map(|channel| channel.friend_relays());
+            known.is_some_and(|known| !known.iter().any(|relay| honest.contains(&relay.public_key)))
+        };
+        friends.filter(is_lost).collect()
     }
 
     /// The keys of the nodes that cheat.

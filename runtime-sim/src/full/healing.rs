@@ -298,7 +298,7 @@ impl Run<'_> {
         (open(ours) && open(theirs)).then(|| theirs.recv_capacity(currency))
     }
 
-    fn channel(&self, of: u32, with: u32) -> Option<&Channel> {
+    pub(super) fn channel(&self, of: u32, with: u32) -> Option<&Channel> {
         let friend = self.world.key_of(self.case.host(Role::Node(with)));
         let node = self.world.machine::<Node>(self.case.host(Role::Node(of)))?;
         node.money().channel(&friend)

@@ -103,18 +103,14 @@ pub(super) fn change(case: &Case, world: &World, node: u32, setting: &Setting) -
     (plan.present == Present::Yes).then_some(Note::Chores(chores))
 }
 
-/// Where the node's friends listen, by hand: the relays that both know may carry nothing.
-pub(super) fn friends_listen_at(case: &Case, world: &World, node: u32, relays: &[u32]) -> Note {
-    let others = case.friendships.iter().filter_map(|pair| match (pair.a == node, pair.b == node) {
-        (true, _) => Some(pair.b),
-        (_, true) => Some(pair.a),
-        (false, false) => None,
-    });
+/// Where these friends of a node listen, told by hand.
+pub(super) fn friends_listen_at(case: &Case, world: &World, friends: &[u32], relays: &[u32]) -> Note {
     let listen = |friend: u32| Command::SetFriendRelays {
         name: name_of(case, friend),
         relays: List::truncated(relays.iter().map(|&relay| relay_address(case, world, relay))),
     };
-    Note::Chores(others.map(|friend| Chore { command: listen(friend), wanted: Wanted::Anything }).collect())
+    let chores = friends.iter().map(|&friend| Chore { command: listen(friend), wanted: Wanted::Anything });
+    Note::Chores(chores.collect())
 }
 
 fn currency(case: &Case, place: u32) -> Option<Currency> {

@@ -5,7 +5,9 @@
 //!
 //! The second payment has one try. It is withdrawn with the deal; when the first is paid, the seller cancels it.
 
-use offset_protocol::app::{Answer, Command, Event, Outcome, PaymentFailure, PaymentReport, PaymentState, Refusal};
+use offset_protocol::app::{
+    Answer, Command, CommitMode, Event, Outcome, PaymentFailure, PaymentReport, PaymentState, Refusal,
+};
 use offset_protocol::bytes::PaymentId;
 use offset_protocol::identity::Verifier;
 use offset_protocol::machine::Rng;
@@ -131,7 +133,12 @@ impl Deals {
         let Some(again) = purchase.again.as_mut().filter(|again| again.is_open) else { return };
         again.is_open = false;
         let state = report.map(|(report, _)| &report.state);
-        purchase.second_fell_apart = state == Some(&PaymentState::Failed(PaymentFailure::PartLost));
+        if state == Some(&PaymentState::Failed(PaymentFailure::PartLost)) {
+            purchase.fell_apart += 1;
+            if !again.committed && purchase.order.mode == CommitMode::ByHand {
+                self.complaints.push(format!("{deal:?}: the second was not committed, and a part of it is lost"));
+            }
+        }
         if let Some((PaymentReport { state: PaymentState::Paid { receipt, fees }, .. }, verifier)) = report {
             let proof = purchase.invoice.as_ref().map(|invoice| receipt.verify(invoice, verifier));
             if proof != Some(Ok(())) {

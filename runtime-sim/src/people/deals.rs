@@ -164,8 +164,8 @@ pub struct Purchase {
     withdrawing: bool,
     /// The second payment, if the buyer has paid again.
     pub(super) again: Option<Again>,
-    /// That second payment was committed, and fell apart: some of it may have been collected.
-    pub second_fell_apart: bool,
+    /// Payments that were committed and fell apart: some of each may have been collected.
+    pub fell_apart: u32,
     /// Why the last try failed, for whoever wonders why the deal is still open.
     last_failure: Option<String>,
     /// Why all tries have failed, while the second payment goes on.
@@ -367,6 +367,7 @@ impl Deals {
             } else if sale.commit.is_some() {
                 // An old copy may hold the request that was collected since, and nobody else can end it.
                 cleaning.push((*deal, Wish::Collect));
+                cleaning.extend(sale.other_commit.as_ref().map(|_| (*deal, Wish::CollectOther)));
             }
             if sale.stage == Stage::Open {
                 sale.stage = Stage::Failed(FORGOT.to_owned());
@@ -419,7 +420,7 @@ impl Deals {
             committed: false,
             withdrawing: false,
             again: None,
-            second_fell_apart: false,
+            fell_apart: 0,
             last_failure: None,
             failed: None,
             impatient_at: now + order.patience,
@@ -609,6 +610,10 @@ impl Deals {
                 if failure == PaymentFailure::PartLost {
                     // Some of it may have been collected: nobody pays such an invoice once more.
                     purchase.tries_left = 0;
+                    purchase.fell_apart += 1;
+                    if !purchase.committed && purchase.order.mode == CommitMode::ByHand {
+                        self.complaints.push(format!("{deal:?}: not committed, and {failure}"));
+                    }
                 }
                 self.pending_failures(now, deal, failure.to_string());
             }

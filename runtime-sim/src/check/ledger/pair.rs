@@ -143,6 +143,8 @@ pub(super) struct End {
     pub(super) present: bool,
     /// It showed last that it has found its friend inconsistent, or was told so.
     pub(super) disputed: bool,
+    /// And the time before.
+    pub(super) was_disputed: bool,
     pub(super) marks: Marks,
     /// Where it stood after its last write, and before it.
     pub(super) last: Marks,
@@ -158,7 +160,7 @@ pub(super) struct End {
     /// Terms that it stated, oldest first.
     pub(super) stated: VecDeque<ResetTerms>,
     /// Epochs that it was in, oldest first: it may have been put back to before one, and its friend hears of it all the same.
-    entered: VecDeque<EpochId>,
+    pub(super) entered: VecDeque<EpochId>,
 }
 
 impl End {
@@ -205,9 +207,9 @@ impl End {
         self.entered.push_back(epoch);
     }
 
-    /// Whether the end is in the epoch or was in it lately.
-    pub(super) fn has_entered(&self, epoch: &EpochId) -> bool {
-        self.marks.epoch == *epoch || self.entered.contains(epoch)
+    /// Whether the end was in the epoch lately.
+    pub(super) fn was_in(&self, epoch: &EpochId) -> bool {
+        self.entered.contains(epoch)
     }
 
     /// Everything begins again with these balances and nothing open.

@@ -63,6 +63,8 @@ impl Ledger {
         let mut end = std::mem::take(&mut friendship.ends[side]);
         // The friend's user may still accept terms that it stated before.
         friendship.ends[side].stated = std::mem::take(&mut end.stated);
+        // And the friend may still hear that its own were accepted.
+        friendship.ends[side].entered = std::mem::take(&mut end.entered);
         // A limit that was granted once may have been used.
         for (currency, watch) in end.watched() {
             friendship.ends[side].watch(currency).granted = watch.granted;
@@ -80,7 +82,8 @@ impl Ledger {
 
     /// The epoch of an end; a new one must have begun as it should.
     pub(super) fn take_epoch(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
-        self.pairs[pair as usize].ends[side].disputed = view.dispute.is_some();
+        let end = &mut self.pairs[pair as usize].ends[side];
+        end.was_disputed = std::mem::replace(&mut end.disputed, view.dispute.is_some());
         let friendship = &self.pairs[pair as usize];
         let end = &friendship.ends[side];
         if end.present && end.marks.epoch == view.epoch && friendship.model != Model::Lost {
@@ -206,10 +209,19 @@ impl Ledger {
         if acceptor == side || friendship.model == Model::Foreign {
             return self.check_may_accept(pair, acceptor);
         }
-        if !friendship.ends[acceptor].has_entered(&view.epoch) {
+        if !self.has_accepted(pair, acceptor, &view.epoch) {
             return wrong(format!("epoch {:?} begins, and the friend has not accepted it", view.epoch));
         }
         Ok(())
+    }
+
+    /// Whether an end is in the epoch; if it may have forgotten it, or its user has removed the friend since, was in it.
+    fn has_accepted(&self, pair: u32, side: usize, epoch: &EpochId) -> bool {
+        let friendship = &self.pairs[pair as usize];
+        let end = &friendship.ends[side];
+        let node = friendship.nodes[side].and_then(|node| self.nodes.get(node as usize));
+        let may_be_past_it = !end.present || node.is_some_and(|book| book.forgot);
+        end.marks.epoch == *epoch || may_be_past_it && end.was_in(epoch)
     }
 
     fn check_may_accept(&self, pair: u32, side: usize) -> Result<(), Fault> {
@@ -224,9 +236,14 @@ impl Ledger {
     pub(super) fn take_dispute(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
         let Some((why, terms)) = &view.dispute else { return Ok(()) };
         let friendship = &mut self.pairs[pair as usize];
-        let is_first = friendship.ends[side].stated.back().is_none_or(|last| last.reset_token != terms.reset_token);
+        let end = &friendship.ends[side];
+        let last = end.stated.back().filter(|last| last.reset_token == terms.reset_token);
+        let (is_first, was_disputed) = (last.is_none(), end.was_disputed);
+        if last.is_some_and(|last| last.balances != terms.balances) {
+            return Err((Invariant::Reset, format!("terms {terms:?} were {last:?} before")));
+        }
         friendship.ends[side].state(terms);
-        if !is_first && friendship.model == Model::Foreign {
+        if !is_first && !was_disputed && friendship.model == Model::Foreign {
             self.fall_back(pair, side, view);
         }
         let friendship = &self.pairs[pair as usize];

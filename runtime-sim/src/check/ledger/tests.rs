@@ -553,3 +553,79 @@ fn a_friendship_that_is_removed_leaves_the_books_exact() {
     net.numbers(2, 1).balance += 1;
     fires(net.show(2), Invariant::Shadow);
 }
+
+#[test]
+fn terms_whose_acceptance_a_crash_has_lost_were_not_accepted_unless_the_disk_was_changed() {
+    let begins_after = |is_excused: bool| {
+        let mut net = disputed(User::MayAccept, 100)?;
+        let before = net.end(1, 0).clone();
+        net.begin_anew(1, 0, 0, 1);
+        net.show(1)?;
+        // It spoke before this was written.
+        *net.end(1, 0) = before;
+        if is_excused {
+            net.ledger.excuse(NodeId(1));
+        }
+        net.restart(1)?;
+        net.begin_anew(0, 1, 0, 1);
+        net.show(0)
+    };
+    fires(begins_after(false), Invariant::Reset);
+    begins_after(true).unwrap();
+}
+
+#[test]
+fn terms_that_change_while_they_stand_are_noticed() {
+    let mut net = disputed(User::MayAccept, 100).unwrap();
+    net.dispute(1, 0, 99, 2);
+    fires(net.show(1), Invariant::Reset);
+    // With a friend whom nobody watches, too.
+    let mut ledger = Ledger::new();
+    ledger.add_node(key(0), User::MayAccept);
+    let mut net = Net { ledger, ends: BTreeMap::new(), logs: BTreeMap::new(), frozen: BTreeMap::new() };
+    net.ends.insert((0, 1), fresh(1));
+    net.show(0).unwrap();
+    net.dispute(0, 1, 0, 1);
+    net.show(0).unwrap();
+    net.show(0).unwrap();
+    net.dispute(0, 1, -5, 1);
+    fires(net.show(0), Invariant::Reset);
+}
+
+#[test]
+fn what_a_cheater_never_confirmed_is_taken_back() {
+    let mut ledger = Ledger::new();
+    ledger.add_node(key(0), User::MayAccept);
+    let mut net = Net { ledger, ends: BTreeMap::new(), logs: BTreeMap::new(), frozen: BTreeMap::new() };
+    net.ends.insert((0, 1), fresh(1));
+    net.show(0).unwrap();
+    net.dispute(0, 1, 0, 1);
+    net.show(0).unwrap();
+    net.begin_anew(0, 1, -70, 2);
+    net.show(0).unwrap();
+    assert_eq!(net.ledger.given(NodeId(0)).get(&credits()), -70);
+    net.dispute(0, 1, 0, 1);
+    net.show(0).unwrap();
+    net.show(0).unwrap();
+    assert_eq!(net.ledger.given(NodeId(0)).get(&credits()), 0);
+}
+
+#[test]
+fn a_changed_disk_excuses_one_start_and_no_later_one() {
+    let mut net = forgetful(User::MayAccept);
+    net.ledger.excuse(NodeId(0));
+    net.restart(0).unwrap();
+    net.dispute(0, 1, 0, 1);
+    net.show(0).unwrap();
+    net.dispute(1, 0, 100, 2);
+    net.show(1).unwrap();
+    net.begin_anew(0, 1, -100, 2);
+    net.show(0).unwrap();
+    net.begin_anew(1, 0, 100, 2);
+    net.show(1).unwrap();
+    net.logs.clear();
+    let copy = net.end(0, 1).clone();
+    net.send(0, 1, vec![request(3, 10, 10, None)]).unwrap();
+    *net.end(0, 1) = copy;
+    fires(net.restart(0), Invariant::Logs);
+}
