@@ -267,8 +267,8 @@ impl<P: Program> Driver<P> {
                 inputs.push(self.program.net(event));
             }
             Arrival::Incoming(mail, event) => {
-                if let NetEvent::Incoming { conn, peer, .. } = &event {
-                    self.hub.on_incoming(*conn, *peer, mail);
+                if let NetEvent::Incoming { conn, purpose, peer, .. } = &event {
+                    self.hub.on_incoming(*conn, *purpose, *peer, mail);
                 }
                 inputs.push(self.program.net(event));
             }
