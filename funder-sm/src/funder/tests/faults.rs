@@ -23,11 +23,15 @@ fn request_at_the_seller(net: &mut Net) -> offset_protocol::payment::Invoice {
     net.routes = Ok(vec![multi(vec![part(&[0, 1, 2], 10, 0)])]);
     net.command(0, pay(&invoice, 1, 0, CommitMode::ByHand));
     for (host, to) in [(0, 1), (1, 2)] {
-        net.drain(host);
-        net.flush(host);
+        // The buyer asks for routes when the payment is durable, and sends along them when that is.
+        for _ in 0..2 {
+            net.drain(host);
+            net.flush(host);
+        }
         net.drain(host);
         while net.deliver(host, to) {}
     }
+    assert_eq!([0, 1, 2].map(|host| net.hosts[host].funder.counts().open_requests), [1, 1, 1]);
     invoice
 }
 
