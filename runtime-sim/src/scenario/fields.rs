@@ -328,7 +328,7 @@ pub mod cheater {
     fields! {
         /// Who, as `who` of an event; all whom it names.
         WHO = "who", Kind::Text, "any node", Not;
-        /// The tricks, by the names that the documentation of `offset_runtime_sim::cheats` explains.
+        /// The tricks, by the names that `runtime-sim/src/cheats/plays.rs` explains.
         TRICKS = "tricks", Kind::Tricks, "", Not;
         /// Not before this.
         FROM = "from", time(366), "4s", Run;

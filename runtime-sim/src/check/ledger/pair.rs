@@ -156,6 +156,8 @@ pub(super) struct End {
     pub(super) shown: Sums,
     /// What it claims of a cheater: balances and all that was accepted, or its own terms.
     pub(super) claim: Sums,
+    /// What falling back to its own former terms in this epoch has changed in that.
+    pub(super) taken_back: Option<Sums>,
     watched: Vec<(Currency, Watch)>,
     /// Terms that it stated, oldest first.
     pub(super) stated: VecDeque<ResetTerms>,

@@ -86,8 +86,7 @@ impl Ledger {
         end.was_disputed = std::mem::replace(&mut end.disputed, view.dispute.is_some());
         let is_undone = end.was_disputed && !end.disputed && end.marks.epoch == view.epoch;
         if is_undone && self.pairs[pair as usize].model == Model::Foreign {
-            // A crash has lost the dispute.
-            self.stand_by(pair, side, view);
+            self.undo_fall_back(pair, side);
         }
         let friendship = &self.pairs[pair as usize];
         let end = &friendship.ends[side];
@@ -132,6 +131,7 @@ impl Ledger {
         let end = &mut friendship.ends[side];
         end.marks = Marks { epoch: view.epoch, ..Marks::default() };
         end.enter(view.epoch);
+        end.taken_back = None;
         for one in &view.currencies {
             // What a user accepted may be more than any limit.
             end.watch(one.currency).exposure = exposure(one);
@@ -249,7 +249,7 @@ impl Ledger {
         }
         friendship.ends[side].state(terms);
         if !is_first && !was_disputed && friendship.model == Model::Foreign {
-            self.stand_by(pair, side, view);
+            self.fall_back(pair, side, view);
         }
         let friendship = &self.pairs[pair as usize];
         if friendship.model == Model::Exact && !friendship.is_excused() {
@@ -261,14 +261,26 @@ impl Ledger {
         self.lose(pair)
     }
 
-    /// What an end claims of a cheater is not what it was, and nothing was paid: it had accepted the cheater's terms, which were
-    /// never confirmed, and stands by its own former terms again; or a crash has lost that, and it stands by the others.
-    fn stand_by(&mut self, pair: u32, side: usize, view: &ChannelView) {
+    /// The end had accepted a cheater's terms, the cheater never confirmed them: it stands by its own former terms again, and
+    /// what it had been handed with the others is taken back.
+    fn fall_back(&mut self, pair: u32, side: usize, view: &ChannelView) {
         let friendship = &mut self.pairs[pair as usize];
-        let claimed = std::mem::replace(&mut friendship.ends[side].claim, claim(view));
+        let end = &mut friendship.ends[side];
+        let mut change = claim(view);
+        change.take_all(&end.claim);
         if let Some(book) = friendship.nodes[side].and_then(|node| self.nodes.get_mut(node as usize)) {
-            book.handed.add_all(&claim(view));
-            book.handed.take_all(&claimed);
+            book.handed.add_all(&change);
+        }
+        end.taken_back = Some(change);
+    }
+
+    /// A crash has lost the dispute, and with it that the end fell back, if it did.
+    fn undo_fall_back(&mut self, pair: u32, side: usize) {
+        let friendship = &mut self.pairs[pair as usize];
+        let change = friendship.ends[side].taken_back.take();
+        let book = friendship.nodes[side].and_then(|node| self.nodes.get_mut(node as usize));
+        if let (Some(change), Some(book)) = (change, book) {
+            book.handed.take_all(&change);
         }
     }
 
