@@ -5,6 +5,7 @@
 //! | `AddServer`, `RemoveServer` | the servers that may be used; one is used at a time, the next one if it fails |
 //! | `SetEntry`, `RemoveEntry` | the node's report; the server hears of it at once, at most once a second, or at the heartbeat if it is small |
 //! | `Request` | `Routes` with the same number, exactly once, within [`REQUEST_DEADLINE`] |
+//! | `EdgeFailed` | requests leave the edge out for a while, as long as anything is found without it: [`failed`] |
 //! | `Reserved` | the versions of a block may be used |
 //!
 //! Invariants:
@@ -15,6 +16,7 @@
 //!
 //! Not checked: whether routes are true; a payment finds out. That they have the right ends, amount and form is.
 
+pub mod failed;
 pub mod report;
 pub mod requests;
 
@@ -26,13 +28,14 @@ use std::collections::VecDeque;
 use offset_protocol::bytes::{PublicKey, TickHash};
 use offset_protocol::codec::{decode, encode};
 use offset_protocol::identity::SharedSigner;
-use offset_protocol::index::{Attestation, Entry, EntryKey, IndexToNode, NodeToIndex, Routes};
+use offset_protocol::index::{Attestation, Edge, Entry, EntryKey, IndexToNode, NodeToIndex, Routes};
 use offset_protocol::limits::{INDEX_NODE_TTL, MAX_AMOUNT, MAX_FRAME, MAX_INDEX_SERVERS};
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent, Purpose};
 use offset_protocol::{buggify, mutant, sometimes};
 
 use crate::backoff::{Backoff, Bucket, SESSION_PROVES_ITSELF};
+use failed::{FailedEdge, FailedEdges};
 use report::Reporter;
 use requests::{FoundRoutes, Requests, RouteFailure, RouteQuery};
 
@@ -81,6 +84,8 @@ pub enum ClientInput {
         /// The question.
         query: RouteQuery,
     },
+    /// A request of the node came back from an edge.
+    EdgeFailed(FailedEdge),
     /// The answer to `ReserveVersions`: the node's database will remember it, whatever happens.
     Reserved {
         /// Versions below this are reserved.
@@ -151,6 +156,7 @@ pub struct IndexClient {
     reporter: Reporter,
     asked_below: u64,
     requests: Requests,
+    failed: FailedEdges,
     outputs: VecDeque<ClientOutput>,
 }
 
@@ -200,6 +206,7 @@ impl IndexClient {
             link: Link::Down { call_at: now },
             asked_below: reserved_below,
             requests: Requests::default(),
+            failed: FailedEdges::default(),
             outputs: VecDeque::new(),
         };
         client.reserve();
@@ -287,6 +294,10 @@ impl IndexClient {
         if !self.requests.is_plausible(&routes) {
             return self.leave(now);
         }
+        if routes.options.is_empty() && self.requests.retry_with_all(routes.id) {
+            sometimes!("index client: a question is asked again with edges that failed", true);
+            return self.ask();
+        }
         self.answer(routes.id, Ok(FoundRoutes { options: routes.options, capped: routes.capped }));
     }
 
@@ -312,7 +323,8 @@ impl IndexClient {
         if let Some(failure) = failure {
             return self.outputs.push_back(ClientOutput::Routes { local, result: Err(failure) });
         }
-        self.requests.add(now, local, query);
+        let failed: Vec<Edge> = self.failed.of(now, &query.currency).collect();
+        self.requests.add(now, local, query, &failed);
         self.ask();
     }
 
@@ -497,6 +509,7 @@ impl Machine for IndexClient {
                 self.report_if_due(now, Occasion::Change);
             }
             ClientInput::Request { local, query } => self.on_request(now, local, query),
+            ClientInput::EdgeFailed(failed) => self.failed.note(now, &failed),
             ClientInput::Reserved { below } => {
                 self.reporter.reserved(below);
                 self.report_if_due(now, Occasion::Change);

@@ -22,6 +22,15 @@ struct State {
     by_address: HashMap<IpAddr, usize>,
 }
 
+/// Why there is no place for a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// [`MAX_HANDSHAKES_PER_ADDRESS`] are in progress from this address.
+    Address,
+    /// [`MAX_HANDSHAKES`] are in progress in all.
+    Total,
+}
+
 /// A place among the handshakes; given back when it is dropped, if not before.
 #[derive(Debug)]
 pub struct Ticket {
@@ -30,20 +39,28 @@ pub struct Ticket {
 }
 
 impl Gate {
-    /// A place for a peer at `address`, or `None` if there is none.
-    pub fn enter(&self, address: IpAddr) -> Option<Ticket> {
+    /// A place for a peer at `address`.
+    ///
+    /// # Errors
+    /// [`Full`] if there is none.
+    pub fn enter(&self, address: IpAddr) -> Result<Ticket, Full> {
         let address = site(address);
         let mut state = self.lock();
         if state.total >= MAX_HANDSHAKES {
-            return None;
+            return Err(Full::Total);
         }
         let here = state.by_address.entry(address).or_default();
         if *here >= MAX_HANDSHAKES_PER_ADDRESS {
-            return None;
+            return Err(Full::Address);
         }
         *here += 1;
         state.total += 1;
-        Some(Ticket { gate: self.clone(), address: Some(address) })
+        Ok(Ticket { gate: self.clone(), address: Some(address) })
+    }
+
+    /// Handshakes in progress now.
+    pub fn in_progress(&self) -> usize {
+        self.lock().total
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -90,12 +107,12 @@ mod tests {
         let gate = Gate::default();
         let address = |n: usize| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
         let mut held: Vec<_> = (0..MAX_HANDSHAKES_PER_ADDRESS).map(|_| gate.enter(address(1)).unwrap()).collect();
-        assert!(gate.enter(address(1)).is_none());
-        assert!(gate.enter(address(2)).is_some());
+        assert_eq!(gate.enter(address(1)).unwrap_err(), Full::Address);
+        assert!(gate.enter(address(2)).is_ok());
         held.truncate(1);
         held[0].give_back();
         drop(held);
-        assert_eq!(gate.lock().total, 0);
+        assert_eq!(gate.in_progress(), 0);
         assert!(gate.lock().by_address.is_empty());
     }
 
@@ -104,9 +121,9 @@ mod tests {
         let gate = Gate::default();
         let address = |n: usize| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
         let held: Vec<_> = (0..MAX_HANDSHAKES).map(|n| gate.enter(address(n)).unwrap()).collect();
-        assert!(gate.enter(address(9_999)).is_none());
+        assert_eq!(gate.enter(address(9_999)).unwrap_err(), Full::Total);
         drop(held);
-        assert!(gate.enter(address(9_999)).is_some());
+        assert!(gate.enter(address(9_999)).is_ok());
     }
 
     #[test]

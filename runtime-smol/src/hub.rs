@@ -19,10 +19,11 @@ use offset_protocol::net::{Address, ConnId, NetCommand, NetEvent, Purpose};
 use smol::{Async, Timer};
 
 use crate::clock::Clock;
+use crate::connection::counters::{self, NetCounters};
 use crate::connection::rate::{Bucket, RateLimit};
-use crate::connection::{self, Connection, JoinEnd, Mail, NetCounters, Opening, Outlet, Parts, Reading};
+use crate::connection::{self, Connection, JoinEnd, Mail, Opening, Outlet, Parts, Reading};
 use crate::executor::Executor;
-use crate::gate::{Gate, Ticket};
+use crate::gate::{Full, Gate, Ticket};
 use crate::tcp;
 
 /// How long accepting rests when the system has no more sockets or memory to give.
@@ -61,6 +62,7 @@ struct Known {
     mail: Arc<Mail>,
     /// Who came, if it came to us.
     peer: Option<PublicKey>,
+    purpose: Purpose,
 }
 
 /// Identities with a bucket past which those without a tunnel are swept out.
@@ -183,13 +185,22 @@ impl Hub {
     }
 
     /// Remembers a connection that was accepted.
-    pub fn on_incoming(&mut self, conn: ConnId, peer: PublicKey, mail: Arc<Mail>) {
-        self.connections.insert(conn, Known { mail, peer: Some(peer) });
+    pub fn on_incoming(&mut self, conn: ConnId, purpose: Purpose, peer: PublicKey, mail: Arc<Mail>) {
+        self.remember(conn, Known { mail, peer: Some(peer), purpose });
     }
 
     /// Forgets a connection that closed.
     pub fn on_closed(&mut self, conn: ConnId) {
-        self.connections.remove(&conn);
+        if let Some(known) = self.connections.remove(&conn) {
+            self.shared.counters.open.remove(counters::kind_of(known.purpose));
+        }
+    }
+
+    fn remember(&mut self, conn: ConnId, known: Known) {
+        self.shared.counters.open.add(counters::kind_of(known.purpose));
+        if let Some(old) = self.connections.insert(conn, known) {
+            self.shared.counters.open.remove(counters::kind_of(old.purpose));
+        }
     }
 
     /// Closes every connection in order.
@@ -226,6 +237,11 @@ impl Hub {
         self.shared.counters.clone()
     }
 
+    /// The handshakes of those who come to us.
+    pub fn gate(&self) -> Gate {
+        self.shared.gate.clone()
+    }
+
     fn tell(&mut self, conn: ConnId, say: impl FnOnce(&Mail)) {
         // A command to a connection that is gone already: its `Closed` is on the way.
         let Some(Known { mail, .. }) = self.connections.get(&conn) else { return };
@@ -237,7 +253,7 @@ impl Hub {
 
     fn connect(&mut self, conn: ConnId, purpose: Purpose, address: Address, peer: PublicKey) {
         let mail = Arc::<Mail>::default();
-        self.connections.insert(conn, Known { mail: mail.clone(), peer: None });
+        self.remember(conn, Known { mail: mail.clone(), peer: None, purpose });
         self.shared.executor.spawn(connect(self.shared.clone(), Target { conn, purpose, address, peer }, mail));
     }
 }
@@ -275,6 +291,7 @@ async fn connect(shared: Arc<Shared>, target: Target, mail: Arc<Mail>) {
         Ok(Some(stream)) => stream,
         Ok(None) => return shared.outlet.event(NetEvent::Closed { conn }),
         Err(error) => {
+            shared.counters.ended.add(counters::UNREACHABLE);
             tracing::debug!(?conn, %error, "no connection");
             return shared.outlet.event(NetEvent::Closed { conn });
         }
@@ -295,8 +312,14 @@ async fn accept_all(shared: Arc<Shared>, listener: Async<TcpListener>, purpose: 
             Ok((stream, from)) => {
                 exhausted = false;
                 match shared.gate.enter(from.ip()) {
-                    Some(ticket) => accept(&shared, stream, from, ticket, purpose, reading),
-                    None => tracing::debug!(%from, "too many handshakes, connection refused"),
+                    Ok(ticket) => accept(&shared, stream, from, ticket, purpose, reading),
+                    Err(full) => {
+                        shared.counters.refused.add(match full {
+                            Full::Address => counters::ADDRESS_LIMIT,
+                            Full::Total => counters::TOTAL_LIMIT,
+                        });
+                        tracing::debug!(%from, ?full, "too many handshakes, connection refused");
+                    }
                 }
             }
             Err(error) if is_exhausted(&error) => {

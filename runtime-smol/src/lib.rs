@@ -14,6 +14,7 @@ pub mod gate;
 pub mod hub;
 pub mod inbox;
 pub mod logging;
+pub mod metrics;
 pub mod programs;
 pub mod signals;
 pub mod store;

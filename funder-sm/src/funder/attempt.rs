@@ -15,7 +15,7 @@ use offset_protocol::{buggify, mutant, sometimes};
 
 use super::Funder;
 use super::buyer::{Part, Payment, Phase};
-use super::io::{FoundRoutes, RouteFailure, RouteQuery};
+use super::io::{FoundRoutes, FunderOutput, RouteFailure, RouteQuery};
 use super::records::{Source, Target, Transit};
 use super::routes::Asker;
 use crate::friend_channel::Standing;
@@ -176,11 +176,15 @@ impl Funder {
     /// A part came back before the commit: searches again for its amount, or gives up.
     pub(super) fn retry(&mut self, payment_id: PaymentId, part: &Part, failed: FailedPart) {
         let Some(payment) = self.payments.get(&payment_id) else { return };
-        let (app, command) = (payment.app, payment.command);
+        let (app, command, currency) = (payment.app, payment.command, payment.invoice.currency);
         let was_answered = part.response.is_some();
         let hopeless = payment.given_routes || was_answered || payment.attempts >= MAX_ATTEMPTS;
         let event = Event::PartFailed { payment_id, part: failed.clone() };
         self.tell(app, command, event);
+        // Our own edges we know ourselves.
+        if let Some(edge) = failed.edge.filter(|edge| edge.from != self.us) {
+            self.hold(FunderOutput::EdgeFailed { edge, currency, reason: failed.reason });
+        }
         if hopeless || !another_route_may_help(failed.reason) {
             self.give_up(payment_id, PaymentFailure::Cancelled(failed));
         } else {

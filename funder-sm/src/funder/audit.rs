@@ -8,7 +8,7 @@ use offset_protocol::limits::{MAX_FRIENDS, MAX_INDEX_SERVERS, MAX_RELAYS};
 use offset_protocol::machine::Seed;
 
 use super::{Funder, FunderConfig, MAX_INVOICES, MAX_KEPT_EVENTS, MAX_OPEN_PAYMENTS, MAX_PAYMENTS, MAX_QUERIES};
-use crate::friend_channel::{Channel, Size};
+use crate::friend_channel::{Channel, Size, Standing};
 
 /// A funder and its records do not say the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +42,59 @@ pub struct Remembers {
     pub waiting: usize,
 }
 
+/// What a node has, by state, without a name, key or amount: for whoever watches many nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Friends that are enabled, consistent and connected.
+    pub friends_online: usize,
+    /// Friends that are enabled, consistent and not connected.
+    pub friends_offline: usize,
+    /// Friends that are disabled; the channel may be inconsistent as well.
+    pub friends_disabled: usize,
+    /// Friends that are enabled and whose channel is inconsistent, connected or not.
+    pub friends_inconsistent: usize,
+    /// Relays in use with a listener of ours.
+    pub relays_connected: usize,
+    /// Relays in use without one.
+    pub relays_disconnected: usize,
+    /// Index servers with a session of ours.
+    pub index_servers_connected: usize,
+    /// Index servers without one.
+    pub index_servers_disconnected: usize,
+    /// Requests on their way through, those that begin or end here included.
+    pub open_requests: usize,
+    /// Payments whose outcome is not known yet.
+    pub open_payments: usize,
+}
+
 impl Funder {
+    /// What there is, by state. Looks at every friend, relay and index server once.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            relays_connected: self.relays.values().filter(|relay| !relay.record.retiring && relay.connected).count(),
+            relays_disconnected: self
+                .relays
+                .values()
+                .filter(|relay| !relay.record.retiring && !relay.connected)
+                .count(),
+            index_servers_connected: self.index_servers.values().filter(|server| server.connected).count(),
+            index_servers_disconnected: self.index_servers.values().filter(|server| !server.connected).count(),
+            open_requests: self.transits.len(),
+            open_payments: self.open_payments,
+            ..Counts::default()
+        };
+        for friend in self.friends.values() {
+            let inconsistent = matches!(friend.channel.standing(), Standing::Inconsistent { .. });
+            *match (friend.record.enabled, inconsistent, friend.online) {
+                (false, _, _) => &mut counts.friends_disabled,
+                (true, true, _) => &mut counts.friends_inconsistent,
+                (true, false, true) => &mut counts.friends_online,
+                (true, false, false) => &mut counts.friends_offline,
+            } += 1;
+        }
+        counts
+    }
+
     /// What it remembers.
     pub fn remembers(&self) -> Remembers {
         Remembers {

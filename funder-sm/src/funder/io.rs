@@ -9,6 +9,7 @@ use offset_protocol::index::{Edge, MultiRoute};
 use offset_protocol::limits::{MAX_EXCLUDED_EDGES, MAX_RELAYS};
 use offset_protocol::machine::WallTime;
 use offset_protocol::money::{Currency, Rate};
+use offset_protocol::payment::CancelReason;
 use offset_protocol::persist::{Change, Revision};
 use offset_protocol::relay::RelayAddress;
 
@@ -218,6 +219,15 @@ pub enum FunderOutput {
         query: QueryId,
         /// The question.
         request: RouteQuery,
+    },
+    /// A request of ours came back from an edge: let the next questions leave it out. A crash: lost, no harm.
+    EdgeFailed {
+        /// From whom to whom.
+        edge: Edge,
+        /// In which currency.
+        currency: Currency,
+        /// Why.
+        reason: CancelReason,
     },
     /// What a friend can push to us in a currency, for the index servers. Repeated whole after a restart.
     SetEntry {

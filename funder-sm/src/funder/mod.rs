@@ -48,7 +48,7 @@ use offset_protocol::money::{Currency, Rate};
 use offset_protocol::persist::Revision;
 
 pub use attempt::MAX_ATTEMPTS;
-pub use audit::Remembers;
+pub use audit::{Counts, Remembers};
 pub use buyer::{MAX_OPEN_PAYMENTS, MAX_PAYMENTS};
 pub use events::MAX_KEPT_EVENTS;
 pub use io::{

@@ -27,6 +27,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
+use offset_index_sm::client::failed::FailedEdge;
 use offset_index_sm::client::{ClientInput, ClientOutput, IndexClient};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::decode;
@@ -205,6 +206,9 @@ impl Node {
             }
             FunderOutput::FindRoutes { query, request } => {
                 self.index(ClientInput::Request { local: query.0, query: index::query(request) });
+            }
+            FunderOutput::EdgeFailed { edge, currency, reason } => {
+                self.index(ClientInput::EdgeFailed(FailedEdge { edge, currency, reason }));
             }
             FunderOutput::SetEntry { friend, currency, recv_capacity, rate } => {
                 self.index(ClientInput::SetEntry(Entry { friend, currency, recv_capacity, rate }));

@@ -74,6 +74,8 @@ pub(crate) struct Requests {
 pub(crate) struct Open {
     pub(crate) local: u64,
     query: RouteQuery,
+    /// Edges that failed lately, left out besides those of the query.
+    failed: Vec<Edge>,
     deadline: Instant,
     sent: bool,
 }
@@ -87,9 +89,22 @@ impl Requests {
         self.open.is_empty()
     }
 
-    pub(crate) fn add(&mut self, now: Instant, local: u64, query: RouteQuery) {
+    /// `failed`: edges to be left out besides those of the query, as many as there is room for.
+    pub(crate) fn add(&mut self, now: Instant, local: u64, query: RouteQuery, failed: &[Edge]) {
         self.next_id += 1;
-        self.open.insert(self.next_id, Open { local, query, deadline: now + REQUEST_DEADLINE, sent: false });
+        let room = MAX_EXCLUDED_EDGES.saturating_sub(query.exclude.len());
+        let failed = failed.iter().filter(|edge| !query.exclude.contains(edge)).take(room).copied().collect();
+        self.open.insert(self.next_id, Open { local, query, failed, deadline: now + REQUEST_DEADLINE, sent: false });
+    }
+
+    /// Nothing was found: if edges that failed lately were left out, the request is to be asked again with them, under the
+    /// same number and deadline. Says whether.
+    pub(crate) fn retry_with_all(&mut self, id: u64) -> bool {
+        let open = self.open.get_mut(&id).filter(|open| !open.failed.is_empty());
+        open.is_some_and(|open| {
+            (open.failed, open.sent) = (Vec::new(), false);
+            true
+        })
     }
 
     /// Those that the session has not been asked yet; they count as asked.
@@ -138,6 +153,7 @@ impl Requests {
 impl Open {
     fn message(&self, id: u64) -> RequestRoutes {
         let RouteQuery { currency, amount, source, destination, exclude, max_fee } = self.query.clone();
+        let exclude = List::truncated(exclude.into_iter().chain(self.failed.iter().copied()));
         RequestRoutes { id, currency, amount, source, destination, exclude, max_fee }
     }
 }

@@ -3,11 +3,12 @@
 use offset_protocol::bytes::{Hash, TickHash};
 use offset_protocol::codec::{List, decode, encode};
 use offset_protocol::identity::Ed25519;
-use offset_protocol::index::{IndexToNode, MultiRoute, NodeToIndex, RoutePart, Routes, state_hash};
-use offset_protocol::limits::MAX_INDEX_ENTRIES;
+use offset_protocol::index::{IndexToNode, MultiRoute, NodeToIndex, RequestRoutes, RoutePart, Routes, state_hash};
+use offset_protocol::limits::{MAX_EXCLUDED_EDGES, MAX_INDEX_ENTRIES};
 use offset_protocol::machine::{Duration, Instant, Machine, Seed};
 use offset_protocol::money::Rate;
 use offset_protocol::net::{ConnId, ConnIds, NetCommand, NetEvent};
+use offset_protocol::payment::CancelReason;
 
 use super::*;
 use crate::world::{World, address, entry, key, minus, signer};
@@ -311,6 +312,54 @@ fn an_answer_and_busy_go_to_their_request() {
     let found = results(&alone.hear(conn, &answer(ids[0], &[1, 2, 3], 20, 1)));
     assert!(matches!(&found[..], [(7, Ok(found))] if found.options.len() == 1 && !found.capped));
     assert_eq!(alone.hear(conn, &IndexToNode::Busy { id: ids[0] }), []);
+}
+
+fn asks(outputs: &[ClientOutput]) -> RequestRoutes {
+    let asked = said(outputs);
+    let [NodeToIndex::RequestRoutes(request)] = &asked[..] else { panic!("{asked:?}") };
+    request.clone()
+}
+
+fn nothing(id: u64) -> IndexToNode {
+    IndexToNode::Routes(Routes { id, options: List::new(), capped: false })
+}
+
+#[test]
+fn edges_that_failed_are_left_out_for_a_while_unless_nothing_is_found_without_them() {
+    let (mut alone, conn) = Alone::online();
+    let edge = |from: u8, to: u8| Edge { from: key(from), to: key(to) };
+    let currency = "USD".parse().unwrap();
+    let failed = FailedEdge { edge: edge(2, 3), currency, reason: CancelReason::Offline };
+    alone.input(ClientInput::EdgeFailed(failed));
+    let mut own = query(20);
+    own.exclude = List::truncated([edge(5, 6)]);
+    let first = asks(&alone.input(ClientInput::Request { local: 7, query: own.clone() }));
+    assert_eq!(first.exclude.to_vec(), [edge(5, 6), edge(2, 3)]);
+    // Asked once more, under the same number, and then no more.
+    let second = asks(&alone.hear(conn, &nothing(first.id)));
+    assert_eq!((second.id, second.exclude.to_vec()), (first.id, vec![edge(5, 6)]));
+    let found = results(&alone.hear(conn, &nothing(first.id)));
+    assert!(matches!(&found[..], [(7, Ok(found))] if found.options.is_empty()));
+    // What is found without it is the answer; when its rest is over it is not left out.
+    let third = asks(&alone.input(ClientInput::Request { local: 8, query: query(20) }));
+    assert_eq!(results(&alone.hear(conn, &answer(third.id, &[1, 4, 3], 20, 1))).len(), 1);
+    alone.wait(failed::LONG_REST);
+    let fourth = asks(&alone.input(ClientInput::Request { local: 9, query: query(20) }));
+    assert!(fourth.exclude.is_empty());
+}
+
+#[test]
+fn a_question_that_excludes_as_much_as_it_may_leaves_out_no_more() {
+    let (mut alone, _) = Alone::online();
+    let currency = "USD".parse().unwrap();
+    for n in 0..failed::MAX_REMEMBERED as u8 {
+        let edge = Edge { from: key(n), to: key(200) };
+        alone.input(ClientInput::EdgeFailed(FailedEdge { edge, currency, reason: CancelReason::Busy }));
+    }
+    let mut full = query(20);
+    full.exclude = List::truncated((0..MAX_EXCLUDED_EDGES as u8).map(|n| Edge { from: key(n), to: key(201) }));
+    let asked = asks(&alone.input(ClientInput::Request { local: 7, query: full.clone() }));
+    assert_eq!(asked.exclude, full.exclude);
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub const MARKS: &[&str] = &[
     "funder: restored while a payment searches routes",
     "funder: restored with batches to resend",
     "funder: restored with operations never signed",
+    "index client: a question is asked again with edges that failed",
     "index client: a question is not answered in time",
     "index client: a question outlives its session",
     "index client: a silent server is left",

@@ -303,6 +303,7 @@ impl Before<'_> {
                     | FunderOutput::Snapshot { .. }
                     | FunderOutput::SideRecordDurable { .. }
                     | FunderOutput::FindRoutes { .. }
+                    | FunderOutput::EdgeFailed { .. }
                     | FunderOutput::Listen { .. }
                     | FunderOutput::StopListening { .. }
                     | FunderOutput::KeepLink { .. }

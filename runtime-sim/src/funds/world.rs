@@ -436,6 +436,7 @@ impl World {
             FunderOutput::StopLink { friend } => self.on_wish(node, &friend, Wish::Stop),
             FunderOutput::Report(_)
             | FunderOutput::SideRecordDurable { .. }
+            | FunderOutput::EdgeFailed { .. }
             | FunderOutput::Listen { .. }
             | FunderOutput::StopListening { .. }
             | FunderOutput::UseIndex { .. }

@@ -20,6 +20,7 @@ pub(super) struct Again {
     payment_id: PaymentId,
     is_open: bool,
     begun: bool,
+    releasing: bool,
     committed: bool,
     withdrawing: bool,
 }
@@ -52,7 +53,14 @@ impl Deals {
         };
         let Some(purchase) = self.purchases.get_mut(&deal).filter(fits) else { return };
         let payment_id = PaymentId(rng.bytes());
-        purchase.again = Some(Again { payment_id, is_open: true, begun: false, committed: false, withdrawing: false });
+        purchase.again = Some(Again {
+            payment_id,
+            is_open: true,
+            begun: false,
+            releasing: false,
+            committed: false,
+            withdrawing: false,
+        });
         self.again_by_payment.insert(payment_id, deal);
         self.wishes.push_back((deal, Wish::Again(AgainWish::Pay)));
     }
@@ -92,7 +100,7 @@ impl Deals {
             }
             (AgainWish::Status, Outcome::Done(Answer::Payment(report))) => {
                 if matches!(report.state, PaymentState::Ready { .. }) && !again.committed {
-                    self.wishes.push_back((deal, Wish::Again(AgainWish::Release)));
+                    self.release_again(deal);
                 }
             }
             (AgainWish::Withdraw, Outcome::Done(_))
@@ -117,11 +125,19 @@ impl Deals {
         };
         let Some(&deal) = self.again_by_payment.get(payment_id) else { return false };
         match event {
-            Event::PaymentReady { .. } => self.wishes.push_back((deal, Wish::Again(AgainWish::Release))),
+            Event::PaymentReady { .. } => self.release_again(deal),
             Event::PaymentEnded(report) => self.end_again(deal, Some((report, verifier))),
             Event::PartsSent { .. } | Event::PartFailed { .. } | Event::InvoiceEnded(_) => {}
         }
         true
+    }
+
+    fn release_again(&mut self, deal: DealId) {
+        let again = self.purchases.get_mut(&deal).and_then(|purchase| purchase.again.as_mut());
+        if let Some(again) = again {
+            again.releasing = true;
+            self.wishes.push_back((deal, Wish::Again(AgainWish::Release)));
+        }
     }
 
     /// The second payment has ended; without a report it never began.
@@ -135,7 +151,7 @@ impl Deals {
         let state = report.map(|(report, _)| &report.state);
         if state == Some(&PaymentState::Failed(PaymentFailure::PartLost)) {
             purchase.fell_apart += 1;
-            if !again.committed && purchase.order.mode == CommitMode::ByHand {
+            if !again.releasing && purchase.order.mode == CommitMode::ByHand {
                 self.complaints.push(format!("{deal:?}: the second was not committed, and a part of it is lost"));
             }
         }

@@ -160,6 +160,8 @@ pub struct Purchase {
     next_try_at: Option<Instant>,
     /// The node has said that it takes care of this try.
     pub(super) begun: bool,
+    /// The commit was asked for, and perhaps released: the answer may still be on its way.
+    releasing: bool,
     committed: bool,
     withdrawing: bool,
     /// The second payment, if the buyer has paid again.
@@ -417,6 +419,7 @@ impl Deals {
             tries_left: order.tries.saturating_sub(1),
             next_try_at: None,
             begun: false,
+            releasing: false,
             committed: false,
             withdrawing: false,
             again: None,
@@ -540,6 +543,7 @@ impl Deals {
             (Wish::PaymentStatus, Outcome::Done(Answer::Payment(report))) => {
                 let ready = matches!(report.state, PaymentState::Ready { .. });
                 if ready && purchase.payment_id == report.payment_id && !purchase.committed {
+                    purchase.releasing = true;
                     self.wishes.push_back((deal, Wish::Release));
                 }
             }
@@ -559,6 +563,7 @@ impl Deals {
         match event {
             Event::PaymentReady { payment_id, .. } => {
                 if let Some(deal) = self.current(&payment_id) {
+                    self.purchases.entry(deal).and_modify(|purchase| purchase.releasing = true);
                     self.wishes.push_back((deal, Wish::Release));
                 }
             }
@@ -611,7 +616,7 @@ impl Deals {
                     // Some of it may have been collected: nobody pays such an invoice once more.
                     purchase.tries_left = 0;
                     purchase.fell_apart += 1;
-                    if !purchase.committed && purchase.order.mode == CommitMode::ByHand {
+                    if !purchase.releasing && purchase.order.mode == CommitMode::ByHand {
                         self.complaints.push(format!("{deal:?}: not committed, and {failure}"));
                     }
                 }
@@ -665,6 +670,7 @@ impl Deals {
         purchase.last_failure = Some(why);
         purchase.payment_id = PaymentId(rng.bytes());
         purchase.begun = false;
+        purchase.releasing = false;
         purchase.committed = false;
         purchase.withdrawing = false;
         purchase.next_try_at = Some(now + NEXT_TRY);

@@ -14,6 +14,7 @@
 //!
 //! What waits in memory is bounded by the mailbox, the wire and one message, whatever the peer does.
 
+pub mod counters;
 mod join;
 mod mail;
 pub mod rate;
@@ -27,7 +28,7 @@ use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use offset_protocol::channel::{ChannelEvent, CloseReason, SecureChannel};
@@ -35,6 +36,7 @@ use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::{Address, ConnId, NetEvent, Purpose};
 use smol::{Async, Timer};
 
+pub use counters::NetCounters;
 pub use join::JoinEnd;
 use join::JoinHalf;
 pub use join::{JOIN_IDLE, PIPE_BYTES, join};
@@ -74,23 +76,6 @@ pub trait Outlet: Send + Sync {
 
     /// A join of `a` and `b` ended.
     fn join_ended(&self, a: ConnId, b: ConnId);
-}
-
-/// What connections have cost since the start. Read at any time.
-#[derive(Debug, Default)]
-pub struct NetCounters {
-    /// Bytes read from sockets.
-    pub bytes_in: AtomicU64,
-    /// Bytes written to sockets.
-    pub bytes_out: AtomicU64,
-    /// Calls that read at least a byte.
-    pub reads: AtomicU64,
-    /// Calls that wrote at least a byte.
-    pub writes: AtomicU64,
-    /// Messages from peers.
-    pub messages_in: AtomicU64,
-    /// Messages to peers.
-    pub messages_out: AtomicU64,
 }
 
 /// How much of a peer is heard.
@@ -369,6 +354,7 @@ impl Connection {
                 self.pending = Some(message);
             }
             ChannelEvent::Closed(reason) => {
+                self.parts.counters.ended.add(counters::name_of(&reason));
                 self.log_end(reason);
                 self.open = false;
                 self.join = None;
@@ -466,6 +452,7 @@ impl Connection {
         }
         self.closing = true;
         if self.undecided() {
+            self.parts.counters.refused.add(counters::NOT_ADMITTED);
             self.parts.channel.refuse(now, self.wire.buffer());
         } else {
             self.parts.channel.close(now, self.wire.buffer());
@@ -486,6 +473,7 @@ impl Connection {
     }
 
     fn abandon(&mut self, why: &str) -> bool {
+        self.parts.counters.ended.add(counters::SLOW_READER);
         tracing::info!(conn = ?self.parts.conn, why, "connection abandoned");
         self.phase = Phase::Done;
         true

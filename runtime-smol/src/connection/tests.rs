@@ -130,9 +130,9 @@ impl Host {
 
     /// Waits for a peer and admits it.
     fn admit(&mut self) -> ConnId {
-        let NetEvent::Incoming { conn, peer, .. } = self.desk.next() else { panic!("a peer") };
+        let NetEvent::Incoming { conn, purpose, peer, .. } = self.desk.next() else { panic!("a peer") };
         let mail = self.desk.lock().incoming.pop().unwrap();
-        self.hub.on_incoming(conn, peer, mail);
+        self.hub.on_incoming(conn, purpose, peer, mail);
         self.command(NetCommand::Admit { conn });
         conn
     }
@@ -206,7 +206,7 @@ fn a_peer_that_is_not_the_expected_one_or_not_wanted_is_never_opened() {
     let NetEvent::Incoming { conn: theirs, peer, from, purpose } = server.desk.next() else { panic!("a peer") };
     assert_eq!((peer, from.as_str(), purpose), (client.key, "127.0.0.1", Purpose::AppNode));
     let mail = server.desk.lock().incoming.pop().unwrap();
-    server.hub.on_incoming(theirs, peer, mail);
+    server.hub.on_incoming(theirs, purpose, peer, mail);
     server.command(NetCommand::Close { conn: theirs });
     assert_eq!(client.desk.next(), NetEvent::Closed { conn });
     assert_eq!(server.desk.next(), NetEvent::Closed { conn: theirs });
@@ -217,9 +217,9 @@ fn a_peer_that_is_admitted_only_to_be_told_no_hears_it() {
     let (mut client, mut server) = (Host::new(1), Host::new(2));
     let address = server.listen(Purpose::NodeRelay, Reading::OneByOne);
     let conn = client.connect(address, server.key, Purpose::NodeRelay);
-    let NetEvent::Incoming { conn: theirs, peer, .. } = server.desk.next() else { panic!("a peer") };
+    let NetEvent::Incoming { conn: theirs, purpose, peer, .. } = server.desk.next() else { panic!("a peer") };
     let mail = server.desk.lock().incoming.pop().unwrap();
-    server.hub.on_incoming(theirs, peer, mail);
+    server.hub.on_incoming(theirs, purpose, peer, mail);
     server.hub.command(NetCommand::Admit { conn: theirs });
     server.hub.command(NetCommand::Send { conn: theirs, bytes: b"no".to_vec() });
     server.command(NetCommand::Close { conn: theirs });

@@ -5,6 +5,7 @@
 //! | connection events, messages | the connections' tasks |
 //! | `Durable`, or the end of the store | the storage thread |
 //! | an input as it is | folder watchers and whoever else has the [`Sender`] |
+//! | a question how the machine stands, answered between two turns | whoever watches the program ([`crate::metrics`]) |
 //! | `End` | the signals' thread |
 //!
 //! 1. Everything a machine wants done happens in the order in which it said it.
@@ -27,6 +28,7 @@ use crate::clock::Clock;
 use crate::connection::{Mail, Outlet};
 use crate::hub::Hub;
 use crate::inbox::Inbox;
+use crate::metrics::{Meters, Sample};
 use crate::store::{Store, StoreError};
 
 /// An orderly end takes no longer than this.
@@ -70,6 +72,13 @@ pub trait Program {
     fn wall(&mut self, wall: WallTime) -> Option<Self::Input> {
         let _ = wall;
         None
+    }
+
+    /// How the machine stands, for whoever watches the program: asked at most a few times a second, between two turns, on
+    /// the state thread. Numbers only, of what there is; nothing that tells who.
+    fn samples(&self, machine: &Self::Machine) -> Vec<Sample> {
+        let _ = machine;
+        Vec::new()
     }
 
     /// The input that asks the machine to finish. With `None` it is finished at once; else when it says
@@ -128,6 +137,7 @@ enum Arrival<I> {
     Input(I),
     Durable(Revision),
     StoreFailed(StoreError),
+    Observe(smol::channel::Sender<Vec<Sample>>),
     End,
 }
 
@@ -161,6 +171,14 @@ impl<I> Sender<I> {
     /// Gives the machine an input. Never waits: only for what is bounded elsewhere.
     pub fn input(&self, input: I) {
         self.0.push(Arrival::Input(input));
+    }
+
+    /// Asks how the machine stands. The answer comes after the turn that is under way; none comes once the driver has
+    /// ended. Who asks must see to it that few questions wait.
+    pub fn observe(&self) -> smol::channel::Receiver<Vec<Sample>> {
+        let (answer, answered) = smol::channel::bounded(1);
+        self.0.push(Arrival::Observe(answer));
+        answered
     }
 
     /// Asks the driver to end in order.
@@ -213,6 +231,7 @@ pub struct Driver<P: Program> {
     course: Course,
     persisting: usize,
     effects: Vec<Effect>,
+    meters: Option<Meters>,
 }
 
 /// What a driver is made of.
@@ -229,14 +248,16 @@ pub struct DriverParts<P: Program> {
     pub store: Option<Store>,
     /// The program's clock.
     pub clock: Clock,
+    /// Where to write how long things took, if anybody watches.
+    pub meters: Option<Meters>,
 }
 
 impl<P: Program> Driver<P> {
     /// A driver that has not started yet.
     pub fn new(parts: DriverParts<P>) -> Self {
-        let DriverParts { program, machine, inbox, hub, store, clock } = parts;
+        let DriverParts { program, machine, inbox, hub, store, clock, meters } = parts;
         let course = Course::Running;
-        Driver { program, machine, inbox, hub, store, clock, course, persisting: 0, effects: Vec::new() }
+        Driver { program, machine, inbox, hub, store, clock, course, persisting: 0, effects: Vec::new(), meters }
     }
 
     /// Runs until it is asked to end and has.
@@ -267,8 +288,8 @@ impl<P: Program> Driver<P> {
                 inputs.push(self.program.net(event));
             }
             Arrival::Incoming(mail, event) => {
-                if let NetEvent::Incoming { conn, peer, .. } = &event {
-                    self.hub.on_incoming(*conn, *peer, mail);
+                if let NetEvent::Incoming { conn, purpose, peer, .. } = &event {
+                    self.hub.on_incoming(*conn, *purpose, *peer, mail);
                 }
                 inputs.push(self.program.net(event));
             }
@@ -279,6 +300,8 @@ impl<P: Program> Driver<P> {
                 inputs.extend(self.program.durable(revision));
             }
             Arrival::StoreFailed(error) => return Err(error.into()),
+            // Whoever asked may have given up.
+            Arrival::Observe(answer) => drop(answer.try_send(self.program.samples(&self.machine))),
             Arrival::End => self.on_end(inputs),
         }
         Ok(())
@@ -286,6 +309,7 @@ impl<P: Program> Driver<P> {
 
     /// One turn of the machine, and what it wants done.
     fn turn(&mut self, mut inputs: Vec<P::Input>) -> Result<(), DriverError> {
+        let _timing = self.meters.as_ref().map(Meters::time_turn);
         let now = self.clock.now();
         if self.alarm().is_some_and(|at| at <= now) {
             inputs.push(self.program.tick());
@@ -326,7 +350,9 @@ impl<P: Program> Driver<P> {
         let store = self.store.as_ref().ok_or(DriverError::NoStore)?;
         let inbox = self.inbox.clone();
         self.persisting += 1;
+        let timing = self.meters.as_ref().map(Meters::time_commit);
         store.commit_then(changes, move |result| {
+            drop(timing);
             inbox.0.push(match result {
                 Ok(()) => Arrival::Durable(revision),
                 Err(error) => Arrival::StoreFailed(error),
@@ -342,6 +368,9 @@ impl<P: Program> Driver<P> {
             return;
         }
         tracing::info!("asked to end");
+        if let Some(meters) = &self.meters {
+            meters.drain();
+        }
         self.hub.stop_listening();
         self.course = Course::Finishing { asked: StdInstant::now() };
         match self.program.end() {

@@ -162,7 +162,7 @@ fn start(number: u8, store: Option<Store>, heard: Option<mpsc::Sender<NetEvent>>
         Address::new(&address.to_string()).unwrap()
     });
     let (sender, machine) = (inbox.clone(), Echo::default());
-    let driver = Driver::new(DriverParts { program: Words { heard }, machine, inbox, hub, store, clock });
+    let driver = Driver::new(DriverParts { program: Words { heard }, machine, inbox, hub, store, clock, meters: None });
     Running { sender, thread: std::thread::spawn(move || driver.run()), key, address }
 }
 

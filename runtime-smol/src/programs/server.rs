@@ -11,9 +11,11 @@
 //! | `commits`, `flushes` | commits of the database, and flushes to the disk that they made |
 //! | `records`, `record_bytes` | records written or removed, bytes of their keys and values |
 //! | `database_bytes` | the database's pages in use, now |
+//!
+//! With `--metrics` the same numbers and more are told to whoever asks: see [`crate::metrics`].
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
@@ -31,6 +33,7 @@ use crate::driver::{Driver, DriverParts, Program, Sender};
 use crate::executor::Executor;
 use crate::hub::{Hub, HubConfig};
 use crate::logging::{self, LogFormat};
+use crate::metrics::{self, Meters, Sources};
 use crate::store::{Store, StoreCounters};
 use crate::{entropy, signals, tcp};
 
@@ -42,26 +45,63 @@ pub(super) struct Server<I> {
     pub(super) inbox: Sender<I>,
     hub: Hub,
     cost: Cost,
+    executor: Executor,
+    watch: Option<Watch>,
+}
+
+/// What the flags of all servers say.
+pub(super) struct Common<'a> {
+    /// The program's own name.
+    pub(super) build: &'static [(&'static str, &'static str)],
+    pub(super) idfile: &'a Path,
+    pub(super) log_format: LogFormat,
+    /// Where to tell metrics, if at all.
+    pub(super) metrics: Option<&'a str>,
+}
+
+/// The socket of `--metrics`.
+struct Watch {
+    listener: smol::Async<TcpListener>,
+    address: SocketAddr,
+    build: &'static [(&'static str, &'static str)],
+}
+
+impl Watch {
+    fn listen(address: &str, build: &'static [(&'static str, &'static str)]) -> Result<Self, Failure> {
+        let listener = tcp::listen(address).map_err(Failure::failed)?;
+        let cannot = |error| Failure::failed(format_args!("cannot listen on {address}: {error}"));
+        let address = listener.get_ref().local_addr().map_err(cannot)?;
+        Ok(Watch { listener, address, build })
+    }
 }
 
 impl<I: Send + 'static> Server<I> {
     /// Starts logging, reads the identity, draws the seed, starts the threads, listens to signals. No door is open yet.
-    pub(super) fn start(idfile: &Path, log_format: LogFormat) -> Result<Self, Failure> {
+    pub(super) fn start(common: &Common<'_>) -> Result<Self, Failure> {
+        let Common { build, idfile, log_format, metrics } = *common;
         logging::start(log_format);
         end_at_a_panic();
         raise_file_limit();
         let cannot = |error| Failure::failed(format_args!("cannot start: {error}"));
         let signer: SharedSigner = Arc::new(files::read::<Identity>(idfile)?);
+        // Before any door: who announces one and then ends for a port that is taken confuses whoever waits for it.
+        let watch = metrics.map(|address| Watch::listen(address, build)).transpose()?;
         let seed = entropy::seed().map_err(Failure::failed)?;
         let (clock, executor, inbox) = (Clock::start(), Executor::start().map_err(cannot)?, Sender::new());
         let outlet = Arc::new(inbox.clone());
-        let channels = HubConfig { signer: signer.clone(), seed: seed.fork("channels"), clock, executor, outlet };
+        let channels = HubConfig {
+            signer: signer.clone(),
+            seed: seed.fork("channels"),
+            clock,
+            executor: executor.clone(),
+            outlet,
+        };
         let hub = Hub::new(channels);
         let cost = Cost { net: hub.counters(), store: Arc::default() };
         // Before anything is announced: whoever reads the announcement may end us at once.
         let (end, report) = (inbox.clone(), cost.clone());
         signals::listen(move || end.end(), move || report.log()).map_err(cannot)?;
-        Ok(Server { signer, seed: seed.fork("machine"), clock, inbox, hub, cost })
+        Ok(Server { signer, seed: seed.fork("machine"), clock, inbox, hub, cost, executor, watch })
     }
 
     /// Listens, and says so on stdout: `ANNOUNCEMENT HOST:PORT`.
@@ -69,9 +109,7 @@ impl<I: Send + 'static> Server<I> {
         let listener = tcp::listen(door.address).map_err(Failure::failed)?;
         let cannot = |error| Failure::failed(format_args!("cannot listen on {}: {error}", door.address));
         let address = self.hub.listen(listener, door.purpose, door.reading).map_err(cannot)?;
-        let mut stdout = std::io::stdout().lock();
-        // A server whose stdout is closed serves all the same.
-        let _ = writeln!(stdout, "{} {address}", door.announcement).and_then(|()| stdout.flush());
+        announce(door.announcement, address);
         Ok(address)
     }
 
@@ -80,15 +118,31 @@ impl<I: Send + 'static> Server<I> {
     where
         P: Program<Input = I>,
     {
-        let Server { inbox, hub, clock, cost, .. } = self;
+        let Server { inbox, hub, clock, cost, executor, watch, .. } = self;
         if let Some(store) = &store {
             cost.store.get_or_init(|| store.counters());
         }
-        let driver = Driver::new(DriverParts { program, machine, inbox, hub, store, clock });
+        let meters = watch.is_some().then(Meters::new);
+        let _watching = watch.zip(meters.clone()).map(|(watch, meters)| {
+            let (build, net, gate) = (watch.build, hub.counters(), hub.gate());
+            let (store, inbox) = (store.as_ref().map(Store::counters), inbox.clone());
+            let observe = Box::new(move || inbox.observe());
+            let sources = Sources { build, net, gate, store, meters, observe };
+            announce("listening for metrics on", watch.address);
+            metrics::start(watch.listener, &executor, sources)
+        });
+        let driver = Driver::new(DriverParts { program, machine, inbox, hub, store, clock, meters });
         let ended = driver.run();
         cost.log();
         ended.map(drop).map_err(Failure::failed)
     }
+}
+
+/// One line on stdout: `ANNOUNCEMENT HOST:PORT`.
+fn announce(announcement: &str, address: SocketAddr) {
+    let mut stdout = std::io::stdout().lock();
+    // A server whose stdout is closed serves all the same.
+    let _ = writeln!(stdout, "{announcement} {address}").and_then(|()| stdout.flush());
 }
 
 /// Lets a panic end the program, whichever thread it comes from. A panic is a bug of ours; a task or thread that died of it

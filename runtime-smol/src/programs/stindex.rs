@@ -9,11 +9,12 @@ use offset_protocol::app::IndexAddress;
 use offset_protocol::net::{ConnIds, NetEvent, Purpose};
 
 use super::exit::{self, Failure};
-use super::server::{Door, Server};
+use super::server::{Common, Door, Server};
 use super::trusted::{self, Trust};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program};
 use crate::logging::LogFormat;
+use crate::metrics::Sample;
 
 /// Offset index server: learns who can pay whom from the nodes themselves, and finds routes for them.
 #[derive(Debug, clap::Parser)]
@@ -31,6 +32,9 @@ struct Args {
     /// The folder with index tickets of the servers to share reports with, watched while running
     #[arg(short, long, value_name = "DIR")]
     trusted: PathBuf,
+    /// Where to tell metrics to Prometheus (`/metrics`) and whether all is well (`/health`); nowhere if left out
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
     /// How to write the log on stderr
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -45,7 +49,12 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let mut server = Server::start(&args.idfile, args.log_format)?;
+    let mut server = Server::start(&Common {
+        build: &[("program", "stindex"), ("version", env!("CARGO_PKG_VERSION"))],
+        idfile: &args.idfile,
+        log_format: args.log_format,
+        metrics: args.metrics.as_deref(),
+    })?;
     let inbox = server.inbox.clone();
     let _watch = trusted::watch(
         &args.trusted,
@@ -87,6 +96,26 @@ impl Program for Index {
 
     fn tick(&mut self) -> ServerInput {
         ServerInput::Tick
+    }
+
+    fn samples(&self, machine: &IndexServer) -> Vec<Sample> {
+        let stats = machine.stats();
+        vec![
+            Sample::gauge("offset_index_clients", "Sessions of nodes", stats.clients),
+            Sample::gauge("offset_index_neighbours", "Sessions of other index servers", stats.neighbours),
+            Sample::gauge("offset_index_nodes", "Nodes in the graph", stats.nodes),
+            Sample::gauge("offset_index_entries", "Entries of all reports in the graph", stats.entries),
+            Sample::gauge("offset_index_reports_wanted", "Reports that are missing and were asked for", stats.wanted),
+            Sample::counter("offset_index_requests_answered_total", "Requests for routes answered", stats.answered),
+            Sample::counter("offset_index_requests_busy_total", "Requests for routes met with Busy", stats.busy),
+            Sample::counter("offset_index_reports_accepted_total", "Reports that were new and taken", stats.accepted),
+            Sample::counter(
+                "offset_index_reports_ignored_total",
+                "Reports that were old, known or stale",
+                stats.ignored,
+            ),
+            Sample::counter("offset_index_reports_refused_total", "Reports that there was no room for", stats.refused),
+        ]
     }
 
     fn effect(&mut self, output: ServerOutput) -> Effect {

@@ -11,11 +11,12 @@ use offset_protocol::net::{NetEvent, Purpose};
 use offset_protocol::persist::Revision;
 
 use super::exit::{self, Failure};
-use super::server::{Door, Server};
+use super::server::{Common, Door, Server};
 use super::trusted::{self, Trust};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program};
 use crate::logging::LogFormat;
+use crate::metrics::Sample;
 use crate::store::Store;
 
 /// Offset node: keeps friendships and balances, and serves its owner's apps.
@@ -34,6 +35,9 @@ struct Args {
     /// The folder with the tickets of the apps that may connect, watched while running
     #[arg(short, long, value_name = "DIR")]
     trusted: PathBuf,
+    /// Where to tell metrics to Prometheus (`/metrics`) and whether all is well (`/health`); nowhere if left out
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
     /// How to write the log on stderr
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -48,7 +52,12 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let mut server = Server::start(&args.idfile, args.log_format)?;
+    let mut server = Server::start(&Common {
+        build: &[("program", "stnode"), ("version", env!("CARGO_PKG_VERSION"))],
+        idfile: &args.idfile,
+        log_format: args.log_format,
+        metrics: args.metrics.as_deref(),
+    })?;
     let store = Store::open(&args.database, server.signer.public_key()).map_err(Failure::failed)?;
     let records = store.load_all().map_err(Failure::failed)?;
     let config = NodeConfig { signer: server.signer.clone(), seed: server.seed.clone() };
@@ -96,6 +105,30 @@ impl Program for Words {
 
     fn wall(&mut self, wall: WallTime) -> Option<NodeInput> {
         Some(NodeInput::Wall(wall))
+    }
+
+    fn samples(&self, machine: &Node) -> Vec<Sample> {
+        let counts = machine.money().counts();
+        let friends = "Friends by state; what is disabled or inconsistent counts as that, connected or not";
+        let friends = |state, number| Sample::gauge("offset_node_friends", friends, number).with("state", state);
+        let relays =
+            |state, number| Sample::gauge("offset_node_relays", "Relays in use, by state", number).with("state", state);
+        let servers = |state, number| {
+            Sample::gauge("offset_node_index_servers", "Index servers, by state", number).with("state", state)
+        };
+        let requests = "Requests on their way through this node, those that begin or end here included";
+        vec![
+            friends("online", counts.friends_online),
+            friends("offline", counts.friends_offline),
+            friends("disabled", counts.friends_disabled),
+            friends("inconsistent", counts.friends_inconsistent),
+            relays("connected", counts.relays_connected),
+            relays("disconnected", counts.relays_disconnected),
+            servers("connected", counts.index_servers_connected),
+            servers("disconnected", counts.index_servers_disconnected),
+            Sample::gauge("offset_node_open_requests", requests, counts.open_requests),
+            Sample::gauge("offset_node_open_payments", "Payments whose outcome is not known yet", counts.open_payments),
+        ]
     }
 
     fn effect(&mut self, output: NodeOutput) -> Effect {

@@ -8,10 +8,11 @@ use offset_protocol::net::{ConnId, NetEvent, Purpose};
 use offset_relay_sm::server::{Input, Limits, Output, RelayServer};
 
 use super::exit::{self, Failure};
-use super::server::{Door, Server};
+use super::server::{Common, Door, Server};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program};
 use crate::logging::LogFormat;
+use crate::metrics::Sample;
 
 /// Offset relay: nodes without a public address meet here. It sees who talks to whom, never what.
 #[derive(Debug, clap::Parser)]
@@ -23,6 +24,9 @@ struct Args {
     /// Where to listen for nodes; port 0 picks a free one
     #[arg(short, long, value_name = "HOST:PORT")]
     laddr: String,
+    /// Where to tell metrics to Prometheus (`/metrics`) and whether all is well (`/health`); nowhere if left out
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
     /// How to write the log on stderr
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -37,7 +41,12 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let mut server = Server::start(&args.idfile, args.log_format)?;
+    let mut server = Server::start(&Common {
+        build: &[("program", "strelay"), ("version", env!("CARGO_PKG_VERSION"))],
+        idfile: &args.idfile,
+        log_format: args.log_format,
+        metrics: args.metrics.as_deref(),
+    })?;
     server.listen(&Door {
         address: &args.laddr,
         purpose: Purpose::NodeRelay,
@@ -68,6 +77,16 @@ impl Program for Relay {
 
     fn end(&mut self) -> Option<Input> {
         Some(Input::Drain)
+    }
+
+    fn samples(&self, machine: &RelayServer) -> Vec<Sample> {
+        let counts = machine.counts();
+        vec![
+            Sample::gauge("offset_relay_setups", "Connections that have not said what they are for", counts.setups),
+            Sample::gauge("offset_relay_listeners", "Identities that wait for calls", counts.listeners),
+            Sample::gauge("offset_relay_half_tunnels", "Calls that wait to be accepted", counts.halves),
+            Sample::gauge("offset_relay_tunnels", "Tunnels, each of two connections", counts.tunnels),
+        ]
     }
 
     fn effect(&mut self, output: Output) -> Effect {

@@ -23,11 +23,15 @@ fn request_at_the_seller(net: &mut Net) -> offset_protocol::payment::Invoice {
     net.routes = Ok(vec![multi(vec![part(&[0, 1, 2], 10, 0)])]);
     net.command(0, pay(&invoice, 1, 0, CommitMode::ByHand));
     for (host, to) in [(0, 1), (1, 2)] {
-        net.drain(host);
-        net.flush(host);
+        // The buyer asks for routes when the payment is durable, and sends along them when that is.
+        for _ in 0..2 {
+            net.drain(host);
+            net.flush(host);
+        }
         net.drain(host);
         while net.deliver(host, to) {}
     }
+    assert_eq!([0, 1, 2].map(|host| net.hosts[host].funder.counts().open_requests), [1, 1, 1]);
     invoice
 }
 
@@ -38,6 +42,30 @@ fn an_answer_for_a_friend_that_became_inconsistent_is_swallowed() {
     make_inconsistent(&mut net, 1, 0);
     net.run();
     assert_eq!(net.hosts[1].friend(2).unwrap().currencies[0].out_frozen, 0, "withdrawn from the seller");
+}
+
+#[test]
+fn a_node_is_counted_by_states() {
+    let mut net = Net::line(3, 100, Rate::ZERO);
+    let invoice = net.invoice(2, 1, 10);
+    net.routes = Ok(vec![multi(vec![part(&[0, 1, 2], 10, 0)])]);
+    net.done(0, pay(&invoice, 1, 0, CommitMode::ByHand));
+    let money = |net: &Net, host: usize| net.hosts[host].funder.counts();
+    let friends = |net: &Net| {
+        let counts = money(net, 1);
+        [counts.friends_online, counts.friends_offline, counts.friends_disabled, counts.friends_inconsistent]
+    };
+    assert_eq!((money(&net, 0).open_payments, money(&net, 1).open_payments), (1, 0));
+    assert_eq!([0, 1, 2].map(|host| money(&net, host).open_requests), [1, 1, 1]);
+    assert_eq!(friends(&net), [2, 0, 0, 0]);
+    net.cut(1, 2);
+    net.run();
+    assert_eq!(friends(&net), [1, 1, 0, 0]);
+    make_inconsistent(&mut net, 1, 0);
+    net.run();
+    assert_eq!(friends(&net), [0, 1, 0, 1]);
+    net.done(1, Command::DisableFriend { name: name(0) });
+    assert_eq!(friends(&net), [0, 1, 1, 0]);
 }
 
 #[test]

@@ -120,6 +120,8 @@ fn a_payment_takes_another_route_when_one_comes_back() {
     let retried = net.queries.last().unwrap();
     assert_eq!(retried.exclude[0].from, key(1));
     assert_eq!(retried.exclude[0].to, key(3));
+    // And the client of the index servers knows it for other payments.
+    assert_eq!(net.failed, [(retried.exclude[0], CancelReason::NoRoute)]);
     net.check_quiet();
 }
 
@@ -134,6 +136,7 @@ fn a_request_beyond_the_limit_comes_back_with_its_reason_and_edge() {
         PaymentState::Failed(PaymentFailure::Cancelled(part)) => {
             assert_eq!(part.reason, CancelReason::Capacity);
             assert_eq!(part.edge.map(|edge| (edge.from, edge.to)), Some((key(0), key(1))));
+            assert!(net.failed.is_empty(), "its own edges a node knows itself");
         }
         other => panic!("{other:?}"),
     }

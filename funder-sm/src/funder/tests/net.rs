@@ -11,10 +11,10 @@ use offset_protocol::codec::List;
 use offset_protocol::context;
 use offset_protocol::friend::FriendMessage;
 use offset_protocol::identity::{BadSignature, SharedSigner, Signer, Verified, Verifier};
-use offset_protocol::index::{MultiRoute, RoutePart};
+use offset_protocol::index::{Edge, MultiRoute, RoutePart};
 use offset_protocol::machine::{Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::money::{Currency, Rate};
-use offset_protocol::payment::Invoice;
+use offset_protocol::payment::{CancelReason, Invoice};
 use offset_protocol::persist::{Change, Revision};
 
 use crate::funder::{
@@ -67,6 +67,8 @@ pub(super) struct Net {
     /// What the index servers answer.
     pub(super) routes: Result<Vec<MultiRoute>, RouteFailure>,
     pub(super) queries: Vec<RouteQuery>,
+    /// Edges that requests came back from, as the index servers' client is told.
+    pub(super) failed: Vec<(Edge, CancelReason)>,
     pub(super) messages: usize,
     commands: u64,
     wishes: BTreeSet<(usize, usize)>,
@@ -133,6 +135,7 @@ impl Net {
             wires: BTreeMap::new(),
             routes: Ok(Vec::new()),
             queries: Vec::new(),
+            failed: Vec::new(),
             messages: 0,
             commands: 0,
             wishes: BTreeSet::new(),
@@ -280,6 +283,7 @@ impl Net {
                 self.queries.push(request);
                 self.feed(host, FunderInput::Routes { query, result });
             }
+            FunderOutput::EdgeFailed { edge, reason, .. } => self.failed.push((edge, reason)),
             FunderOutput::DropLink { friend } => {
                 let friend = usize::from(friend.0[0]) - 1;
                 self.cut(host, friend);

@@ -84,6 +84,11 @@ impl Ledger {
     pub(super) fn take_epoch(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
         let end = &mut self.pairs[pair as usize].ends[side];
         end.was_disputed = std::mem::replace(&mut end.disputed, view.dispute.is_some());
+        let is_undone = end.was_disputed && !end.disputed && end.marks.epoch == view.epoch;
+        if is_undone && self.pairs[pair as usize].model == Model::Foreign {
+            // A crash has lost the dispute.
+            self.stand_by(pair, side, view);
+        }
         let friendship = &self.pairs[pair as usize];
         let end = &friendship.ends[side];
         if end.present && end.marks.epoch == view.epoch && friendship.model != Model::Lost {
@@ -244,7 +249,7 @@ impl Ledger {
         }
         friendship.ends[side].state(terms);
         if !is_first && !was_disputed && friendship.model == Model::Foreign {
-            self.fall_back(pair, side, view);
+            self.stand_by(pair, side, view);
         }
         let friendship = &self.pairs[pair as usize];
         if friendship.model == Model::Exact && !friendship.is_excused() {
@@ -256,9 +261,9 @@ impl Ledger {
         self.lose(pair)
     }
 
-    /// The end had accepted a cheater's terms, the cheater never confirmed them: it stands by its own former terms again, and
-    /// what it had been handed with the others is taken back.
-    fn fall_back(&mut self, pair: u32, side: usize, view: &ChannelView) {
+    /// What an end claims of a cheater is not what it was, and nothing was paid: it had accepted the cheater's terms, which were
+    /// never confirmed, and stands by its own former terms again; or a crash has lost that, and it stands by the others.
+    fn stand_by(&mut self, pair: u32, side: usize, view: &ChannelView) {
         let friendship = &mut self.pairs[pair as usize];
         let claimed = std::mem::replace(&mut friendship.ends[side].claim, claim(view));
         if let Some(book) = friendship.nodes[side].and_then(|node| self.nodes.get_mut(node as usize)) {

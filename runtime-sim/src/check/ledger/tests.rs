@@ -604,8 +604,16 @@ fn what_a_cheater_never_confirmed_is_taken_back() {
     net.begin_anew(0, 1, -70, 2);
     net.show(0).unwrap();
     assert_eq!(net.ledger.given(NodeId(0)).get(&credits()), -70);
+    let accepted = net.end(0, 1).clone();
     net.dispute(0, 1, 0, 1);
     net.show(0).unwrap();
+    net.show(0).unwrap();
+    assert_eq!(net.ledger.given(NodeId(0)).get(&credits()), 0);
+    // A crash loses that, and it happens once more (swarm, seed 13468).
+    let fallen_back = std::mem::replace(net.end(0, 1), accepted);
+    net.restart(0).unwrap();
+    assert_eq!(net.ledger.given(NodeId(0)).get(&credits()), -70);
+    *net.end(0, 1) = fallen_back;
     net.show(0).unwrap();
     assert_eq!(net.ledger.given(NodeId(0)).get(&credits()), 0);
 }
