@@ -4,4 +4,7 @@
 pub mod memory;
 pub mod network;
 pub mod programs;
+// What processes cost is read from /proc.
+#[cfg(target_os = "linux")]
+pub mod relay;
 pub mod routes;

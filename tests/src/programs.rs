@@ -6,7 +6,7 @@
 //! | [`Tool`], [`Ran`] | a program that ends by itself, and how it ended |
 //! | [`Server`] | a program that runs until it is told to end, and can be started again at the same address |
 //!
-//! The programs belong to another package, so no variable of cargo says where they are. They lie beside the test; if they
+//! The programs belong to another package, so no variable of cargo says where they are. They lie beside the test or bench; if they
 //! are missing there, or older than their source, they are built first. `OFFSET_PROGRAMS` names a folder with others.
 //!
 //! 1. Whatever is started here is dead when its value is dropped, however the test ends.
@@ -51,8 +51,10 @@ fn folder() -> PathBuf {
         return folder.into();
     }
     let this = must(std::env::current_exe(), "cannot find the test's own file");
-    // The test is in `deps` of the profile's folder.
-    let Some(folder) = this.parent().and_then(Path::parent) else { panic!("{} is nowhere", this.display()) };
+    // A test is in `deps` of the profile's folder, a program in the folder itself.
+    let Some(folder) = this.ancestors().skip(1).find(|folder| !folder.ends_with("deps")) else {
+        panic!("{} is nowhere", this.display())
+    };
     if !is_fresh(folder) {
         build(folder);
     }
@@ -320,6 +322,11 @@ impl Server {
     /// Where it listens for other servers.
     pub fn second_address(&self) -> &str {
         &self.addresses[1]
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it wrote on stderr in all its lives.

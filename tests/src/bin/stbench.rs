@@ -1,6 +1,7 @@
 //! Benches across crates. `stbench funder` pays along a line of funders in memory and prints what it cost; run it under
 //! `valgrind --tool=callgrind` with two counts of payments, and the difference is the cost of a payment. `stbench index`
-//! searches routes in large graphs ([`offset_tests::routes`] says how).
+//! searches routes in large graphs ([`offset_tests::routes`] says how). `stbench relay` measures a real relay
+//! ([`offset_tests::relay`] says how).
 
 use std::time::Instant;
 
@@ -20,7 +21,13 @@ fn main() -> Result<()> {
             };
             sizes.into_iter().try_for_each(index)
         }
-        _ => bail!("usage: stbench funder [PAYMENTS [IN_FLIGHT [NODES]]] | index [NODES]..."),
+        #[cfg(target_os = "linux")]
+        Some("relay") => offset_tests::relay::run(args.get(1..).unwrap_or_default()),
+        #[cfg(target_os = "linux")]
+        Some("relay-helper") => offset_tests::relay::helper(args.get(1..).unwrap_or_default()),
+        _ => bail!(
+            "usage: stbench funder [PAYMENTS [IN_FLIGHT [NODES]]] | index [NODES]... | relay [NAME...] [--json] (Linux)"
+        ),
     }
 }
 
