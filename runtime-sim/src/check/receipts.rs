@@ -97,7 +97,7 @@ impl DealFacts {
 fn bought(purchase: &Purchase) -> Bought {
     match &purchase.stage {
         Stage::Open => Bought::Open,
-        Stage::Failed(_) | Stage::PaidInPart { .. } if purchase.fell_apart > 0 => Bought::FellApart,
+        Stage::Failed(_) if purchase.fell_apart > 0 => Bought::FellApart,
         Stage::Paid { fees } => Bought::Whole { fees: *fees },
         Stage::Failed(_) => Bought::Failed,
         Stage::PaidInPart { .. } => Bought::FellApart,

@@ -57,6 +57,14 @@ impl Net {
         net
     }
 
+    /// One node, and a friend of it whom nobody watches.
+    fn beside_a_stranger() -> Net {
+        let mut net = Net::line(1, User::MayAccept);
+        net.ends.insert((0, 1), fresh(1));
+        net.show(0).unwrap();
+        net
+    }
+
     fn end(&mut self, us: usize, friend: usize) -> &mut ChannelView {
         self.ends.get_mut(&(us, friend)).unwrap()
     }
@@ -580,11 +588,7 @@ fn terms_that_change_while_they_stand_are_noticed() {
     net.dispute(1, 0, 99, 2);
     fires(net.show(1), Invariant::Reset);
     // With a friend whom nobody watches, too.
-    let mut ledger = Ledger::new();
-    ledger.add_node(key(0), User::MayAccept);
-    let mut net = Net { ledger, ends: BTreeMap::new(), logs: BTreeMap::new(), frozen: BTreeMap::new() };
-    net.ends.insert((0, 1), fresh(1));
-    net.show(0).unwrap();
+    let mut net = Net::beside_a_stranger();
     net.dispute(0, 1, 0, 1);
     net.show(0).unwrap();
     net.show(0).unwrap();
@@ -594,11 +598,7 @@ fn terms_that_change_while_they_stand_are_noticed() {
 
 #[test]
 fn what_a_cheater_never_confirmed_is_taken_back() {
-    let mut ledger = Ledger::new();
-    ledger.add_node(key(0), User::MayAccept);
-    let mut net = Net { ledger, ends: BTreeMap::new(), logs: BTreeMap::new(), frozen: BTreeMap::new() };
-    net.ends.insert((0, 1), fresh(1));
-    net.show(0).unwrap();
+    let mut net = Net::beside_a_stranger();
     net.dispute(0, 1, 0, 1);
     net.show(0).unwrap();
     net.begin_anew(0, 1, -70, 2);
