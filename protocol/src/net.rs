@@ -93,6 +93,13 @@ impl Purpose {
             Purpose::Friend => 5,
         }
     }
+
+    /// The purpose of this tag, if it is one that we know.
+    pub fn of_tag(tag: u8) -> Option<Self> {
+        [Purpose::NodeRelay, Purpose::NodeIndex, Purpose::IndexIndex, Purpose::AppNode, Purpose::Friend]
+            .into_iter()
+            .find(|purpose| purpose.tag() == tag)
+    }
 }
 
 /// What happens to connections: an input of every machine that has some.

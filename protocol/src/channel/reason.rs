@@ -29,7 +29,7 @@ pub enum CloseReason {
         theirs: u16,
     },
     /// The ends want different things. When the initiator reports it the answer was not authenticated.
-    #[error("this connection is for {ours:?}, the peer wants purpose number {theirs}")]
+    #[error("this connection is for {ours:?}, the peer is there for {}", named(*.theirs))]
     WrongPurpose {
         /// The purpose of this end.
         ours: Purpose,
@@ -125,6 +125,11 @@ pub enum Misbehaviour {
     /// No new keys for two [`REKEY_DH`](crate::limits::REKEY_DH).
     #[error("new keys are overdue")]
     RekeyOverdue,
+}
+
+/// What a tag of a purpose stands for, as far as we know.
+fn named(tag: u8) -> String {
+    Purpose::of_tag(tag).map_or_else(|| format!("purpose number {tag}"), |purpose| format!("{purpose:?}"))
 }
 
 /// Why a message cannot be sent. Nothing of it was written.

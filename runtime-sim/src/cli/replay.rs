@@ -21,9 +21,9 @@ pub(super) struct Arguments {
     /// Show events up to this one
     #[arg(long, value_name = "EVENT")]
     until: Option<u64>,
-    /// Show the events of this host, by number
-    #[arg(long, value_name = "HOST")]
-    host: Option<u32>,
+    /// Show the events of this host, by the name that stands in the trace or its number: `h7` or 7
+    #[arg(long, value_name = "HOST", value_parser = host)]
+    host: Option<HostId>,
     /// Show one event after the other, at each press of return
     #[arg(long)]
     step: bool,
@@ -34,6 +34,11 @@ pub(super) struct Arguments {
     broken: broken::Arguments,
 }
 
+fn host(text: &str) -> Result<HostId, String> {
+    let number = text.strip_prefix('h').unwrap_or(text);
+    number.parse().map(HostId).map_err(|_| format!("{text:?} is no host: h7 or 7 is wanted"))
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let file = CaseFile::read(&arguments.case).map_err(|why| Failure::of_file(&arguments.case, why))?;
     arguments.broken.arm()?;
@@ -41,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let keep = if wanted || arguments.causes { Keep::Lines } else { Keep::Hash };
     let replay = replay::run(&file.case, keep);
     if wanted {
-        let shown = Shown { until: arguments.until, host: arguments.host.map(HostId) };
+        let shown = Shown { until: arguments.until, host: arguments.host };
         show(arguments, &replay, &file, shown);
     }
     if arguments.causes {
@@ -86,5 +91,16 @@ pub(super) fn verdict(replay: &Replay) -> Verdict {
     match &replay.finding {
         None => Verdict::Pass,
         Some(finding) => Verdict::of_finding(finding.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_named_as_in_the_trace_or_by_its_number() {
+        assert_eq!((host("h7"), host("7")), (Ok(HostId(7)), Ok(HostId(7))));
+        assert!(host("seven").is_err() && host("h").is_err() && host("hh7").is_err());
     }
 }

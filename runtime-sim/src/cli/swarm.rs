@@ -204,6 +204,8 @@ fn report(
         runs.push(RunLine::new(&result));
         let verdict = &result.facts.verdict;
         if *verdict != Verdict::Pass {
+            // What was expected stands in the scenario, not in the case.
+            let case = case.filter(|_| !matches!(verdict, Verdict::Missed { .. }));
             let saved = case.map(|case| files::save_case(&arguments.cases, &case, &result.facts)).transpose()?;
             failed.push(Failed {
                 seed,
@@ -315,7 +317,10 @@ pub(super) fn summary(report: &SwarmReport) -> String {
         }
     }
     if !report.marks_unreached.is_empty() {
-        let _ = writeln!(text, "never reached: {}", report.marks_unreached.join("; "));
+        let _ = writeln!(text, "{} marks never reached:", report.marks_unreached.len());
+        report.marks_unreached.iter().for_each(|mark| {
+            let _ = writeln!(text, "  {mark}");
+        });
     }
     if let Some(budget) = &report.budget {
         let _ = writeln!(text, "budget not reached: {budget}");

@@ -26,6 +26,9 @@ impl Drawing<'_> {
             let from = Instant::ZERO + span(cheater, &cheater::FROM, &mut dice);
             let per_mille = number(cheater, &cheater::PER_MILLE, &mut dice) as u32;
             let tricks = words(cheater, &cheater::TRICKS);
+            if tricks.is_empty() {
+                return Err(wrong(format!("the [[cheater]] number {} plays no tricks", place + 1)));
+            }
             let roles: Vec<Role> = who.into_iter().filter_map(|host| case.role(host)).collect();
             for role in roles {
                 for trick in &tricks {

@@ -325,4 +325,10 @@ mod tests {
         let wrong = draw(&scenario("[[event]]\nwho = \"relay 7\"\n"), 1).unwrap_err().to_string();
         assert_eq!(wrong, "event: \"relay 7\": there are 2 relays only");
     }
+
+    #[test]
+    fn whoever_cheats_has_tricks() {
+        let wrong = draw(&scenario("[[cheater]]\nwho = \"node 1\"\n"), 1).unwrap_err().to_string();
+        assert!(wrong.contains("number 1 plays no tricks"), "{wrong}");
+    }
 }

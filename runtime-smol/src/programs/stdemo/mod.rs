@@ -24,6 +24,9 @@ use super::{output, stctrl, stindex, stmgr, stnode, strelay, stverify};
 /// Runs a whole Offset network on loopback and pays through it.
 #[derive(Debug, Parser)]
 #[command(name = "stdemo", version, args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "`stdemo --as PROGRAM …` is the program of that name: stmgr, strelay, stindex, stnode, stctrl or stverify."
+)]
 struct StDemo {
     /// How many nodes stand in the line.
     #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
