@@ -96,6 +96,28 @@ pub(super) mod base64url {
     }
 }
 
+/// Byte strings of one length as base64url without padding.
+pub(super) mod base64url_fixed {
+    use data_encoding::BASE64URL_NOPAD;
+
+    use super::{Deserialize, Deserializer, Error, Serializer};
+
+    pub(in crate::files) fn serialize<const N: usize, S: Serializer>(
+        value: &[u8; N],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64URL_NOPAD.encode(value))
+    }
+
+    pub(in crate::files) fn deserialize<'de, const N: usize, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<[u8; N], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.ok_or_else(|| D::Error::custom(format_args!("not {N} bytes in base64url without padding")))
+    }
+}
+
 /// Lists whose elements are written as JSON objects by `J`, though they travel as arrays.
 pub(super) mod objects {
     use super::{Deserialize, Deserializer, Error, Serialize, Serializer};

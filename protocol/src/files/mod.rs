@@ -4,6 +4,7 @@
 //! | `"type"` | value | made by | read by |
 //! |---|---|---|---|
 //! | `identity` | [`Identity`](crate::identity::Identity) | `stmgr gen-ident` | every program, as `--idfile`; a secret |
+//! | `locked-identity` | [`LockedIdentity`] | `stmgr gen-ident` and `lock-ident`, with a passphrase | every program, as `--idfile`; a secret to all who could guess the passphrase |
 //! | `relay-ticket` | [`RelayAddress`](crate::relay::RelayAddress) | `stmgr relay-ticket` | `stctrl config add-relay` |
 //! | `index-ticket` | [`IndexAddress`](crate::app::IndexAddress) | `stmgr index-ticket` | `stctrl config add-index`; `stindex --trusted` |
 //! | `node-ticket` | [`NodeTicket`] | `stmgr node-ticket` | `stctrl --ticket` |
@@ -26,6 +27,7 @@
 
 mod identity;
 mod json;
+mod locked;
 mod payment;
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use json::Document;
+pub use locked::{Hardness, LockedIdentity, SALT_BYTES, SEALED_BYTES};
 pub use payment::Payment;
 pub use tickets::{AppTicket, FriendTicket, NodeEntry, NodeTicket, address};
 
@@ -54,6 +57,8 @@ const MAX_DETAIL: usize = 200;
 pub enum Kind {
     /// A private key.
     Identity,
+    /// A private key that a passphrase opens.
+    LockedIdentity,
     /// Where a relay is.
     RelayTicket,
     /// Where an index server is.
@@ -80,8 +85,9 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Identity,
+        Kind::LockedIdentity,
         Kind::RelayTicket,
         Kind::IndexTicket,
         Kind::NodeTicket,
@@ -99,6 +105,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Identity => "identity",
+            Kind::LockedIdentity => "locked-identity",
             Kind::RelayTicket => "relay-ticket",
             Kind::IndexTicket => "index-ticket",
             Kind::NodeTicket => "node-ticket",
@@ -116,7 +123,7 @@ impl Kind {
     /// Whether the file holds a private key: it belongs to its owner's eyes only, and errors do not quote it.
     pub const fn is_secret(self) -> bool {
         match self {
-            Kind::Identity | Kind::NodeEntry => true,
+            Kind::Identity | Kind::LockedIdentity | Kind::NodeEntry => true,
             Kind::RelayTicket
             | Kind::IndexTicket
             | Kind::NodeTicket
@@ -136,6 +143,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Kind::Identity => "an identity",
+            Kind::LockedIdentity => "a locked identity",
             Kind::RelayTicket => "a relay ticket",
             Kind::IndexTicket => "an index ticket",
             Kind::NodeTicket => "a node ticket",

@@ -13,6 +13,11 @@ fn identity() -> Identity {
     Identity::from_private_key(&[7; 32])
 }
 
+fn locked() -> LockedIdentity {
+    let public_key = identity().public_key();
+    LockedIdentity { public_key, argon2id: Hardness::DEFAULT, salt: [2; SALT_BYTES], sealed: [3; SEALED_BYTES] }
+}
+
 fn relay() -> RelayAddress {
     RelayAddress { public_key: PublicKey([1; 32]), address: "relay.example:1337".parse().unwrap() }
 }
@@ -76,6 +81,7 @@ fn all() -> Vec<(Kind, String)> {
     };
     let texts = [
         print(&identity()),
+        print(&locked()),
         print(&relay()),
         print(&IndexAddress { public_key: PublicKey([1; 32]), address: "h:1".parse().unwrap() }),
         print(&node),
@@ -95,6 +101,7 @@ fn all() -> Vec<(Kind, String)> {
 fn parse_as(kind: Kind, bytes: &[u8]) -> Result<(), FileError> {
     match kind {
         Kind::Identity => parse::<Identity>(bytes).map(drop),
+        Kind::LockedIdentity => parse::<LockedIdentity>(bytes).map(drop),
         Kind::RelayTicket => parse::<RelayAddress>(bytes).map(drop),
         Kind::IndexTicket => parse::<IndexAddress>(bytes).map(drop),
         Kind::NodeTicket => parse::<NodeTicket>(bytes).map(drop),
@@ -286,12 +293,12 @@ fn errors_are_short_and_safe_to_print() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(kind in 0..12usize, bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn no_bytes_panic(kind in 0..Kind::ALL.len(), bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = parse_as(Kind::ALL[kind], &bytes);
     }
 
     #[test]
-    fn no_damaged_file_panics(kind in 0..12usize, cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+    fn no_damaged_file_panics(kind in 0..Kind::ALL.len(), cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
         let (kind, text) = all().swap_remove(kind);
         let mut bytes = text.into_bytes();
         for (at, byte) in cuts {

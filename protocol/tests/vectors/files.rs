@@ -2,7 +2,9 @@
 
 use offset_protocol::app::{IndexAddress, Permissions};
 use offset_protocol::codec::Blob;
-use offset_protocol::files::{AppTicket, Document, FriendTicket, NodeEntry, NodeTicket, Payment, parse, print};
+use offset_protocol::files::{
+    AppTicket, Document, FriendTicket, Hardness, LockedIdentity, NodeEntry, NodeTicket, Payment, parse, print,
+};
 use offset_protocol::friend::{CurrencyTotals, Evidence, Header, batch_hash, totals_hash};
 
 use super::cast::{
@@ -31,6 +33,7 @@ pub(crate) fn samples() -> Vec<Sample> {
     let permissions = Permissions { routes: true, buyer: true, seller: false, config: false };
     vec![
         sample(&identity(ALICE)),
+        sample(&locked()),
         sample(&relay()),
         sample(&IndexAddress { public_key: key(SERVER), address: address("[2001:db8::1]:9003") }),
         sample(&node()),
@@ -43,6 +46,20 @@ pub(crate) fn samples() -> Vec<Sample> {
         sample(&receipt()),
         sample(&token()),
     ]
+}
+
+/// Computed apart from this code: Argon2id by argon2-cffi, ChaCha20-Poly1305 by Python's cryptography.
+#[rustfmt::skip]
+const SEALED: [u8; 48] = [
+    0x03, 0xcc, 0xf3, 0x3e, 0xb7, 0x1d, 0x89, 0x2a, 0x8c, 0x4e, 0xe1, 0x50, 0x0f, 0xc5, 0x0e, 0x3e,
+    0x51, 0xc1, 0x80, 0xb9, 0xd4, 0x1e, 0x8a, 0xca, 0x6d, 0xaf, 0x3d, 0xcd, 0x02, 0x77, 0x79, 0x5b,
+    0x90, 0xd0, 0x75, 0x44, 0x27, 0xe9, 0xb5, 0x75, 0x4b, 0x4d, 0x48, 0x74, 0x00, 0x9a, 0x6e, 0x7e,
+];
+
+/// Alice's identity, locked with the passphrase `correct horse battery staple`.
+fn locked() -> LockedIdentity {
+    let salt = std::array::from_fn(|at| at as u8);
+    LockedIdentity { public_key: key(ALICE), argon2id: Hardness::DEFAULT, salt, sealed: SEALED }
 }
 
 /// Bob's word that Alice owes him 1,011.

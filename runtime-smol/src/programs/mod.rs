@@ -3,6 +3,7 @@
 pub mod args;
 pub mod exit;
 pub mod files;
+pub mod identity;
 pub mod new_file;
 pub mod output;
 mod server;

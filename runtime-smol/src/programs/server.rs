@@ -20,13 +20,13 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
-use offset_protocol::identity::{Identity, SharedSigner};
+use offset_protocol::identity::SharedSigner;
 use offset_protocol::machine::Seed;
 use offset_protocol::net::Purpose;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::exit::{Exit, Failure};
-use super::files;
+use super::identity;
 use crate::clock::Clock;
 use crate::connection::{NetCounters, Reading};
 use crate::driver::{Driver, DriverParts, Program, Sender};
@@ -54,6 +54,8 @@ pub(super) struct Common<'a> {
     /// The program's own name.
     pub(super) build: &'static [(&'static str, &'static str)],
     pub(super) idfile: &'a Path,
+    /// Of a locked identity.
+    pub(super) passphrase_file: Option<&'a Path>,
     pub(super) log_format: LogFormat,
     /// Where to tell metrics, if at all.
     pub(super) metrics: Option<&'a str>,
@@ -78,12 +80,12 @@ impl Watch {
 impl<I: Send + 'static> Server<I> {
     /// Starts logging, reads the identity, draws the seed, starts the threads, listens to signals. No door is open yet.
     pub(super) fn start(common: &Common<'_>) -> Result<Self, Failure> {
-        let Common { build, idfile, log_format, metrics } = *common;
+        let Common { build, idfile, passphrase_file, log_format, metrics } = *common;
         logging::start(log_format);
         end_at_a_panic();
         raise_file_limit();
         let cannot = |error| Failure::failed(format_args!("cannot start: {error}"));
-        let signer: SharedSigner = Arc::new(files::read::<Identity>(idfile)?);
+        let signer: SharedSigner = Arc::new(identity::read(idfile, passphrase_file)?);
         // Before any door: who announces one and then ends for a port that is taken confuses whoever waits for it.
         let watch = metrics.map(|address| Watch::listen(address, build)).transpose()?;
         let seed = entropy::seed().map_err(Failure::failed)?;

@@ -23,6 +23,9 @@ struct Args {
     /// The server's identity file (see `stmgr gen-ident`)
     #[arg(short, long, value_name = "FILE")]
     idfile: PathBuf,
+    /// If the identity is locked: its passphrase is the first line of this file; without it, it is typed on the terminal
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
     /// Where to listen for nodes; port 0 picks a free one
     #[arg(short = 'c', long, value_name = "HOST:PORT")]
     lclient: String,
@@ -52,6 +55,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let mut server = Server::start(&Common {
         build: &[("program", "stindex"), ("version", env!("CARGO_PKG_VERSION"))],
         idfile: &args.idfile,
+        passphrase_file: args.passphrase_file.as_deref(),
         log_format: args.log_format,
         metrics: args.metrics.as_deref(),
     })?;

@@ -7,15 +7,16 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use offset_protocol::app::{IndexAddress, Permission, Permissions};
 use offset_protocol::bytes::PublicKey;
-use offset_protocol::files::{self as documents, AppTicket, Document, Kind, NodeEntry, NodeTicket};
+use offset_protocol::files::{self as documents, AppTicket, Document, Hardness, Kind, NodeEntry, NodeTicket};
 use offset_protocol::identity::{Identity, Signer};
 use offset_protocol::net::Address;
 use offset_protocol::relay::RelayAddress;
 use serde_json::json;
 
 use super::exit::Failure;
-use super::files;
+use super::new_file::NewFile;
 use super::output::{self, Format, Shown};
+use super::{files, identity};
 use crate::entropy;
 use crate::store::Store;
 
@@ -34,6 +35,8 @@ pub struct StMgr {
 enum Command {
     /// Make a new identity.
     GenIdent(GenIdent),
+    /// Make a copy of an identity file that is locked with a passphrase.
+    LockIdent(LockIdent),
     /// Make the empty database of a new node.
     InitNodeDb(InitNodeDb),
     /// Make a relay's ticket, for nodes that use it.
@@ -53,6 +56,25 @@ struct GenIdent {
     /// The new identity file, a secret.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Lock it with a passphrase that is typed on the terminal.
+    #[arg(long, conflicts_with = "passphrase_file")]
+    passphrase: bool,
+    /// Lock it with the passphrase in the first line of this file.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct LockIdent {
+    /// The identity file, in the clear. It stays as it is: remove it when the new one has proved good.
+    #[arg(short, long, value_name = "FILE")]
+    idfile: PathBuf,
+    /// The new identity file.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The passphrase is the first line of this file. Without it, it is typed on the terminal.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -105,9 +127,12 @@ struct NodeEntryArgs {
     /// The node: its identity file or its ticket.
     #[arg(short, long, value_name = "FILE")]
     nodeid: PathBuf,
-    /// The app's identity file; its private key goes into the output.
+    /// The app's identity file; its private key goes into the output, in the clear.
     #[arg(short = 'i', long, value_name = "FILE")]
     appid: PathBuf,
+    /// If the app's identity is locked: its passphrase is the first line of this file. Without it, it is typed on the terminal.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
     /// Where the node can be reached by the app.
     #[arg(short, long, value_name = "HOST:PORT", value_parser = documents::address)]
     address: Address,
@@ -131,6 +156,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 pub fn run(args: &StMgr) -> Result<Shown, Failure> {
     match &args.command {
         Command::GenIdent(args) => gen_ident(args),
+        Command::LockIdent(args) => lock_ident(args),
         Command::InitNodeDb(args) => init_node_db(args),
         Command::RelayTicket(args) => ticket(args, |public_key, address| RelayAddress { public_key, address }),
         Command::IndexTicket(args) => ticket(args, |public_key, address| IndexAddress { public_key, address }),
@@ -142,13 +168,30 @@ pub fn run(args: &StMgr) -> Result<Shown, Failure> {
 
 fn gen_ident(args: &GenIdent) -> Result<Shown, Failure> {
     let mut rng = entropy::seed().map_err(Failure::failed)?.rng();
-    let identity = Identity::from_private_key(&zeroize::Zeroizing::new(rng.bytes()));
-    files::write(&args.output, &identity)?;
-    Ok(made(Kind::Identity, identity.public_key(), &args.output))
+    let new = Identity::from_private_key(&zeroize::Zeroizing::new(rng.bytes()));
+    if args.passphrase || args.passphrase_file.is_some() {
+        return write_locked(&new, args.passphrase_file.as_deref(), &args.output);
+    }
+    files::write(&args.output, &new)?;
+    Ok(made(Kind::Identity, new.public_key(), &args.output))
+}
+
+fn lock_ident(args: &LockIdent) -> Result<Shown, Failure> {
+    write_locked(&files::read(&args.idfile)?, args.passphrase_file.as_deref(), &args.output)
+}
+
+fn write_locked(new: &Identity, passphrase_file: Option<&Path>, output: &Path) -> Result<Shown, Failure> {
+    // Before anybody types anything.
+    let file = NewFile::reserve(output, Kind::LockedIdentity)?;
+    let passphrase = identity::new_passphrase(passphrase_file)?;
+    let salt = entropy::seed().map_err(Failure::failed)?.rng().bytes();
+    let locked = identity::lock(new, &passphrase, Hardness::DEFAULT, salt).map_err(Failure::failed)?;
+    file.write(&locked)?;
+    Ok(made(Kind::LockedIdentity, new.public_key(), output))
 }
 
 fn init_node_db(args: &InitNodeDb) -> Result<Shown, Failure> {
-    let node = files::read::<Identity>(&args.idfile)?.public_key();
+    let node = identity::public_key(&args.idfile)?;
     // Closed again at once: the node opens it.
     drop(Store::create(&args.output, node).map_err(Failure::failed)?);
     let fields = json!({ "type": "node-database", "public_key": node.to_string(), "file": name(&args.output) });
@@ -156,13 +199,13 @@ fn init_node_db(args: &InitNodeDb) -> Result<Shown, Failure> {
 }
 
 fn ticket<T: Document>(args: &TicketArgs, make: fn(PublicKey, Address) -> T) -> Result<Shown, Failure> {
-    let public_key = files::read::<Identity>(&args.idfile)?.public_key();
+    let public_key = identity::public_key(&args.idfile)?;
     files::write(&args.output, &make(public_key, args.address.clone()))?;
     Ok(made(T::KIND, public_key, &args.output))
 }
 
 fn app_ticket(args: &AppTicketArgs) -> Result<Shown, Failure> {
-    let public_key = files::read::<Identity>(&args.idfile)?.public_key();
+    let public_key = identity::public_key(&args.idfile)?;
     let AppTicketArgs { proutes: routes, pbuyer: buyer, pseller: seller, pconfig: config, .. } = *args;
     let permissions = Permissions { routes, buyer, seller, config };
     files::write(&args.output, &AppTicket { public_key, permissions })?;
@@ -179,9 +222,9 @@ fn node_entry(args: &NodeEntryArgs) -> Result<Shown, Failure> {
     let public_key = if files::kind(&args.nodeid)? == Kind::NodeTicket {
         files::read::<NodeTicket>(&args.nodeid)?.public_key
     } else {
-        files::read::<Identity>(&args.nodeid)?.public_key()
+        identity::public_key(&args.nodeid)?
     };
-    let app: Identity = files::read(&args.appid)?;
+    let app = identity::read(&args.appid, args.passphrase_file.as_deref())?;
     let entry = NodeEntry { node: NodeTicket { public_key, address: args.address.clone() }, app };
     files::write(&args.output, &entry)?;
     let mut shown = made(Kind::NodeEntry, public_key, &args.output);
@@ -221,6 +264,10 @@ mod tests {
         for line in [
             "gen-ident --output f",
             "gen-ident -o f",
+            "gen-ident -o f --passphrase",
+            "gen-ident -o f --passphrase-file g",
+            "lock-ident --idfile f --output g",
+            "lock-ident -i f -o g --passphrase-file h",
             "init-node-db --idfile f --output g",
             "init-node-db -i f -o g --json",
             "relay-ticket --idfile f --address h:1 --output g",
@@ -234,7 +281,13 @@ mod tests {
         ] {
             assert!(StMgr::try_parse_from(std::iter::once("stmgr").chain(line.split(' '))).is_ok(), "{line}");
         }
-        for line in ["gen-ident", "relay-ticket -i f -a h -o g", "relay-ticket -i f -a h:0 -o g", "nothing"] {
+        for line in [
+            "gen-ident",
+            "gen-ident -o f --passphrase --passphrase-file g",
+            "relay-ticket -i f -a h -o g",
+            "relay-ticket -i f -a h:0 -o g",
+            "nothing",
+        ] {
             assert!(StMgr::try_parse_from(std::iter::once("stmgr").chain(line.split(' '))).is_err(), "{line}");
         }
     }
@@ -281,12 +334,44 @@ mod tests {
     }
 
     #[test]
+    fn a_locked_identity_does_all_that_one_in_the_clear_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |file: &str| folder.path().join(file);
+        std::fs::write(at("words"), "correct horse\n").unwrap();
+        stmgr(folder.path(), "gen-ident -o @clear.ident").unwrap();
+        stmgr(folder.path(), "lock-ident -i @clear.ident -o @locked.ident --passphrase-file @words").unwrap();
+        stmgr(folder.path(), "gen-ident -o @new.ident --passphrase-file @words").unwrap();
+        let key = identity::public_key(&at("clear.ident")).unwrap();
+        assert_eq!(identity::public_key(&at("locked.ident")).unwrap(), key);
+        let words = at("words");
+        let opened = |file: &str| identity::read(&at(file), Some(&words)).unwrap();
+        let clear: Identity = files::read(&at("clear.ident")).unwrap();
+        assert_eq!(opened("locked.ident").private_key(), clear.private_key());
+        assert_ne!(opened("new.ident").private_key(), clear.private_key());
+        for file in ["locked.ident", "new.ident"] {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(at(file)).unwrap().permissions());
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        stmgr(folder.path(), "init-node-db -i @locked.ident -o @node.db").unwrap();
+        stmgr(folder.path(), "node-ticket -i @locked.ident -a n:3 -o @node.ticket").unwrap();
+        stmgr(folder.path(), "app-ticket -i @new.ident -o @app.ticket").unwrap();
+        let line = "node-entry -n @locked.ident -i @new.ident -a n:3 -o @entry --passphrase-file @words";
+        stmgr(folder.path(), line).unwrap();
+        assert_eq!(files::read::<NodeEntry>(&at("entry")).unwrap().node.public_key, key);
+        let failure =
+            stmgr(folder.path(), "lock-ident -i @locked.ident -o @twice --passphrase-file @words").unwrap_err();
+        assert!(failure.sentence.ends_with("it is a locked identity, but an identity is needed"), "{failure}");
+    }
+
+    #[test]
     fn nothing_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         stmgr(folder.path(), "gen-ident -o @a.ident").unwrap();
         let before = std::fs::read(folder.path().join("a.ident")).unwrap();
         for line in [
             "gen-ident -o @a.ident",
+            "gen-ident -o @a.ident --passphrase-file @a.ident",
+            "lock-ident -i @a.ident -o @a.ident --passphrase-file @a.ident",
             "init-node-db -i @a.ident -o @a.ident",
             "relay-ticket -i @a.ident -a h:1 -o @a.ident",
             "app-ticket -i @a.ident -o @a.ident",

@@ -30,11 +30,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use offset_protocol::files::{Kind, NodeEntry, NodeTicket};
-use offset_protocol::identity::Identity;
 
 use super::exit::Failure;
 use super::output::{self, Format, Shown};
-use super::{args, files};
+use super::{args, files, identity};
 use crate::app_client::Target;
 use crate::logging::{self, LogFormat};
 use session::Session;
@@ -61,6 +60,9 @@ struct NodeArgs {
     /// The app's identity file; left out if the ticket is a node entry.
     #[arg(short = 'I', long, value_name = "FILE")]
     idfile: Option<PathBuf>,
+    /// If the app's identity is locked: its passphrase is the first line of this file. Without it, it is typed on the terminal.
+    #[arg(long, global = true, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
     /// The node's ticket, or a node entry.
     #[arg(short = 'T', long, value_name = "FILE")]
     ticket: PathBuf,
@@ -119,12 +121,14 @@ pub async fn run(args: &StCtrl) -> Result<Shown, Failure> {
 
 /// Whom to connect to and as whom, from the files.
 fn target(args: &NodeArgs) -> Result<Target, Failure> {
-    let NodeArgs { idfile, ticket, .. } = args;
+    let NodeArgs { idfile, ticket, passphrase_file, .. } = args;
     if files::kind(ticket)? == Kind::NodeEntry {
         let NodeEntry { node, app } = files::read(ticket)?;
-        if idfile.is_some() {
+        if let Some(flag) =
+            idfile.is_some().then_some("--idfile").or(passphrase_file.as_ref().map(|_| "--passphrase-file"))
+        {
             let why =
-                format_args!("{} is a node entry and brings its own identity: leave out --idfile", ticket.display());
+                format_args!("{} is a node entry and brings its own identity: leave out {flag}", ticket.display());
             return Err(Failure::usage(why));
         }
         return Ok(Target { node: node.public_key, address: node.address, app: Arc::new(app) });
@@ -133,6 +137,6 @@ fn target(args: &NodeArgs) -> Result<Target, Failure> {
     let Some(idfile) = idfile else {
         return Err(Failure::usage("--idfile is missing: say as which app to connect"));
     };
-    let app: Identity = files::read(idfile)?;
+    let app = identity::read(idfile, passphrase_file.as_deref())?;
     Ok(Target { node: node.public_key, address: node.address, app: Arc::new(app) })
 }
