@@ -16,6 +16,8 @@
 
 use std::collections::BTreeSet;
 
+#[cfg(any(test, feature = "probes"))]
+use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::List;
 use offset_protocol::index::{MultiRoute, RequestRoutes, RoutePart, Routes};
 use offset_protocol::limits::{MAX_AMOUNT, MAX_ROUTE_OPTIONS, MAX_SPLIT};
@@ -24,6 +26,7 @@ use crate::graph::{CurrencyGraph, Graph};
 use crate::path::{Part, Path, Residual};
 use crate::search::{Budget, Care, Query, Room, Workspace, another, cheapest};
 use crate::split::{split, split_within};
+use crate::view::View;
 
 /// Alternatives to the cheapest route.
 const ALTERNATIVES: usize = 2;
@@ -35,6 +38,27 @@ enum Want {
     All,
 }
 
+/// What a request asks of a graph, in the graph's numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    id: u64,
+    source: u32,
+    destination: u32,
+    amount: u128,
+    max_fee: Option<u128>,
+    residual: Residual,
+}
+
+/// What a search found.
+pub(crate) struct Answer {
+    pub(crate) routes: Routes,
+    /// Lines of reports that were looked at.
+    pub(crate) lines: u64,
+    /// The number of each key in the routes.
+    #[cfg(any(test, feature = "probes"))]
+    pub(crate) numbers: std::collections::BTreeMap<PublicKey, u32>,
+}
+
 /// Answers `request` from `graph`, looking at no more than `work` lines of reports.
 pub fn answer(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64) -> Routes {
     answer_counted(graph, request, workspace, work).0
@@ -42,26 +66,71 @@ pub fn answer(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace,
 
 /// Like [`answer`]; says as well how many lines of reports it looked at.
 pub fn answer_counted(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64) -> (Routes, u64) {
-    respond(graph, request, workspace, work, Want::All)
+    ask(graph, request, workspace, work, Want::All)
 }
 
 /// Like [`answer`], but with one option at most: the cheapest single route, or a split where there is none. About half the
 /// work.
 pub fn best(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64) -> Routes {
-    respond(graph, request, workspace, work, Want::One).0
+    ask(graph, request, workspace, work, Want::One).0
 }
 
-fn respond(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64, want: Want) -> (Routes, u64) {
-    let mut budget = Budget::new(work);
-    let mut options = options(graph, request, workspace, &mut budget, want).unwrap_or_default();
-    options.retain(|parts| request.max_fee.is_none_or(|max_fee| cost(parts).0 <= max_fee));
-    options.sort_by_key(|parts| cost(parts));
-    let options = match graph.currency(&request.currency) {
-        Some(currency) => List::truncated(options.iter().map(|parts| offer(currency, parts))),
-        None => List::new(),
+fn ask(graph: &Graph, request: &RequestRoutes, workspace: &mut Workspace, work: u64, want: Want) -> (Routes, u64) {
+    let currency = graph.currency(&request.currency);
+    let Some((question, graph)) = currency.and_then(|graph| Some((Question::new(graph, request)?, graph))) else {
+        return (no_routes(request), 0);
     };
+    let Answer { routes, lines, .. } = respond(graph.view(), &question, workspace, work, want);
+    (routes, lines)
+}
+
+/// The answer to a request that nothing can be offered for.
+pub(crate) fn no_routes(request: &RequestRoutes) -> Routes {
+    Routes { id: request.id, options: List::new(), capped: false }
+}
+
+impl Question {
+    /// `None` if nothing can be offered, whatever the graph is like between the ends.
+    pub(crate) fn new(graph: &CurrencyGraph, request: &RequestRoutes) -> Option<Self> {
+        if request.amount == 0 || request.amount > MAX_AMOUNT {
+            return None;
+        }
+        let number = |key| graph.number(key);
+        let edge = |(from, to)| Some((number(from)?, number(to)?));
+        let banned: BTreeSet<_> =
+            request.exclude.iter().filter_map(|banned| edge((&banned.from, &banned.to))).collect();
+        Some(Question {
+            id: request.id,
+            source: number(&request.source)?,
+            destination: number(&request.destination)?,
+            amount: request.amount,
+            max_fee: request.max_fee,
+            residual: Residual::new(banned),
+        })
+    }
+
+    /// Answers with all options, looking at no more than `work` lines of reports.
+    pub(crate) fn answer(&self, view: &View, workspace: &mut Workspace, work: u64) -> Answer {
+        respond(view, self, workspace, work, Want::All)
+    }
+}
+
+fn respond(view: &View, question: &Question, workspace: &mut Workspace, work: u64, want: Want) -> Answer {
+    let mut budget = Budget::new(work);
+    let mut options = options(view, question, workspace, &mut budget, want);
+    options.retain(|parts| question.max_fee.is_none_or(|max_fee| cost(parts).0 <= max_fee));
+    options.sort_by_key(|parts| cost(parts));
     debug_assert!(options.len() <= MAX_ROUTE_OPTIONS);
-    (Routes { id: request.id, options, capped: budget.exhausted }, work - budget.left())
+    let offers = List::truncated(options.iter().map(|parts| offer(view, parts)));
+    Answer {
+        routes: Routes { id: question.id, options: offers, capped: budget.exhausted },
+        lines: work - budget.left(),
+        #[cfg(any(test, feature = "probes"))]
+        numbers: {
+            let nodes = options.iter().flatten().flat_map(|part| &part.path.nodes);
+            nodes.map(|number| (view.key(*number), *number)).collect()
+        },
+    }
 }
 
 /// Total fees and total hops.
@@ -69,53 +138,43 @@ fn cost(parts: &[Part]) -> (u128, usize) {
     (parts.iter().map(|part| part.fees).sum(), parts.iter().map(|part| part.path.hops()).sum())
 }
 
-fn offer(graph: &CurrencyGraph, parts: &[Part]) -> MultiRoute {
+fn offer(view: &View, parts: &[Part]) -> MultiRoute {
     // Paths are never longer than a route, splits never of more parts than a payment: nothing is cut off.
-    let route = |path: &Path| List::truncated(path.nodes.iter().map(|number| graph.key(*number)));
+    let route = |path: &Path| List::truncated(path.nodes.iter().map(|number| view.key(*number)));
     let part = |part: &Part| RoutePart { route: route(&part.path), amount: part.amount, fees: part.fees };
     MultiRoute { parts: List::truncated(parts.iter().map(part)) }
 }
 
 fn options(
-    graph: &Graph,
-    request: &RequestRoutes,
+    view: &View,
+    question: &Question,
     workspace: &mut Workspace,
     budget: &mut Budget,
     want: Want,
-) -> Option<Vec<Vec<Part>>> {
-    if request.amount == 0 || request.amount > MAX_AMOUNT {
-        return None;
-    }
-    let graph = graph.currency(&request.currency)?;
-    let number = |key| graph.number(key);
-    let (source, destination) = (number(&request.source)?, number(&request.destination)?);
-    let edge = |(from, to)| Some((number(from)?, number(to)?));
-    let banned: BTreeSet<_> = request.exclude.iter().filter_map(|banned| edge((&banned.from, &banned.to))).collect();
-    let residual = Residual::new(banned);
+) -> Vec<Vec<Part>> {
     // Amount and fees together are an amount.
-    let most = MAX_AMOUNT - request.amount;
-    let max_fee = request.max_fee.unwrap_or(most).min(most);
+    let most = MAX_AMOUNT - question.amount;
     let query = Query {
-        source,
-        destination,
-        amount: request.amount,
-        max_fee,
+        source: question.source,
+        destination: question.destination,
+        amount: question.amount,
+        max_fee: question.max_fee.unwrap_or(most).min(most),
         room: Room::Whole,
         care: Care::Exact,
-        residual: &residual,
+        residual: &question.residual,
     };
-    let mut options = singles(graph, &query, workspace, budget, want);
+    let mut options = singles(view, &query, workspace, budget, want);
     match (options.first().map(|parts| cost(parts).0), want) {
-        (None, _) => options.extend(split(graph, &query, workspace, budget)),
-        (Some(fees), Want::All) if fees > 0 => options.extend(cheaper_split(graph, &query, fees, workspace, budget)),
+        (None, _) => options.extend(split(view, &query, workspace, budget)),
+        (Some(fees), Want::All) if fees > 0 => options.extend(cheaper_split(view, &query, fees, workspace, budget)),
         (Some(_), Want::All | Want::One) => {}
     }
-    Some(options)
+    options
 }
 
 /// The cheapest route and, if wanted, its alternatives.
 fn singles(
-    graph: &CurrencyGraph,
+    view: &View,
     query: &Query<'_>,
     workspace: &mut Workspace,
     budget: &mut Budget,
@@ -123,22 +182,22 @@ fn singles(
 ) -> Vec<Vec<Part>> {
     let mut options = Vec::new();
     let mut residual = query.residual.clone();
-    let mut path = cheapest(graph, query, workspace, budget);
+    let mut path = cheapest(view, query, workspace, budget);
     while let Some(found) = path.take() {
-        let Some(fees) = found.fees(graph, query.amount) else { break };
-        let loaded = found.most_loaded(graph, query.amount);
+        let Some(fees) = found.fees(view, query.amount) else { break };
+        let loaded = found.most_loaded(view, query.amount);
         options.push(vec![Part { path: found, amount: query.amount, fees }]);
         let Some(loaded) = loaded.filter(|_| want == Want::All && options.len() <= ALTERNATIVES) else { break };
         residual.ban(loaded);
         let query = Query { residual: &residual, care: Care::Quick, ..*query };
-        path = another(graph, &query, workspace).or_else(|| cheapest(graph, &query, workspace, budget));
+        path = another(view, &query, workspace).or_else(|| cheapest(view, &query, workspace, budget));
     }
     options
 }
 
 /// A split that costs less than `fees`, if it seems that there may be one.
 fn cheaper_split(
-    graph: &CurrencyGraph,
+    view: &View,
     query: &Query<'_>,
     fees: u128,
     workspace: &mut Workspace,
@@ -147,6 +206,6 @@ fn cheaper_split(
     let within = Query { max_fee: fees - 1, care: Care::None, ..*query };
     let smallest = query.amount.div_ceil(MAX_SPLIT as u128);
     let relaxed = Query { room: Room::AtLeast(smallest), ..within };
-    cheapest(graph, &relaxed, workspace, budget)?;
-    split_within(graph, &within, workspace, budget)
+    cheapest(view, &relaxed, workspace, budget)?;
+    split_within(view, &within, workspace, budget)
 }

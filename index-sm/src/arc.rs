@@ -13,6 +13,8 @@
 
 use offset_protocol::money::Rate;
 
+use crate::cow::{self, Shared};
+
 /// An edge, seen from one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arc {
@@ -33,7 +35,7 @@ impl Arc {
 
 /// Arcs in the order of (`mul`, `add`, number), one a number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Arcs(Vec<Arc>);
+pub(crate) struct Arcs(Shared<Arc>);
 
 impl Arcs {
     pub(crate) fn as_slice(&self) -> &[Arc] {
@@ -43,42 +45,31 @@ impl Arcs {
     /// Arcs in any order, one a number.
     pub(crate) fn from_unsorted(mut arcs: Vec<Arc>) -> Self {
         arcs.sort_unstable_by_key(Arc::place);
-        Arcs(arcs)
+        Arcs(arcs.into())
     }
 
     /// Adds an arc to a node that there was none to.
     pub(crate) fn insert(&mut self, arc: Arc) {
         let at = self.0.partition_point(|other| other.place() < arc.place());
-        make_room(&mut self.0);
-        self.0.insert(at, arc);
+        cow::insert(&mut self.0, at, arc);
     }
 
     /// Removes the arc to `node`, whose rate was `rate`.
     pub(crate) fn remove(&mut self, node: u32, rate: Rate) {
         if let Some(at) = self.find(node, rate) {
-            self.0.remove(at);
-            if self.0.is_empty() {
-                self.0 = Vec::new();
-            }
+            cow::remove(&mut self.0, at);
         }
     }
 
     /// Sets the capacity of the arc to `node`, whose rate is `rate`.
     pub(crate) fn set_capacity(&mut self, node: u32, rate: Rate, capacity: Rounded) {
         if let Some(at) = self.find(node, rate) {
-            self.0[at].capacity = capacity;
+            std::sync::Arc::make_mut(&mut self.0)[at].capacity = capacity;
         }
     }
 
     fn find(&self, node: u32, rate: Rate) -> Option<usize> {
         self.0.binary_search_by_key(&(rate.mul, rate.add, node), Arc::place).ok()
-    }
-}
-
-/// Lets a list grow by an eighth at a time: reports seldom change their friends, and there are millions of lists.
-pub(crate) fn make_room<T>(list: &mut Vec<T>) {
-    if list.len() == list.capacity() {
-        list.reserve_exact(list.len() / 8 + 1);
     }
 }
 

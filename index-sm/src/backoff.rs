@@ -53,6 +53,11 @@ impl Bucket {
         self.full_at = self.full_at.max(now) + interval.times(tokens);
     }
 
+    /// Whether nothing was taken lately.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
+    }
+
     /// Whether there is nothing left of a burst.
     pub(crate) fn is_empty(&self, now: Instant, interval: Duration, burst: u64) -> bool {
         self.full_at.since(now) >= interval.times(burst)

@@ -23,9 +23,9 @@ use std::collections::BinaryHeap;
 
 use offset_protocol::limits::MAX_ROUTE_LEN;
 
-use crate::graph::{CurrencyGraph, Line};
 use crate::path::Path;
 use crate::search::{Budget, Query, Room};
+use crate::view::{Line, View};
 
 /// Memory of this search.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +79,7 @@ pub(crate) enum Pass {
 /// destination. `None` if there is none, or if the budget ended first. [`Pass::Cheapest`] goes on to the other pass if the
 /// length of routes matters.
 pub(crate) fn cheapest(
-    graph: &CurrencyGraph,
+    graph: &View,
     query: &Query<'_>,
     workspace: &mut Backward,
     budget: &mut Budget,
@@ -94,7 +94,7 @@ pub(crate) fn cheapest(
 }
 
 struct Search<'a> {
-    graph: &'a CurrencyGraph,
+    graph: &'a View,
     query: &'a Query<'a>,
     workspace: &'a mut Backward,
     /// Whether a label was dropped for its length.

@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use offset_protocol::limits::{MAX_ROUTE_LEN, MAX_SPLIT};
 
 use crate::arc::{Arc, Rounded};
-use crate::graph::CurrencyGraph;
 use crate::ground::Side;
 use crate::marks::{Mark, Marks, State};
 use crate::path::Path;
 use crate::search::{Budget, Query};
+use crate::view::View;
 
 /// Augmenting paths of one split. Chosen freely: four for each part.
 pub(crate) const MAX_AUGMENTATIONS: usize = 4 * MAX_SPLIT;
@@ -43,7 +43,7 @@ impl Flow {
     /// Augments until the value is `target`; false if it cannot.
     pub(crate) fn grow(
         &mut self,
-        graph: &CurrencyGraph,
+        graph: &View,
         query: &Query<'_>,
         target: u128,
         levels: &mut Levels,
@@ -59,7 +59,7 @@ impl Flow {
     /// Augments by paths that carry at least `width`, or all that is missing.
     fn augment(
         &mut self,
-        graph: &CurrencyGraph,
+        graph: &View,
         query: &Query<'_>,
         target: u128,
         width: u128,
@@ -131,7 +131,7 @@ impl Flow {
 
 /// The arcs that a path which augments a flow by `width` can use.
 struct Arcs<'a> {
-    graph: &'a CurrencyGraph,
+    graph: &'a View,
     query: &'a Query<'a>,
     flow: &'a Flow,
     special: BTreeSet<u32>,

@@ -14,10 +14,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::cost::Cost;
-use crate::graph::CurrencyGraph;
 use crate::ground::{Ground, Side, Step};
 use crate::path::Path;
 use crate::search::{Budget, MAX_HOPS, Query};
+use crate::view::View;
 
 const NONE: u32 = u32::MAX;
 
@@ -68,7 +68,7 @@ struct Candidate<C> {
 
 /// The cheapest route for `query` below what `known` costs, else `known`; without the edges that no route can use.
 pub(crate) fn cheapest<C: Cost>(
-    graph: &CurrencyGraph,
+    graph: &View,
     query: &Query<'_>,
     fronts: &mut Fronts<C>,
     budget: &mut Budget,
@@ -94,7 +94,7 @@ pub(crate) fn cheapest<C: Cost>(
     }
 }
 
-fn cost<C: Cost>(graph: &CurrencyGraph, query: &Query<'_>, path: &Path) -> Option<C> {
+fn cost<C: Cost>(graph: &View, query: &Query<'_>, path: &Path) -> Option<C> {
     let fees = C::amount(path.fees(graph, query.amount)?).cost();
     Some((0..path.hops()).fold(fees, |cost, _| cost + C::HOP))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use offset_protocol::bytes::{Hash, TickHash};
-use offset_protocol::codec::{List, encode};
+use offset_protocol::codec::{List, decode, encode};
 use offset_protocol::index::{
     Attestation, Delta, Entry, IndexToIndex, IndexToNode, MultiRoute, NodeToIndex, Proof, RequestRoutes, RoutePart,
     Routes, State, TickInputs, state_hash,
@@ -14,6 +14,9 @@ use proptest::prelude::*;
 
 use crate::client::requests::RouteQuery;
 use crate::client::{ClientInput, ClientOutput, IndexClient, REQUEST_DEADLINE};
+use crate::search::Workspace;
+use crate::server::heard::Heard;
+use crate::server::searches::Search;
 use crate::server::{IndexServer, ServerInput, ServerLimits, ServerOutput};
 use crate::world::{address, entry, key, signer};
 
@@ -80,13 +83,22 @@ fn to_server((kind, flavour, a, b): Step, ticks: &[TickHash]) -> Vec<u8> {
 
 fn run_server(steps: &[Step]) {
     let mut now = Instant::from_micros(1);
-    let limits = ServerLimits { max_nodes: 4, max_entries: 5, max_clients: 4, work: 50 };
+    let limits = ServerLimits {
+        max_nodes: 4,
+        max_entries: 5,
+        max_clients: 4,
+        work: 50,
+        workers: 1,
+        max_searches: 6,
+        max_searches_each: 4,
+    };
+    let (mut searches, mut asked, mut workspace) = (Vec::new(), 0, Workspace::new());
     let mut server = IndexServer::new(now, signer(200), &Seed::from_number(9), ConnIds::lane(0, 1), limits);
     let (mut conns, mut ticks, mut accepted) = (Vec::new(), Vec::new(), 0);
     for (n, step) in steps.iter().enumerate() {
         let (kind, flavour, a, b) = *step;
         let conn = conns.get(usize::from(flavour) % conns.len().max(1)).copied().unwrap_or(ConnId::incoming(0));
-        let input = match kind % 12 {
+        let input = match kind % 13 {
             0 | 1 => {
                 accepted += 1;
                 let conn = ConnId::incoming(accepted);
@@ -102,24 +114,47 @@ fn run_server(steps: &[Step]) {
                 now += Duration::from_millis(u64::from(flavour) * 150);
                 ServerInput::Tick
             }
+            7 if !searches.is_empty() => {
+                let search: Search = searches.swap_remove(usize::from(flavour) % searches.len());
+                ServerInput::Found(search.run(&mut workspace))
+            }
             _ => {
                 let step = (flavour.wrapping_add(a), kind.wrapping_mul(31).wrapping_add(flavour), a, b);
-                ServerInput::Net(NetEvent::Message { conn, bytes: to_server(step, &ticks) })
+                let bytes = to_server(step, &ticks);
+                asked += u64::from(matches!(decode(&bytes, 1 << 20), Ok(NodeToIndex::RequestRoutes(_))));
+                let purpose = if b.is_multiple_of(2) { Purpose::NodeIndex } else { Purpose::IndexIndex };
+                match Heard::check(purpose, &bytes, &*signer(200)) {
+                    Some(heard) if a.is_multiple_of(2) => ServerInput::Heard { conn, heard },
+                    _ => ServerInput::Net(NetEvent::Message { conn, bytes }),
+                }
             }
         };
         server.handle(now, input);
         while let Some(output) = server.poll_output() {
-            if let ServerOutput::Net(NetCommand::Connect { conn, .. }) = output {
-                conns.push(conn);
+            match output {
+                ServerOutput::Net(NetCommand::Connect { conn, .. }) => conns.push(conn),
+                ServerOutput::Search(search) => searches.push(search),
+                ServerOutput::Net(_) | ServerOutput::Ended { .. } | ServerOutput::NotTrusted { .. } => {}
             }
         }
+        server.assert_consistent();
         ticks.push(server.tick());
         ticks.dedup();
         check_alarm(&mut server, now, || ServerInput::Tick);
         while server.poll_output().is_some() {}
         let stats = server.stats();
         assert!(stats.nodes <= 4 && stats.entries <= 5 && stats.clients <= 4, "step {n}: {stats:?}");
+        assert_eq!(stats.searching, searches.len());
+        assert!(stats.answered + stats.busy + stats.waiting as u64 <= asked && stats.unsound == 0, "{stats:?}");
     }
+    while let Some(search) = searches.pop() {
+        server.handle(now, ServerInput::Found(search.run(&mut workspace)));
+        searches.extend(std::iter::from_fn(|| server.poll_output()).filter_map(|output| match output {
+            ServerOutput::Search(search) => Some(search),
+            ServerOutput::Net(_) | ServerOutput::Ended { .. } | ServerOutput::NotTrusted { .. } => None,
+        }));
+    }
+    assert_eq!((server.stats().searching, server.stats().waiting), (0, 0));
 }
 
 fn to_client((kind, flavour, a, b): Step) -> Vec<u8> {

@@ -10,24 +10,30 @@
 //! | a capacity | O(log d) |
 //! | a rate, a line more or less | O(d) bytes moved |
 //! | a report of `n` lines | n times that at the friends; sorting at its node |
+//! | the first change of a node after a snapshot | besides, O(d) bytes of its lists that change, and some 200 pointers |
 //!
 //! Invariants:
 //! 1. Lines of a node are in the order of their friends' numbers, one a friend.
 //! 2. A line is `mutual` exactly if its friend has a line about its owner.
 //! 3. A number is in use exactly if its node has a line, or a line is about it.
 //! 4. `back` and `ahead` have exactly the usable edges, with the rates and capacities of their lines.
-//! 5. A graph is read without locks or caches: a reader brings its own [`Workspace`](crate::search::Workspace).
+//! 5. A snapshot of a currency never changes. It costs next to nothing, and a graph that nobody holds a snapshot of changes in
+//!    place ([`cow`](crate::cow)). Graph and snapshot are read without locks or caches: a reader brings its own
+//!    [`Workspace`](crate::search::Workspace).
 //!
 //! Not checked here: who may change which report, and whether it is fresh.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync;
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::index::{Entry, EntryKey};
-use offset_protocol::money::{Currency, Rate};
+use offset_protocol::money::Currency;
 use offset_protocol::mutant;
 
-use crate::arc::{Arc, Arcs, Rounded, make_room};
+use crate::arc::{Arcs, Rounded};
+use crate::cow;
+use crate::view::{Line, Node, View};
 
 /// More changed edges of one node than this, and its lists are made anew. Chosen freely: moving a list's bytes a few times
 /// is cheaper than looking up every friend's line.
@@ -46,34 +52,21 @@ pub struct Graph {
 #[derive(Clone, Debug, Default)]
 pub struct CurrencyGraph {
     numbers: BTreeMap<PublicKey, u32>,
-    nodes: Vec<Node>,
+    view: View,
     free: Vec<u32>,
+    /// The last view that was handed out, if nothing has changed since.
+    handed_out: Option<sync::Arc<View>>,
 }
 
+/// The graph of one currency at one moment. While it is held, what changes in the graph is copied first.
 #[derive(Clone, Debug)]
-struct Node {
-    key: PublicKey,
-    /// Invariant 1.
-    lines: Vec<Line>,
-    /// Usable edges that lead here; invariant 4.
-    back: Arcs,
-    /// Usable edges that lead away from here; invariant 4.
-    ahead: Arcs,
-    /// Lines of others about this node.
-    mentions: u32,
-}
+pub struct Snapshot(sync::Arc<View>);
 
-/// What its owner published about one friend: the edge from the friend to the owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Line {
-    /// The friend's number.
-    pub(crate) friend: u32,
-    /// Whether the friend lists the owner, too.
-    pub(crate) mutual: bool,
-    /// What the friend can push to the owner.
-    pub(crate) capacity: u128,
-    /// What the owner charges for forwarding it.
-    pub(crate) rate: Rate,
+impl Snapshot {
+    /// Numbers of nodes in it, used or free.
+    pub fn size(&self) -> usize {
+        self.0.size()
+    }
 }
 
 /// When the arcs at the owner of a report that changes are put right; those at its friends are at once.
@@ -81,13 +74,6 @@ pub(crate) struct Line {
 enum Own {
     Now,
     Later,
-}
-
-impl Line {
-    /// The edge that the line is about, from the side whose other end is `node`.
-    fn arc(&self, node: u32) -> Arc {
-        Arc { node, rate: self.rate, capacity: Rounded::of(self.capacity) }
-    }
 }
 
 impl Graph {
@@ -112,14 +98,23 @@ impl Graph {
         self.currencies.get(currency)
     }
 
+    /// What the graph of one currency is now, for who wants to keep it while the graph goes on.
+    pub fn snapshot(&mut self, currency: &Currency) -> Option<Snapshot> {
+        self.currency_mut(currency).map(|graph| Snapshot(graph.snapshot()))
+    }
+
+    pub(crate) fn currency_mut(&mut self, currency: &Currency) -> Option<&mut CurrencyGraph> {
+        self.currencies.get_mut(currency)
+    }
+
     /// The entries of `node`, ordered by friend and currency; none if it is unknown.
     pub fn report(&self, node: &PublicKey) -> Vec<Entry> {
         let mut entries = Vec::new();
         for currency in self.members.get(node).into_iter().flatten() {
             let Some(graph) = self.currencies.get(currency) else { continue };
             let Some(number) = graph.number(node) else { continue };
-            entries.extend(graph.lines(number).iter().map(|line| Entry {
-                friend: graph.key(line.friend),
+            entries.extend(graph.view.lines(number).iter().map(|line| Entry {
+                friend: graph.view.key(line.friend),
                 currency: *currency,
                 recv_capacity: line.capacity,
                 rate: line.rate,
@@ -132,7 +127,7 @@ impl Graph {
     /// The entry of `node` about `friend` in `currency`.
     pub fn entry(&self, node: &PublicKey, key: &EntryKey) -> Option<Entry> {
         let graph = self.currencies.get(&key.currency)?;
-        let line = graph.line(graph.number(node)?, graph.number(&key.friend)?)?;
+        let line = graph.view.line(graph.number(node)?, graph.number(&key.friend)?)?;
         Some(Entry { friend: key.friend, currency: key.currency, recv_capacity: line.capacity, rate: line.rate })
     }
 
@@ -187,7 +182,7 @@ impl Graph {
         let currencies = self.members.entry(*node).or_default();
         match (currencies.binary_search(&currency), member) {
             (Err(at), true) => {
-                make_room(currencies);
+                currencies.reserve_exact(1);
                 currencies.insert(at, currency);
             }
             (Ok(at), false) => drop(currencies.remove(at)),
@@ -205,9 +200,15 @@ impl CurrencyGraph {
         self.numbers.get(key).copied()
     }
 
-    /// The key of a number in use.
-    pub(crate) fn key(&self, number: u32) -> PublicKey {
-        self.nodes[number as usize].key
+    /// The graph by numbers.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The graph by numbers, as it is now and stays. Costs nothing while nothing changes; next to nothing after a change.
+    pub(crate) fn snapshot(&mut self) -> sync::Arc<View> {
+        let view = &self.view;
+        sync::Arc::clone(self.handed_out.get_or_insert_with(|| sync::Arc::new(view.clone())))
     }
 
     /// Panics if an invariant does not hold; gives how many lines there are.
@@ -215,14 +216,14 @@ impl CurrencyGraph {
     fn assert_consistent(&self) -> usize {
         let mut lines = 0;
         for (&key, &number) in &self.numbers {
-            let node = &self.nodes[number as usize];
+            let node = self.view.node(number);
             assert_eq!(node.key, key);
             assert!(!node.lines.is_empty() || node.mentions > 0, "a number is in use for something");
             assert!(node.lines.is_sorted_by_key(|line| line.friend), "lines are in order");
-            for line in &node.lines {
+            for line in &node.lines[..] {
                 assert_eq!(
                     line.mutual,
-                    self.line(line.friend, number).is_some(),
+                    self.view.line(line.friend, number).is_some(),
                     "an edge is one that both ends report"
                 );
             }
@@ -234,59 +235,28 @@ impl CurrencyGraph {
             );
             lines += node.lines.len();
         }
-        let mentions: usize = self.numbers.values().map(|number| self.nodes[*number as usize].mentions as usize).sum();
+        let mentions: usize = self.numbers.values().map(|number| self.view.node(*number).mentions as usize).sum();
         assert_eq!(mentions, lines, "every line mentions a friend");
         lines
     }
 
-    /// Numbers are below this.
-    pub(crate) fn size(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// What `number` published, by friend's number.
-    pub(crate) fn lines(&self, number: u32) -> &[Line] {
-        &self.nodes[number as usize].lines
-    }
-
-    /// Usable edges to `number`, cheap ones first.
-    pub(crate) fn back(&self, number: u32) -> &[Arc] {
-        self.nodes[number as usize].back.as_slice()
-    }
-
-    /// Usable edges from `number`, cheap ones first.
-    pub(crate) fn ahead(&self, number: u32) -> &[Arc] {
-        self.nodes[number as usize].ahead.as_slice()
-    }
-
-    /// The edge `from → to`, if both list each other.
-    pub(crate) fn edge(&self, from: u32, to: u32) -> Option<&Line> {
-        self.line(to, from).filter(|line| line.mutual)
-    }
-
-    fn line(&self, owner: u32, friend: u32) -> Option<&Line> {
-        self.position(owner, friend).ok().map(|at| &self.lines(owner)[at])
-    }
-
-    fn position(&self, owner: u32, friend: u32) -> Result<usize, usize> {
-        self.lines(owner).binary_search_by_key(&friend, |line| line.friend)
-    }
-
     fn degree(&self, node: &PublicKey) -> usize {
-        self.number(node).map_or(0, |number| self.lines(number).len())
+        self.number(node).map_or(0, |number| self.view.lines(number).len())
     }
 
     fn update(&mut self, node: &PublicKey, set: &[&Entry], removed: &[PublicKey]) {
+        // First: what nobody but us holds need not be copied.
+        self.handed_out = None;
         let owner = self.intern(node);
         // The owner's own arcs are made anew at the end if many of them change.
         let own = if set.len() + removed.len() > MANY { Own::Later } else { Own::Now };
         let mut fresh = Vec::new();
         for entry in set {
             let friend = self.intern(&entry.friend);
-            match self.position(owner, friend) {
+            match self.view.position(owner, friend) {
                 Ok(at) => self.change_line(owner, at, entry, own),
                 Err(_) => {
-                    self.nodes[friend as usize].mentions += 1;
+                    self.view.node_mut(friend).mentions += 1;
                     fresh.push(Line { friend, mutual: false, capacity: entry.recv_capacity, rate: entry.rate });
                 }
             }
@@ -296,17 +266,21 @@ impl CurrencyGraph {
         let gone: BTreeSet<u32> = removed.iter().filter_map(|friend| self.number(friend)).collect();
         self.remove_lines(owner, &gone, own);
         if own == Own::Later {
-            (self.nodes[owner as usize].back, self.nodes[owner as usize].ahead) = self.arcs_from_lines(owner);
+            let (back, ahead) = self.arcs_from_lines(owner);
+            let node = self.view.node_mut(owner);
+            (node.back, node.ahead) = (back, ahead);
         }
         self.release(owner);
     }
 
     fn change_line(&mut self, owner: u32, at: usize, entry: &Entry, own: Own) {
-        let line = &mut self.nodes[owner as usize].lines[at];
-        let old = *line;
-        (line.capacity, line.rate) = (entry.recv_capacity, entry.rate);
-        let line = *line;
-        if !line.mutual || old == line {
+        let old = self.view.lines(owner)[at];
+        let line = Line { capacity: entry.recv_capacity, rate: entry.rate, ..old };
+        if old == line {
+            return;
+        }
+        self.line_mut(owner, at).clone_from(&line);
+        if !line.mutual {
             return;
         }
         self.change_edge(owner, (line.friend, owner), own, |arcs, node| {
@@ -321,18 +295,17 @@ impl CurrencyGraph {
 
     /// Adds lines about friends that `owner` has none about; sorts once, however many they are.
     fn insert_lines(&mut self, owner: u32, fresh: Vec<Line>, own: Own) {
-        let lines = &mut self.nodes[owner as usize].lines;
+        let lines = &mut self.view.node_mut(owner).lines;
         match &fresh[..] {
             [] => return,
             [line] => {
                 let at = lines.partition_point(|other| other.friend < line.friend);
-                make_room(lines);
-                lines.insert(at, *line);
+                cow::insert(lines, at, *line);
             }
             [..] => {
-                lines.reserve_exact(fresh.len());
-                lines.extend_from_slice(&fresh);
-                lines.sort_unstable_by_key(|line| line.friend);
+                let mut all = [&lines[..], &fresh[..]].concat();
+                all.sort_unstable_by_key(|line| line.friend);
+                *lines = all.into();
             }
         }
         for line in fresh {
@@ -346,14 +319,14 @@ impl CurrencyGraph {
         if friend == owner {
             return;
         }
-        let Ok(there) = self.position(friend, owner) else {
+        let Ok(there) = self.view.position(friend, owner) else {
             if mutant!(OneSidedEdges) {
                 self.set_mutual(owner, friend, true);
                 self.change_edge(owner, (friend, owner), own, |arcs, node| arcs.insert(line.arc(node)));
             }
             return;
         };
-        let theirs = self.nodes[friend as usize].lines[there];
+        let theirs = self.view.lines(friend)[there];
         self.set_mutual(owner, friend, true);
         self.change_edge(owner, (friend, owner), own, |arcs, node| arcs.insert(line.arc(node)));
         if !theirs.mutual {
@@ -363,30 +336,25 @@ impl CurrencyGraph {
     }
 
     fn set_mutual(&mut self, owner: u32, friend: u32, mutual: bool) {
-        if let Ok(at) = self.position(owner, friend) {
-            self.nodes[owner as usize].lines[at].mutual = mutual;
+        if let Ok(at) = self.view.position(owner, friend) {
+            self.line_mut(owner, at).mutual = mutual;
         }
+    }
+
+    fn line_mut(&mut self, owner: u32, at: usize) -> &mut Line {
+        &mut sync::Arc::make_mut(&mut self.view.node_mut(owner).lines)[at]
     }
 
     fn remove_lines(&mut self, owner: u32, gone: &BTreeSet<u32>, own: Own) {
         if gone.is_empty() {
             return;
         }
-        let mut removed = Vec::new();
-        let lines = &mut self.nodes[owner as usize].lines;
-        lines.retain(|line| {
-            let stays = !gone.contains(&line.friend);
-            if !stays {
-                removed.push(*line);
-            }
-            stays
-        });
-        if lines.len() < lines.capacity() / 2 {
-            lines.shrink_to_fit();
-        }
+        let lines = &mut self.view.node_mut(owner).lines;
+        let (removed, left): (Vec<Line>, Vec<Line>) = lines.iter().partition(|line| gone.contains(&line.friend));
+        *lines = left.into();
         for line in removed {
             self.close(owner, &line, own);
-            self.nodes[line.friend as usize].mentions -= 1;
+            self.view.node_mut(line.friend).mentions -= 1;
             // The owner, if it spoke of itself, is released at the end, once.
             if line.friend != owner {
                 self.release(line.friend);
@@ -400,7 +368,7 @@ impl CurrencyGraph {
         if line.mutual {
             self.change_edge(owner, (friend, owner), own, |arcs, node| arcs.remove(node, line.rate));
         }
-        let Some(theirs) = self.line(friend, owner).copied().filter(|line| line.mutual) else { return };
+        let Some(theirs) = self.view.line(friend, owner).copied().filter(|line| line.mutual) else { return };
         self.set_mutual(friend, owner, false);
         self.change_edge(owner, (owner, friend), own, |arcs, node| arcs.remove(node, theirs.rate));
     }
@@ -411,18 +379,18 @@ impl CurrencyGraph {
         let (from, to) = edge;
         let wanted = |end: u32| end != owner || own == Own::Now;
         if wanted(to) {
-            change(&mut self.nodes[to as usize].back, from);
+            change(&mut self.view.node_mut(to).back, from);
         }
         if wanted(from) {
-            change(&mut self.nodes[from as usize].ahead, to);
+            change(&mut self.view.node_mut(from).ahead, to);
         }
     }
 
     /// What invariant 4 says about the arcs of a node.
     fn arcs_from_lines(&self, number: u32) -> (Arcs, Arcs) {
-        let usable = || self.lines(number).iter().filter(|line| line.mutual);
+        let usable = || self.view.lines(number).iter().filter(|line| line.mutual);
         let back = usable().map(|line| line.arc(line.friend)).collect();
-        let ahead = usable().filter_map(|line| Some(self.edge(number, line.friend)?.arc(line.friend))).collect();
+        let ahead = usable().filter_map(|line| Some(self.view.edge(number, line.friend)?.arc(line.friend))).collect();
         (Arcs::from_unsorted(back), Arcs::from_unsorted(ahead))
     }
 
@@ -430,16 +398,16 @@ impl CurrencyGraph {
         if let Some(number) = self.number(key) {
             return number;
         }
-        let node = Node { key: *key, lines: Vec::new(), back: Arcs::default(), ahead: Arcs::default(), mentions: 0 };
+        let node = Node::new(*key);
         let number = match self.free.pop() {
             Some(number) => {
-                self.nodes[number as usize] = node;
+                *self.view.node_mut(number) = node;
                 number
             }
             None => {
                 // A server's limit of entries, far below 2^32, bounds the numbers.
-                self.nodes.push(node);
-                (self.nodes.len() - 1) as u32
+                self.view.nodes.push(node);
+                (self.view.size() - 1) as u32
             }
         };
         self.numbers.insert(*key, number);
@@ -448,9 +416,8 @@ impl CurrencyGraph {
 
     /// Gives the number free if nothing speaks of it any more (invariant 3).
     fn release(&mut self, number: u32) {
-        let node = &mut self.nodes[number as usize];
+        let node = self.view.node(number);
         if node.mentions == 0 && node.lines.is_empty() {
-            node.lines = Vec::new();
             self.numbers.remove(&node.key);
             self.free.push(number);
         }
@@ -458,130 +425,4 @@ impl CurrencyGraph {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(n: u8) -> PublicKey {
-        PublicKey([n; 32])
-    }
-
-    fn entry(friend: u8, currency: &str, recv_capacity: u128) -> Entry {
-        let currency = currency.parse().unwrap();
-        Entry { friend: key(friend), currency, recv_capacity, rate: Rate { mul: 3, add: friend.into() } }
-    }
-
-    fn usd(graph: &Graph) -> &CurrencyGraph {
-        graph.currency(&"USD".parse().unwrap()).unwrap()
-    }
-
-    fn edge(graph: &Graph, from: u8, to: u8) -> Option<u128> {
-        let graph = usd(graph);
-        graph.edge(graph.number(&key(from))?, graph.number(&key(to))?).map(|line| line.capacity)
-    }
-
-    #[test]
-    fn an_edge_needs_both_ends_in_the_same_currency() {
-        let mut graph = Graph::new();
-        graph.replace(&key(1), &[entry(2, "USD", 10)]);
-        assert_eq!(edge(&graph, 2, 1), None);
-        graph.replace(&key(2), &[entry(1, "EUR", 20)]);
-        assert_eq!(edge(&graph, 2, 1), None);
-        graph.update(&key(2), &[entry(1, "USD", 30)], &[]);
-        assert_eq!((edge(&graph, 2, 1), edge(&graph, 1, 2)), (Some(10), Some(30)));
-        graph.update(&key(2), &[], &[entry(1, "USD", 0).key()]);
-        assert_eq!((edge(&graph, 2, 1), edge(&graph, 1, 2)), (None, None));
-    }
-
-    #[test]
-    fn a_report_comes_back_as_it_went_in() {
-        let mut graph = Graph::new();
-        let report = [entry(2, "EUR", 1), entry(2, "USD", 2), entry(3, "USD", 3)];
-        graph.replace(&key(1), &report);
-        assert_eq!(graph.report(&key(1)), report);
-        assert_eq!(graph.entries(), 3);
-        graph.replace(&key(1), &report[1..2]);
-        assert_eq!(graph.report(&key(1)), &report[1..2]);
-        assert_eq!(graph.entries(), 1);
-        assert_eq!(graph.report(&key(2)), []);
-    }
-
-    #[test]
-    fn what_nobody_speaks_of_leaves_nothing_behind() {
-        let mut graph = Graph::new();
-        graph.replace(&key(1), &[entry(2, "USD", 1), entry(3, "USD", 1)]);
-        graph.replace(&key(2), &[entry(1, "USD", 1)]);
-        graph.remove(&key(1));
-        assert_eq!(usd(&graph).numbers.len(), 2);
-        graph.remove(&key(2));
-        assert!(graph.currencies.is_empty() && graph.members.is_empty());
-        assert_eq!(graph.entries(), 0);
-        graph.update(&key(9), &[], &[entry(1, "USD", 0).key()]);
-        assert!(graph.currencies.is_empty() && graph.members.is_empty());
-    }
-
-    /// Invariants 2 and 4, from the lines alone.
-    fn check_arcs(graph: &CurrencyGraph) {
-        for number in graph.numbers.values().copied() {
-            let node = &graph.nodes[number as usize];
-            for line in &node.lines {
-                let mutual = line.friend != number && graph.line(line.friend, number).is_some();
-                assert_eq!(line.mutual, mutual);
-            }
-            assert_eq!((node.back.clone(), node.ahead.clone()), graph.arcs_from_lines(number));
-        }
-    }
-
-    use proptest::prelude::*;
-
-    type Change = (u8, bool, Vec<(u8, u8, u8)>);
-
-    fn changes() -> impl Strategy<Value = Vec<Change>> {
-        let lines = prop_oneof![
-            3 => prop::collection::vec((0..40_u8, 0..3_u8, 0..5_u8), 0..4),
-            1 => prop::collection::vec((0..40_u8, 0..3_u8, 0..5_u8), 20..40),
-        ];
-        prop::collection::vec((0..40_u8, any::<bool>(), lines), 1..60)
-    }
-
-    proptest! {
-        #[test]
-        fn arcs_agree_with_lines_after_any_changes(changes in changes()) {
-            let mut graph = Graph::new();
-            let mut reports: BTreeMap<(u8, u8), (u8, u8)> = BTreeMap::new();
-            for (node, sets, lines) in changes {
-                let lines: BTreeMap<u8, (u8, u8)> = lines.into_iter().map(|(to, mul, cap)| (to, (mul, cap))).collect();
-                let of = |friend: u8, (mul, capacity): (u8, u8)| {
-                    let rate = Rate { mul: mul.into(), add: 0 };
-                    Entry { rate, ..entry(friend, "USD", capacity.into()) }
-                };
-                let entries: Vec<Entry> = lines.iter().map(|(friend, line)| of(*friend, *line)).collect();
-                if sets {
-                    graph.update(&key(node), &entries, &[]);
-                    reports.extend(lines.iter().map(|(friend, line)| ((node, *friend), *line)));
-                } else {
-                    let keys: Vec<EntryKey> = entries.iter().map(Entry::key).collect();
-                    graph.update(&key(node), &[], &keys);
-                    reports.retain(|(owner, friend), _| *owner != node || !lines.contains_key(friend));
-                }
-                if let Some(graph) = graph.currency(&"USD".parse().unwrap()) {
-                    check_arcs(graph);
-                }
-                let wanted: Vec<Entry> =
-                    reports.iter().filter(|((owner, _), _)| *owner == node).map(|((_, to), line)| of(*to, *line)).collect();
-                prop_assert_eq!(graph.report(&key(node)), wanted);
-                prop_assert_eq!(graph.entries(), reports.len());
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_are_used_again() {
-        let mut graph = Graph::new();
-        graph.replace(&key(1), &[entry(2, "USD", 1)]);
-        for n in 3..40 {
-            graph.replace(&key(n), &[entry(1, "USD", 1)]);
-            graph.remove(&key(n));
-        }
-        assert_eq!(usd(&graph).size(), 3);
-    }
-}
+mod tests;

@@ -11,8 +11,8 @@ use std::cmp::Ordering;
 
 use crate::arc::Arc;
 use crate::cost::Cost;
-use crate::graph::CurrencyGraph;
 use crate::search::{Budget, Query, Room};
+use crate::view::View;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -53,7 +53,7 @@ enum Edges {
 
 /// The graph as a query sees it.
 pub(crate) struct Ground<'a, C> {
-    pub(crate) graph: &'a CurrencyGraph,
+    pub(crate) graph: &'a View,
     pub(crate) query: &'a Query<'a>,
     amount: C,
     /// Edges that no route can use, though it looks so from the source.
@@ -63,7 +63,7 @@ pub(crate) struct Ground<'a, C> {
 }
 
 impl<'a, C: Cost> Ground<'a, C> {
-    pub(crate) fn new(graph: &'a CurrencyGraph, query: &'a Query<'a>, shut: &'a [(u32, u32)]) -> Self {
+    pub(crate) fn new(graph: &'a View, query: &'a Query<'a>, shut: &'a [(u32, u32)]) -> Self {
         let edges = || query.residual.edges().chain(shut.iter().copied());
         let sorted = |mut nodes: Vec<u32>| {
             nodes.sort_unstable();

@@ -16,6 +16,7 @@ mod backoff;
 mod backward;
 pub mod client;
 mod cost;
+mod cow;
 mod flow;
 mod fronts;
 pub mod graph;
@@ -26,6 +27,7 @@ mod path;
 pub mod search;
 pub mod server;
 mod split;
+mod view;
 pub mod walk;
 
 #[cfg(test)]

@@ -25,11 +25,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::cost::Cost;
-use crate::graph::CurrencyGraph;
 use crate::ground::{Ground, Side, Step};
 use crate::marks::{Mark, Marks, State};
 use crate::path::Path;
 use crate::search::{Budget, MAX_HOPS, Query};
+use crate::view::View;
 
 /// Joins that are looked at for an alternative, the cheapest ones. Chosen freely: all nodes of the cheapest way make a join
 /// that leads to it again, at most 31; the rest is for those that share its loaded edge.
@@ -63,12 +63,7 @@ struct Candidate<C> {
 }
 
 /// The cheapest route for `query`, whose ends are two.
-pub(crate) fn cheapest<C: Cost>(
-    graph: &CurrencyGraph,
-    query: &Query<'_>,
-    halves: &mut Halves<C>,
-    budget: &mut Budget,
-) -> Met {
+pub(crate) fn cheapest<C: Cost>(graph: &View, query: &Query<'_>, halves: &mut Halves<C>, budget: &mut Budget) -> Met {
     let mut shut = Vec::new();
     let mut best: Option<Path> = None;
     let mut bound = C::amount(query.max_fee.saturating_add(1)).cost();
@@ -100,7 +95,7 @@ pub(crate) fn cheapest<C: Cost>(
 }
 
 /// The cheapest of the ways that the last search met and `query` allows.
-pub(crate) fn another<C: Cost>(graph: &CurrencyGraph, query: &Query<'_>, halves: &mut Halves<C>) -> Option<Path> {
+pub(crate) fn another<C: Cost>(graph: &View, query: &Query<'_>, halves: &mut Halves<C>) -> Option<Path> {
     halves.joined(graph, query).map(|(_, path)| path)
 }
 
@@ -251,7 +246,7 @@ impl<C: Cost> Halves<C> {
     }
 
     /// The cheapest of the joins that makes a way which `query` allows.
-    fn joined(&mut self, graph: &CurrencyGraph, query: &Query<'_>) -> Option<(C, Path)> {
+    fn joined(&mut self, graph: &View, query: &Query<'_>) -> Option<(C, Path)> {
         if self.joins.len() > TRIED_JOINS {
             self.joins.select_nth_unstable(TRIED_JOINS);
         }

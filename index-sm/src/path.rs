@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use offset_protocol::limits::{MAX_AMOUNT, MAX_ROUTE_LEN};
 
-use crate::graph::CurrencyGraph;
 use crate::search::{Query, Room};
+use crate::view::View;
 
 /// What other parts of the same payment use, and what must not be used.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +57,7 @@ impl Residual {
     }
 
     /// Takes what `part` needs.
-    pub(crate) fn take(&mut self, graph: &CurrencyGraph, part: &Part) {
+    pub(crate) fn take(&mut self, graph: &View, part: &Part) {
         for (edge, need) in part.path.edges().zip(part.path.needs(graph, part.amount).into_iter().flatten()) {
             *self.used.entry(edge).or_default() += need;
         }
@@ -86,7 +86,7 @@ impl Path {
     }
 
     /// The edges without room for what `query` demands of them, though they may look so from the source.
-    pub(crate) fn blocked(&self, graph: &CurrencyGraph, query: &Query<'_>) -> Vec<(u32, u32)> {
+    pub(crate) fn blocked(&self, graph: &View, query: &Query<'_>) -> Vec<(u32, u32)> {
         if query.room != Room::Whole {
             return Vec::new();
         }
@@ -98,7 +98,7 @@ impl Path {
     }
 
     /// What each edge carries for `amount` to arrive, the first edge first; `None` if an edge is missing or a sum is no amount.
-    pub(crate) fn needs(&self, graph: &CurrencyGraph, amount: u128) -> Option<Vec<u128>> {
+    pub(crate) fn needs(&self, graph: &View, amount: u128) -> Option<Vec<u128>> {
         let mut need = amount;
         let mut needs = Vec::with_capacity(self.hops());
         for (i, (from, to)) in self.edges().rev().enumerate() {
@@ -113,12 +113,12 @@ impl Path {
     }
 
     /// What the mediators charge for `amount`.
-    pub(crate) fn fees(&self, graph: &CurrencyGraph, amount: u128) -> Option<u128> {
+    pub(crate) fn fees(&self, graph: &View, amount: u128) -> Option<u128> {
         Some(self.needs(graph, amount)?.first()? - amount)
     }
 
     /// Whether every edge has room for `amount` and its fees.
-    pub(crate) fn carries(&self, graph: &CurrencyGraph, residual: &Residual, amount: u128) -> bool {
+    pub(crate) fn carries(&self, graph: &View, residual: &Residual, amount: u128) -> bool {
         let Some(needs) = self.needs(graph, amount) else { return false };
         let room = |((from, to), need): ((u32, u32), u128)| {
             graph.edge(from, to).is_some_and(|line| need <= residual.left((from, to), line.capacity))
@@ -127,12 +127,12 @@ impl Path {
     }
 
     /// The most that the path carries, at most `limit`. What it needs grows with the amount, so halving finds it.
-    pub(crate) fn most(&self, graph: &CurrencyGraph, residual: &Residual, limit: u128) -> u128 {
+    pub(crate) fn most(&self, graph: &View, residual: &Residual, limit: u128) -> u128 {
         largest(limit, |amount| self.carries(graph, residual, amount))
     }
 
     /// The edge with the least room in proportion to its capacity; the first of several.
-    pub(crate) fn most_loaded(&self, graph: &CurrencyGraph, amount: u128) -> Option<(u32, u32)> {
+    pub(crate) fn most_loaded(&self, graph: &View, amount: u128) -> Option<(u32, u32)> {
         let needs = self.needs(graph, amount)?;
         let load = |(from, to), need: u128| {
             // need <= capacity <= 2^100: the shift stays inside 128 bits.

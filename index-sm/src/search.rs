@@ -19,9 +19,9 @@ use crate::backward::{self, Backward, Pass};
 use crate::cost::{Cost, SMALL_AMOUNT};
 use crate::flow::Levels;
 use crate::fronts::{self, Answer, Fronts};
-use crate::graph::CurrencyGraph;
 use crate::meet::{self, Halves, Met};
 use crate::path::{Path, Residual};
+use crate::view::View;
 
 /// Edges of the longest route.
 pub(crate) const MAX_HOPS: u32 = MAX_ROUTE_LEN as u32 - 1;
@@ -138,7 +138,7 @@ impl Workspace {
 /// The cheapest route, of those one with the fewest hops. `None` if there is none. If the budget ends first, one that is
 /// not known to be the cheapest, or `None`.
 pub(crate) fn cheapest(
-    graph: &CurrencyGraph,
+    graph: &View,
     query: &Query<'_>,
     workspace: &mut Workspace,
     budget: &mut Budget,
@@ -161,7 +161,7 @@ struct Memory<'a, C> {
 }
 
 fn cheapest_in<C: Cost>(
-    graph: &CurrencyGraph,
+    graph: &View,
     query: &Query<'_>,
     memory: Memory<'_, C>,
     budget: &mut Budget,
@@ -198,7 +198,7 @@ fn cheapest_in<C: Cost>(
 
 /// The cheapest of the other ways that the last search met and `query` allows, the last search being [`cheapest`] with the
 /// same ends and amount. `None` says nothing about whether there is one that it did not meet.
-pub(crate) fn another(graph: &CurrencyGraph, query: &Query<'_>, workspace: &mut Workspace) -> Option<Path> {
+pub(crate) fn another(graph: &View, query: &Query<'_>, workspace: &mut Workspace) -> Option<Path> {
     match workspace.last {
         Last::Nowhere => None,
         Last::Small => meet::another(graph, query, &mut workspace.small),

@@ -5,7 +5,7 @@
 //! | server → node | `Tick` | on connecting, each heartbeat, and at extra ticks |
 //! | node → server | `State`, `Delta`, `Attestation` | the node's own report ([`reports`]) |
 //! | server → node | `Want` | the server lacks the report that an attestation or delta is about |
-//! | node → server | `RequestRoutes` | `Routes`, or `Busy` above the rate, or while all together cost too much |
+//! | node → server | `RequestRoutes` | `Routes`, or `Busy` ([`searches`]) |
 //! | server ↔ server | `Tick` | goes into the next tick ([`federation`]) |
 //! | server ↔ server | `State`, `Delta`, `Attestation`, `Want` | reports, flooded with proofs of freshness ([`reports`]) |
 //! | server → server, server → node | `Later` | what a node said lately and does not remember travels back to it |
@@ -17,53 +17,49 @@
 //! 4. One session for each node and each server; a new one is never refused because an old one lingers.
 //! 5. Nothing is said to a server that is not trusted, and nothing of it is heard.
 //! 6. Everything that a peer can fill is bounded by [`ServerLimits`] or a constant beside it.
+//! 7. What costs much happens elsewhere, on any thread: searches ([`searches::Search`]), and the checks of a message that need to
+//!    know nothing ([`heard::Heard`]). Whoever gives the machine bytes instead has them checked here, to the same effect.
 //!
 //! Not checked: whether a report is true. Two nodes that both claim a friendship have one, as far as an index server knows;
 //! a payment finds out. A server that holds attestations back can keep a dead node in the graph for as long as ticks are
 //! remembered, no longer.
 
 pub mod federation;
+pub mod heard;
 pub mod reports;
+pub mod searches;
 pub mod ticks;
 
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]
+mod search_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use offset_protocol::buggify;
 use offset_protocol::bytes::{PublicKey, TickHash};
-use offset_protocol::codec::{DecodeError, decode, encode};
+use offset_protocol::codec::{DecodeError, encode};
 use offset_protocol::identity::{BadSignature, SharedSigner};
-use offset_protocol::index::{
-    BadReport, BrokenProof, IndexToIndex, IndexToNode, MultiRoute, NodeToIndex, Proof, RequestRoutes,
-};
-use offset_protocol::limits::{INDEX_TICK, MAX_FRAME};
+use offset_protocol::index::{BadReport, BrokenProof, IndexToIndex, IndexToNode};
+use offset_protocol::limits::INDEX_TICK;
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent, Purpose};
-use offset_protocol::{buggify, sometimes};
 
-use crate::answer::answer_counted;
 use crate::backoff::Bucket;
 use crate::graph::Graph;
-use crate::search::Workspace;
 use federation::Federation;
-use reports::{Origin, Report, Reports};
+use heard::{Heard, NodeWord, ServerWord};
+use reports::{Origin, Reports};
+use searches::{Found, Search, Searches};
 use ticks::Ticks;
 
 /// One request for routes each so long, sustained: 20 a second.
 pub const QUERY_INTERVAL: Duration = Duration::from_millis(50);
 /// Requests for routes at once.
 pub const QUERY_BURST: u64 = 100;
-/// All requests together look at a thousand lines of reports each so long, sustained: about a quarter of a core. Searching and
-/// reports share one thread; without this a few costly requests a second would leave no time for anything else.
-pub const WORK_INTERVAL: Duration = Duration::from_micros(400);
-/// Thousands of lines at once: two requests of the greatest cost. Far less than the time in which a server must answer a
-/// new connection, or end.
-pub const WORK_BURST: u64 = 4_000;
-/// Lines in a unit of the two above.
-const WORK_UNIT: u64 = 1_000;
 /// One report each so long, sustained: twice what the rules allow a node.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 /// Reports at once: a minute's worth that a slow network delivered together.
@@ -84,13 +80,28 @@ pub struct ServerLimits {
     pub max_clients: usize,
     /// Lines of reports that one request for routes may look at.
     pub work: u64,
+    /// Threads that search: budgets and the number of searches that are out at once grow with them. None counts as one.
+    pub workers: usize,
+    /// Requests for routes that are not answered yet, of all clients.
+    pub max_searches: usize,
+    /// The same of one client.
+    pub max_searches_each: usize,
 }
 
 impl Default for ServerLimits {
     /// Chosen freely for a machine with 8 GiB: 4 million nodes, 32 million entries, 100,000 sessions; 2 million lines take
-    /// about a fifth of a second.
+    /// about a fifth of a second. Requests that wait are of up to 8 KiB, so all of them take 32 MiB at most; one client's are
+    /// as many as a busy node has payments under way. One thread, unless somebody knows better.
     fn default() -> Self {
-        ServerLimits { max_nodes: 4_000_000, max_entries: 32_000_000, max_clients: 100_000, work: 2_000_000 }
+        ServerLimits {
+            max_nodes: 4_000_000,
+            max_entries: 32_000_000,
+            max_clients: 100_000,
+            work: 2_000_000,
+            workers: 1,
+            max_searches: 4_096,
+            max_searches_each: 128,
+        }
     }
 }
 
@@ -99,6 +110,15 @@ impl Default for ServerLimits {
 pub enum ServerInput {
     /// Something about a connection: `NodeIndex` from anybody, `IndexIndex` from trusted servers.
     Net(NetEvent),
+    /// A message, as [`NetEvent::Message`] brings it, that was checked already.
+    Heard {
+        /// The connection.
+        conn: ConnId,
+        /// What was said.
+        heard: Heard,
+    },
+    /// A search that was handed out is over.
+    Found(Found),
     /// An alarm is due.
     Tick,
     /// Talk to this server, if it trusts us as well. Again with another address: use that one.
@@ -120,6 +140,8 @@ pub enum ServerInput {
 pub enum ServerOutput {
     /// Something about a connection.
     Net(NetCommand),
+    /// Search, on any thread, and bring back what was found as [`ServerInput::Found`].
+    Search(Search),
     /// The server closed a connection; for the log.
     Ended {
         /// The connection.
@@ -213,11 +235,18 @@ pub struct ServerStats {
     pub wanted: usize,
     /// When the one of them was asked for that waits longest.
     pub wanted_since: Option<Instant>,
+    /// Requests for routes that wait for their turn.
+    pub waiting: usize,
+    /// Searches that were handed out and are not over.
+    pub searching: usize,
     /// Requests for routes answered.
     pub answered: u64,
     /// Requests for routes met with `Busy`.
     pub busy: u64,
-    /// Options that the server offered and that its own graph did not carry. Counted in simulations and tests only.
+    /// Lines of reports that searches looked at.
+    pub searched: u64,
+    /// Options that a search offered and that the graph, as it was when the search began, did not carry. Counted in
+    /// simulations and tests only.
     pub unsound: u64,
     /// Reports that were new and taken.
     pub accepted: u64,
@@ -241,10 +270,7 @@ pub struct IndexServer {
     ticks: Ticks,
     schedule: TickSchedule,
     graph: Graph,
-    workspace: Workspace,
-    /// What all requests together may cost; in units, and the lines that make no whole unit yet.
-    work: Bucket,
-    work_lines: u64,
+    searches: Searches,
     rng: Rng,
     outputs: VecDeque<ServerOutput>,
     stats: ServerStats,
@@ -297,9 +323,7 @@ impl IndexServer {
                 joined: 0,
             },
             graph: Graph::new(),
-            workspace: Workspace::new(),
-            work: Bucket::default(),
-            work_lines: 0,
+            searches: Searches::default(),
             rng: seed.fork("index backoff").rng(),
             outputs: VecDeque::new(),
             stats: ServerStats::default(),
@@ -315,6 +339,8 @@ impl IndexServer {
             entries: self.graph.entries(),
             wanted: self.reports.wanted(),
             wanted_since: self.reports.wanted_since(),
+            waiting: self.searches.waiting(),
+            searching: self.searches.running(),
             ..self.stats
         }
     }
@@ -334,6 +360,7 @@ impl IndexServer {
     pub fn assert_consistent(&self) {
         self.graph.assert_consistent();
         self.reports.assert_consistent(&self.ticks);
+        self.searches.assert_consistent(&self.limits);
         assert!(self.graph.owners().all(|node| self.reports.is_held(node)), "a silent node is in the graph");
         assert!(self.clients.len() <= self.limits.max_clients);
         assert!(self.reports.remembered() <= self.limits.max_nodes && self.graph.entries() <= self.limits.max_entries);
@@ -363,6 +390,7 @@ impl IndexServer {
         let client = match self.clients.get(&node).copied() {
             Some(old) => {
                 self.end(old.conn, node, EndReason::Replaced);
+                self.searches.forget_waiting(&node);
                 Client { conn, ..old }
             }
             None if self.clients.len() >= self.limits.max_clients => return self.end(conn, node, EndReason::Full),
@@ -379,11 +407,28 @@ impl IndexServer {
     }
 
     fn on_message(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) {
-        let (peer, result) = match self.conns.get(&conn).copied() {
+        let purpose = match self.conns.get(&conn) {
             // Closed a moment ago, or not open yet: not heard.
             None | Some(Peer::Dialled(_)) => return,
-            Some(Peer::Client(node)) => (node, self.on_node_message(now, node, bytes)),
-            Some(Peer::Neighbour(server)) => (server, self.on_server_message(now, server, bytes)),
+            Some(Peer::Client(_)) => Purpose::NodeIndex,
+            Some(Peer::Neighbour(_)) => Purpose::IndexIndex,
+        };
+        if let Some(heard) = Heard::check(purpose, bytes, &*self.signer) {
+            self.on_heard(now, conn, heard);
+        }
+    }
+
+    fn on_heard(&mut self, now: Instant, conn: ConnId, heard: Heard) {
+        let (peer, result) = match self.conns.get(&conn).copied() {
+            None | Some(Peer::Dialled(_)) => return,
+            Some(Peer::Client(node)) => {
+                let Some(word) = heard.into_node_word() else { return };
+                (node, word.and_then(|word| self.on_node_word(now, node, word)))
+            }
+            Some(Peer::Neighbour(server)) => {
+                let Some(word) = heard.into_server_word() else { return };
+                (server, word.and_then(|word| self.on_server_word(now, server, word)))
+            }
         };
         if let Err(misbehaviour) = result {
             self.end(conn, peer, EndReason::Misbehaved(misbehaviour));
@@ -391,61 +436,29 @@ impl IndexServer {
         }
     }
 
-    fn on_node_message(&mut self, now: Instant, node: PublicKey, bytes: &[u8]) -> Result<(), Misbehaviour> {
-        let report = match decode(bytes, MAX_FRAME)? {
-            NodeToIndex::RequestRoutes(request) => {
-                self.on_request(now, node, &request);
+    fn on_node_word(&mut self, now: Instant, node: PublicKey, word: NodeWord) -> Result<(), Misbehaviour> {
+        let report = match word {
+            NodeWord::Request(request) => {
+                self.on_request(now, node, request);
                 return Ok(());
             }
-            NodeToIndex::State(state) => Report::State(state),
-            NodeToIndex::Delta(delta) => Report::Delta(delta),
-            NodeToIndex::Attestation(attestation) => Report::Attestation(attestation),
+            NodeWord::Report(report) => report,
         };
         let allowed = |client: &mut Client| client.reports.take(now, REPORT_INTERVAL, REPORT_BURST);
         if !self.clients.get_mut(&node).is_some_and(allowed) {
             return Err(Misbehaviour::TooManyReports);
         }
-        self.on_report(now, Origin::Node(node), report, Proof::new())
+        self.on_report(now, Origin::Node(node), report)
     }
 
-    fn on_server_message(&mut self, now: Instant, server: PublicKey, bytes: &[u8]) -> Result<(), Misbehaviour> {
-        let (report, proof) = match decode(bytes, MAX_FRAME)? {
-            IndexToIndex::Tick { tick, ripple } => {
-                self.on_neighbours_tick(now, server, tick, ripple);
-                return Ok(());
-            }
-            IndexToIndex::Want { node } => {
-                self.on_want(server, node);
-                return Ok(());
-            }
-            IndexToIndex::Later(attestation) => return self.on_later(now, server, attestation),
-            IndexToIndex::State { state, proof } => (Report::State(state), proof),
-            IndexToIndex::Delta { delta, proof } => (Report::Delta(delta), proof),
-            IndexToIndex::Attestation { attestation, proof } => (Report::Attestation(attestation), proof),
-        };
-        self.on_report(now, Origin::Neighbour(server), report, proof)
-    }
-
-    fn on_request(&mut self, now: Instant, node: PublicKey, request: &RequestRoutes) {
-        let Some(client) = self.clients.get_mut(&node) else { return };
-        let conn = client.conn;
-        let worn_out = self.work.is_empty(now, WORK_INTERVAL, WORK_BURST);
-        let is_busy = !client.queries.take(now, QUERY_INTERVAL, QUERY_BURST) || worn_out;
-        sometimes!("index: too many questions", is_busy);
-        if is_busy || buggify!("index: refuse a question as busy", 50) {
-            self.stats.busy += 1;
-            return self.send(conn, &IndexToNode::Busy { id: request.id });
+    fn on_server_word(&mut self, now: Instant, server: PublicKey, word: ServerWord) -> Result<(), Misbehaviour> {
+        match word {
+            ServerWord::Tick { tick, ripple } => self.on_neighbours_tick(now, server, tick, ripple),
+            ServerWord::Want { node } => self.on_want(server, node),
+            ServerWord::Later(attestation) => self.on_later(now, server, attestation),
+            ServerWord::Report(report) => return self.on_report(now, Origin::Neighbour(server), report),
         }
-        self.stats.answered += 1;
-        let (routes, lines) = answer_counted(&self.graph, request, &mut self.workspace, self.limits.work);
-        if cfg!(any(test, feature = "probes")) {
-            let sound = |option: &&MultiRoute| crate::walk::walk(&self.graph, request, option).is_ok();
-            self.stats.unsound += routes.options.iter().filter(|option| !sound(option)).count() as u64;
-        }
-        self.work_lines += lines;
-        self.work.charge(now, WORK_INTERVAL, self.work_lines / WORK_UNIT);
-        self.work_lines %= WORK_UNIT;
-        self.send(conn, &IndexToNode::Routes(routes));
+        Ok(())
     }
 
     fn on_closed(&mut self, now: Instant, conn: ConnId) {
@@ -457,6 +470,7 @@ impl IndexServer {
         match self.conns.remove(&conn) {
             Some(Peer::Client(node)) if self.clients.get(&node).is_some_and(|client| client.conn == conn) => {
                 self.clients.remove(&node);
+                self.searches.forget_waiting(&node);
             }
             Some(Peer::Dialled(server) | Peer::Neighbour(server)) => self.on_neighbour_gone(now, server, conn),
             Some(Peer::Client(_)) | None => {}
@@ -476,6 +490,7 @@ impl IndexServer {
         }
         self.expire(now);
         self.dial_due(now);
+        self.refuse_impatient(now);
     }
 
     /// A tick out of turn, so that nobody waits for the regular one to be heard; one for all who want it by then.
@@ -500,6 +515,7 @@ impl IndexServer {
             self.net(NetCommand::Send { conn, bytes: to_server.clone() });
         }
         self.bury_for_good(now);
+        self.searches.forget_done(now);
     }
 
     fn net(&mut self, command: NetCommand) {
@@ -527,6 +543,8 @@ impl Machine for IndexServer {
     fn handle(&mut self, now: Instant, input: ServerInput) {
         match input {
             ServerInput::Net(event) => self.on_net(now, event),
+            ServerInput::Heard { conn, heard } => self.on_heard(now, conn, heard),
+            ServerInput::Found(found) => self.on_found(now, found),
             ServerInput::Tick => self.on_tick(now),
             ServerInput::Trust { server, address } => self.on_trust(now, server, address),
             ServerInput::Distrust { server } => self.on_distrust(server),
@@ -542,6 +560,7 @@ impl Machine for IndexServer {
         let tick = Some(Alarm { at: tick, why: "tick" });
         let expiry = self.reports.next_expiry().map(|at| Alarm { at, why: "silent node" });
         let dial = self.federation.next_dial().map(|at| Alarm { at, why: "dial" });
-        Alarm::earliest(tick, Alarm::earliest(expiry, dial))
+        let refusal = self.searches.next_refusal().map(|at| Alarm { at, why: "impatient request" });
+        Alarm::earliest(Alarm::earliest(tick, refusal), Alarm::earliest(expiry, dial))
     }
 }

@@ -17,16 +17,16 @@
 use offset_protocol::limits::MAX_SPLIT;
 
 use crate::flow::Flow;
-use crate::graph::CurrencyGraph;
 use crate::path::{Part, Path, Residual, largest};
 use crate::search::{Budget, Care, Query, Workspace, cheapest};
+use crate::view::View;
 
 /// Rounds in which a flow grows by what fees took away. Chosen freely: the shortfall shrinks by the rates' factor each time.
 const FEE_ROUNDS: usize = 4;
 
 /// A split being made.
 struct Split<'a> {
-    graph: &'a CurrencyGraph,
+    graph: &'a View,
     query: &'a Query<'a>,
     workspace: &'a mut Workspace,
     budget: &'a mut Budget,
@@ -38,7 +38,7 @@ struct Split<'a> {
 
 /// Parts for `query.amount`, or `None` if none were found within `query.max_fee` and the budget.
 pub(crate) fn split(
-    graph: &CurrencyGraph,
+    graph: &View,
     query: &Query<'_>,
     workspace: &mut Workspace,
     budget: &mut Budget,
@@ -62,7 +62,7 @@ pub(crate) fn split(
 
 /// Parts for `query.amount` by the first way only: quick, where a split is not needed but may be better.
 pub(crate) fn split_within(
-    graph: &CurrencyGraph,
+    graph: &View,
     query: &Query<'_>,
     workspace: &mut Workspace,
     budget: &mut Budget,
@@ -73,7 +73,7 @@ pub(crate) fn split_within(
 }
 
 /// Whether the edges together have room for the amount.
-fn suffice(graph: &CurrencyGraph, query: &Query<'_>, edges: impl Iterator<Item = (u32, u32)>) -> bool {
+fn suffice(graph: &View, query: &Query<'_>, edges: impl Iterator<Item = (u32, u32)>) -> bool {
     let mut missing = query.amount;
     for (from, to) in edges {
         let capacity = graph.edge(from, to).map_or(0, |line| line.capacity);
@@ -86,12 +86,7 @@ fn suffice(graph: &CurrencyGraph, query: &Query<'_>, edges: impl Iterator<Item =
 }
 
 impl<'a> Split<'a> {
-    fn new(
-        graph: &'a CurrencyGraph,
-        query: &'a Query<'a>,
-        workspace: &'a mut Workspace,
-        budget: &'a mut Budget,
-    ) -> Self {
+    fn new(graph: &'a View, query: &'a Query<'a>, workspace: &'a mut Workspace, budget: &'a mut Budget) -> Self {
         let residual = query.residual.clone();
         Split { graph, query, workspace, budget, residual, parts: Vec::new(), left: query.amount, fees: 0 }
     }
@@ -137,12 +132,7 @@ impl<'a> Split<'a> {
     }
 }
 
-fn by_flow(
-    graph: &CurrencyGraph,
-    query: &Query<'_>,
-    workspace: &mut Workspace,
-    budget: &mut Budget,
-) -> Option<Vec<Part>> {
+fn by_flow(graph: &View, query: &Query<'_>, workspace: &mut Workspace, budget: &mut Budget) -> Option<Vec<Part>> {
     let mut flow = Flow::default();
     let mut target = query.amount;
     for _ in 0..FEE_ROUNDS {

@@ -47,11 +47,20 @@ pub enum BadOffer {
     },
 }
 
+/// What a node published about a friend, if it did.
+type Reports<'a> = &'a dyn Fn(&PublicKey, &PublicKey) -> Option<Entry>;
+
 /// Checks `offer` against `request` and the reports.
 ///
 /// # Errors
 /// The first [`BadOffer`] found.
 pub fn walk(graph: &Graph, request: &RequestRoutes, offer: &MultiRoute) -> Result<(), BadOffer> {
+    let currency = request.currency;
+    walk_over(&|node, friend| graph.entry(node, &EntryKey { friend: *friend, currency }), request, offer)
+}
+
+/// The same, whoever has the reports.
+pub(crate) fn walk_over(graph: Reports<'_>, request: &RequestRoutes, offer: &MultiRoute) -> Result<(), BadOffer> {
     let mut needed: BTreeMap<Edge, u128> = BTreeMap::new();
     let (mut amounts, mut fees) = (0_u128, 0_u128);
     for part in &offer.parts {
@@ -69,7 +78,7 @@ pub fn walk(graph: &Graph, request: &RequestRoutes, offer: &MultiRoute) -> Resul
         return Err(BadOffer::MaxFee);
     }
     for (edge, needed) in needed {
-        let capacity = line(graph, request, edge)?.recv_capacity;
+        let capacity = line(graph, edge)?.recv_capacity;
         if needed > capacity {
             return Err(BadOffer::Capacity { needed, capacity });
         }
@@ -93,7 +102,7 @@ fn check_shape(request: &RequestRoutes, part: &RoutePart) -> Result<(), BadOffer
 
 /// What each edge of the part carries, if the mediators charge what the part says. The payment starts with the amount and
 /// all fees; each mediator takes its own and passes on the rest.
-fn charge(graph: &Graph, request: &RequestRoutes, part: &RoutePart) -> Result<Vec<(Edge, u128)>, BadOffer> {
+fn charge(graph: Reports<'_>, request: &RequestRoutes, part: &RoutePart) -> Result<Vec<(Edge, u128)>, BadOffer> {
     let mut left_fees = part.fees;
     let mut charged = 0;
     let mut carried = Vec::new();
@@ -103,7 +112,7 @@ fn charge(graph: &Graph, request: &RequestRoutes, part: &RoutePart) -> Result<Ve
             return Err(BadOffer::Excluded);
         }
         carried.push((edge, part.amount + left_fees));
-        let line = line(graph, request, edge)?;
+        let line = line(graph, edge)?;
         if carried.len() < part.route.len() - 1 {
             let fee = line.rate.fee(part.amount).map_err(|_| BadOffer::Amount)?;
             charged += fee;
@@ -113,10 +122,7 @@ fn charge(graph: &Graph, request: &RequestRoutes, part: &RoutePart) -> Result<Ve
     if charged == part.fees { Ok(carried) } else { Err(BadOffer::Fees { charged, offered: part.fees }) }
 }
 
-fn line(graph: &Graph, request: &RequestRoutes, edge: Edge) -> Result<Entry, BadOffer> {
-    let about = |owner: PublicKey, friend: PublicKey| {
-        graph.entry(&owner, &EntryKey { friend, currency: request.currency }).ok_or(BadOffer::NoEdge)
-    };
-    about(edge.from, edge.to)?;
-    about(edge.to, edge.from)
+fn line(graph: Reports<'_>, edge: Edge) -> Result<Entry, BadOffer> {
+    graph(&edge.from, &edge.to).ok_or(BadOffer::NoEdge)?;
+    graph(&edge.to, &edge.from).ok_or(BadOffer::NoEdge)
 }

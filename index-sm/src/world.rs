@@ -11,6 +11,7 @@ use offset_protocol::money::Rate;
 use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent};
 
 use crate::client::{ClientInput, ClientOutput, IndexClient};
+use crate::search::Workspace;
 use crate::server::{EndReason, IndexServer, ServerInput, ServerLimits, ServerOutput};
 
 const DELAY: Duration = Duration::from_millis(20);
@@ -220,6 +221,9 @@ impl World {
                 while let Some(output) = server.poll_output() {
                     match output {
                         ServerOutput::Net(command) => commands.push(command),
+                        ServerOutput::Search(search) => {
+                            server.handle(self.now, ServerInput::Found(search.run(&mut Workspace::new())));
+                        }
                         ServerOutput::Ended { peer, reason, .. } => self.ended.push((n, peer, reason)),
                         ServerOutput::NotTrusted { .. } => {}
                     }

@@ -1,5 +1,8 @@
 //! The servers of the network as hosts run them: relay and index server. The same machines as in the real programs.
 
+use std::cell::RefCell;
+
+use offset_index_sm::search::Workspace;
 use offset_index_sm::server::{EndReason, IndexServer, ServerInput, ServerLimits, ServerOutput};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::net::{Address, ConnIds, Purpose};
@@ -111,9 +114,24 @@ impl Resident for IndexServer {
         }
     }
 
+    fn aside(output: ServerOutput) -> Result<ServerInput, ServerOutput> {
+        thread_local! {
+            /// What it was used for before makes no difference.
+            static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new());
+        }
+        match output {
+            ServerOutput::Search(search) => {
+                Ok(ServerInput::Found(WORKSPACE.with_borrow_mut(|workspace| search.run(workspace))))
+            }
+            other => Err(other),
+        }
+    }
+
     fn effect(output: ServerOutput) -> Option<Effect> {
         Some(match output {
             ServerOutput::Net(command) => Effect::Net(command),
+            // Done aside.
+            ServerOutput::Search(_) => return None,
             ServerOutput::Ended { peer, reason, .. } => {
                 let weight = match reason {
                     EndReason::Misbehaved(_) | EndReason::Purpose => Weight::Accusation,

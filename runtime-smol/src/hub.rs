@@ -301,8 +301,8 @@ async fn connect(shared: Arc<Shared>, target: Target, mail: Arc<Mail>) {
     let counters = shared.counters.clone();
     let (outlet, clock) = (shared.outlet.clone(), shared.clock);
     let reading = Reading::Freely;
-    Connection::new(Parts { conn, stream, channel, opening: Opening::Ours, reading, mail, outlet, counters, clock })
-        .await;
+    let opening = Opening::Ours { purpose };
+    Connection::new(Parts { conn, stream, channel, opening, reading, mail, outlet, counters, clock }).await;
 }
 
 async fn accept_all(shared: Arc<Shared>, listener: Async<TcpListener>, purpose: Purpose, reading: Reading) {

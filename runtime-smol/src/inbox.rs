@@ -46,7 +46,8 @@ impl<T> Inbox<T> {
         self.filled.notify_one();
     }
 
-    /// Adds what `make` makes of `slot`, `size` bytes, if there is room; else `conn`'s task is woken when there is.
+    /// Adds what `make` makes of `slot`, `size` bytes, if there is room; else `conn`'s task is woken when there is. `make` may
+    /// take its time: it holds nobody up. So there may be one item more than there is room for in each thread that calls this.
     pub fn poll_push<S>(
         &self,
         cx: &mut Context<'_>,
@@ -60,9 +61,12 @@ impl<T> Inbox<T> {
             state.waiting.insert(conn, cx.waker().clone());
             return Poll::Pending;
         }
+        drop(state);
         if let Some(content) = slot.take() {
+            let item = make(content);
+            let mut state = self.lock();
             state.bytes += size;
-            state.items.push_back(make(content));
+            state.items.push_back(item);
             drop(state);
             self.filled.notify_one();
         }

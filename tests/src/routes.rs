@@ -7,6 +7,7 @@
 //! | options | [`answer`]: with alternatives, and a split where one may be cheaper |
 //! | split | `best` for amounts that no single route carries |
 //! | update | one entry of one report changed; the next search sees it |
+//! | held | the same, each while a snapshot that was taken just before is held, its taking included |
 //!
 //! The graph is Barabási and Albert's, each node with `m = 4` friends from the start, both directions listed. Rates: 0 to 1 %
 //! and 0 to 9 units; capacities: 0 to 1,000,000 units; amounts of single routes: 100 to 100,000, the logarithm even; ends:
@@ -234,8 +235,9 @@ impl Network {
     }
 
     /// Changes one entry at a time: its capacity, or its rate as well.
-    pub fn updates(&mut self, count: usize, what: Update) -> Times {
+    pub fn updates(&mut self, count: usize, what: Update, beside: Beside) -> Times {
         let mut seconds = Vec::new();
+        let mut held = None;
         for _ in 0..count {
             let (node, friend) = self.friendships[self.rng.below(self.friendships.len() as u64) as usize];
             let mut changed = entry(friend, self.currency, &mut self.rng);
@@ -243,9 +245,13 @@ impl Network {
                 changed.rate = old.rate;
             }
             let start = thread_seconds();
+            if beside == Beside::Searches {
+                held = self.graph.snapshot(&self.currency);
+            }
             self.graph.update(&key(node), &[changed], &[]);
             seconds.push(thread_seconds() - start);
         }
+        drop(held);
         seconds.sort_unstable_by(f64::total_cmp);
         Times { seconds, failed: 0, capped: 0 }
     }
@@ -258,6 +264,15 @@ pub enum Update {
     Capacity,
     /// A capacity and a rate.
     Rate,
+}
+
+/// Whether somebody searches meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nobody: changes happen in place.
+    Nothing,
+    /// Each change finds the graph just handed out.
+    Searches,
 }
 
 type Ask = fn(&Graph, &RequestRoutes, &mut Workspace, u64) -> Routes;

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::graph::Graph;
+use crate::view::View;
 
 const NODES: u32 = 200;
 const WORK: u64 = 1 << 40;
@@ -133,7 +134,7 @@ impl Case {
         graph
     }
 
-    fn residual(&self, graph: &CurrencyGraph, rng: &mut Rng) -> Residual {
+    fn residual(&self, graph: &View, rng: &mut Rng) -> Residual {
         let mut banned = BTreeSet::new();
         for _ in 0..self.excluded {
             let node = rng.below(graph.size() as u64) as u32;
@@ -148,11 +149,12 @@ impl Case {
     /// Searches by `search`, between some pairs, and hands over what it finds.
     fn check(
         &self,
-        mut check: impl FnMut(&CurrencyGraph, &Query<'_>) -> Result<(), TestCaseError>,
+        mut check: impl FnMut(&View, &Query<'_>) -> Result<(), TestCaseError>,
     ) -> Result<(), TestCaseError> {
         let mut rng = Seed::from_number(self.seed).rng();
         let graph = self.graph(&mut rng);
         let Some(graph) = graph.currency(&currency()) else { return Ok(()) };
+        let graph = graph.view();
         let residual = self.residual(graph, &mut rng);
         let most = MAX_AMOUNT - self.amount;
         let max_fee = self.max_fee.map_or(most, |eighths| (self.amount / 8 * u128::from(eighths)).min(most));
@@ -175,7 +177,7 @@ impl Case {
     }
 }
 
-fn cost(graph: &CurrencyGraph, query: &Query<'_>, path: &Option<Path>) -> Option<(u128, usize)> {
+fn cost(graph: &View, query: &Query<'_>, path: &Option<Path>) -> Option<(u128, usize)> {
     let path = path.as_ref()?;
     assert!(path.carries(graph, query.residual, query.amount) && path.is_legal(query.residual));
     assert_eq!((path.nodes.first(), path.nodes.last()), (Some(&query.source), Some(&query.destination)));
@@ -184,7 +186,7 @@ fn cost(graph: &CurrencyGraph, query: &Query<'_>, path: &Option<Path>) -> Option
     Some((fees, path.hops()))
 }
 
-fn one_sided(graph: &CurrencyGraph, query: &Query<'_>) -> Option<Path> {
+fn one_sided(graph: &View, query: &Query<'_>) -> Option<Path> {
     backward::cheapest(graph, query, &mut Backward::default(), &mut Budget::new(WORK), Pass::Cheapest)
 }
 

@@ -1,4 +1,5 @@
-//! Reports: which are new, whether they are true to their signature, how they flood, when they end.
+//! Reports: which are new, how they flood, when they end. Their form, signature and proof were checked before
+//! ([`heard`](super::heard)).
 //!
 //! An attestation is *newer* than what is known of its node if its version is higher, or if the version is the same and it
 //! is provably younger than a later tick of this server. What was heard once is never newer again, so floods end, and a
@@ -12,7 +13,7 @@
 //! | anything not newer, or proven against no remembered tick | – | ignored |
 //! | `Attestation` | a report of its hash | refreshed, flooded |
 //! | `Delta` | the version that it starts from | applied, if the result has its hash; flooded |
-//! | `State` | – | taken, if it has its hash; an attestation of it floods |
+//! | `State` | – | taken; an attestation of it floods |
 //! | `Attestation`, `Delta` | anything else | `Want`, to whoever sent it |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,14 +21,13 @@ use std::sync::Arc;
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::{List, encode};
-use offset_protocol::index::{
-    Attestation, Delta, IndexToIndex, IndexToNode, Proof, State, TickInputs, proven_ticks, state_hash,
-};
+use offset_protocol::index::{Attestation, Delta, IndexToIndex, IndexToNode, Proof, State, TickInputs, state_hash};
 use offset_protocol::limits::{INDEX_NODE_TTL, INDEX_TICK, MAX_INDEX_ENTRIES, MAX_PROOF_LINKS};
 use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::{ConnId, NetCommand};
 use offset_protocol::{buggify, mutant, sometimes};
 
+use super::heard::Checked;
 use super::ticks::Serial;
 use super::{IndexServer, Misbehaviour, ServerOutput};
 
@@ -44,7 +44,7 @@ pub(crate) enum Origin {
 }
 
 /// What a node, or a server on its behalf, reports.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
     State(State),
     Delta(Delta),
@@ -52,7 +52,7 @@ pub(crate) enum Report {
 }
 
 impl Report {
-    fn attestation(&self) -> Attestation {
+    pub(super) fn attestation(&self) -> Attestation {
         match self {
             Report::State(state) => state.attestation,
             Report::Delta(delta) => delta.attestation,
@@ -60,7 +60,7 @@ impl Report {
         }
     }
 
-    fn check(&self) -> Result<(), Misbehaviour> {
+    pub(super) fn check(&self) -> Result<(), Misbehaviour> {
         match self {
             Report::State(state) => Ok(state.check()?),
             Report::Delta(delta) => Ok(delta.check()?),
@@ -139,7 +139,8 @@ impl Reports {
                 assert!(self.expiry.contains(&(at, *node)), "the day is the right one");
             }
             let proof = List::truncated(record.links.iter().cloned());
-            let proven = proven_ticks(&record.attestation.time_hash, &proof).unwrap_or_default();
+            let proven =
+                offset_protocol::index::proven_ticks(&record.attestation.time_hash, &proof).unwrap_or_default();
             let tick = ticks.inputs(record.younger_than).map(TickInputs::hash);
             assert!(tick.is_none_or(|tick| proven.contains(&tick)), "a report is as young as its proof says");
         }
@@ -189,14 +190,8 @@ enum Verdict {
 }
 
 impl IndexServer {
-    pub(super) fn on_report(
-        &mut self,
-        now: Instant,
-        origin: Origin,
-        report: Report,
-        proof: Proof,
-    ) -> Result<(), Misbehaviour> {
-        report.check()?;
+    pub(super) fn on_report(&mut self, now: Instant, origin: Origin, checked: Checked) -> Result<(), Misbehaviour> {
+        let Checked { report, proof, ticks } = checked;
         let attestation = report.attestation();
         if let Origin::Node(node) = origin
             && node != attestation.node
@@ -209,15 +204,13 @@ impl IndexServer {
             self.tell_if_later(origin, &attestation);
             return Ok(());
         }
-        let ticks = proven_ticks(&attestation.time_hash, &proof)?;
         sometimes!("index: a report names a tick that is forgotten", self.ticks.newest_of(&ticks).is_none());
         let Some(younger_than) = self.ticks.newest_of(&ticks).filter(|serial| self.is_newer(&attestation, *serial))
         else {
             self.stats.ignored += 1;
             return Ok(());
         };
-        attestation.verify(&*self.signer)?;
-        match self.judge(&report)? {
+        match self.judge(&report) {
             Verdict::Want if mutant!(WantNotAsked) => {}
             Verdict::Want => self.want(now, origin, attestation.node),
             Verdict::Take { entries } => {
@@ -280,25 +273,22 @@ impl IndexServer {
     /// Another server knows a later word of a node than this one. It changes nothing here, because nothing proves it fresh;
     /// it goes to the node, or on to where the node may be. Once in a heartbeat for each node: a node that signs ever later
     /// versions makes no more work than its reports do, and a word that was lost on the way is said again with the next one.
-    pub(super) fn on_later(&mut self, now: Instant, server: PublicKey, later: Attestation) -> Result<(), Misbehaviour> {
-        let Some(record) = self.reports.records.get_mut(&later.node) else { return Ok(()) };
+    pub(super) fn on_later(&mut self, now: Instant, server: PublicKey, later: Attestation) {
+        let Some(record) = self.reports.records.get_mut(&later.node) else { return };
         let told = record.told_later.is_some_and(|at| now.since(at) < INDEX_TICK);
         if told || later.version <= record.attestation.version {
-            return Ok(());
+            return;
         }
-        later.verify(&*self.signer)?;
         record.told_later = Some(now);
         sometimes!("index: another server knows a later word of a node", true);
         if self.clients.contains_key(&later.node) {
-            self.tell_node(&later.node, later);
-            return Ok(());
+            return self.tell_node(&later.node, later);
         }
         let bytes = encode(&IndexToIndex::Later(later));
         for (_, conn) in self.federation.open().into_iter().filter(|(other, _)| *other != server) {
             let bytes = bytes.clone();
             self.outputs.push_back(ServerOutput::Net(NetCommand::Send { conn, bytes }));
         }
-        Ok(())
     }
 
     fn is_newer(&self, attestation: &Attestation, younger_than: Serial) -> bool {
@@ -309,31 +299,24 @@ impl IndexServer {
             || mutant!(AttestationReplayed)
     }
 
-    fn judge(&self, report: &Report) -> Result<Verdict, Misbehaviour> {
+    fn judge(&self, report: &Report) -> Verdict {
         let attestation = report.attestation();
         let held = self.reports.held(&attestation.node);
         match report {
-            Report::State(state) => {
-                if state_hash(&state.entries) != attestation.state_hash {
-                    return Err(Misbehaviour::StateHash);
-                }
-                Ok(Verdict::Take { entries: Some(state.entries.len()) })
-            }
-            Report::Delta(_) | Report::Attestation(_) if buggify!("index: ask for a report again", 50) => {
-                Ok(Verdict::Want)
-            }
+            Report::State(state) => Verdict::Take { entries: Some(state.entries.len()) },
+            Report::Delta(_) | Report::Attestation(_) if buggify!("index: ask for a report again", 50) => Verdict::Want,
             Report::Delta(_) | Report::Attestation(_)
                 if held.is_some_and(|held| held.attestation.state_hash == attestation.state_hash) =>
             {
-                Ok(Verdict::Take { entries: None })
+                Verdict::Take { entries: None }
             }
             Report::Delta(delta) if held.is_some_and(|held| held.attestation.version == delta.base) => {
                 let entries = delta.apply(&self.graph.report(&attestation.node));
                 let fits = entries.len() <= MAX_INDEX_ENTRIES && state_hash(&entries) == attestation.state_hash;
                 sometimes!("index: a delta does not come to what was signed", !fits);
-                Ok(if fits { Verdict::Take { entries: Some(entries.len()) } } else { Verdict::Want })
+                if fits { Verdict::Take { entries: Some(entries.len()) } } else { Verdict::Want }
             }
-            Report::Delta(_) | Report::Attestation(_) => Ok(Verdict::Want),
+            Report::Delta(_) | Report::Attestation(_) => Verdict::Want,
         }
     }
 

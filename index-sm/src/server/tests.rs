@@ -11,47 +11,61 @@ use offset_protocol::machine::{Duration, Instant, Machine, Seed};
 use offset_protocol::net::{ConnId, ConnIds, NetCommand, NetEvent, Purpose};
 
 use super::*;
+use crate::search::Workspace;
 use crate::world::{address, entry, key, minus, signer};
 
 const SERVER: u8 = 100;
 const FRIEND: u8 = 101;
 
 /// One server, driven by hand.
-struct Alone {
-    server: IndexServer,
-    now: Instant,
+pub(super) struct Alone {
+    pub(super) server: IndexServer,
+    pub(super) now: Instant,
     conns: u64,
+    /// Searches that are out, if they are not done at once.
+    pub(super) held: Option<Vec<Search>>,
 }
 
 impl Alone {
-    fn new(limits: ServerLimits) -> Self {
+    pub(super) fn new(limits: ServerLimits) -> Self {
         let now = Instant::from_micros(1_000_000);
         let server = IndexServer::new(now, signer(SERVER), &Seed::from_number(1), ConnIds::lane(0, 1), limits);
-        Alone { server, now, conns: 0 }
+        Alone { server, now, conns: 0, held: None }
     }
 
-    fn input(&mut self, input: ServerInput) -> Vec<ServerOutput> {
+    pub(super) fn input(&mut self, input: ServerInput) -> Vec<ServerOutput> {
         self.server.handle(self.now, input);
-        std::iter::from_fn(|| self.server.poll_output()).collect()
+        let mut outputs = Vec::new();
+        while let Some(output) = self.server.poll_output() {
+            match (output, &mut self.held) {
+                (ServerOutput::Search(search), Some(held)) => held.push(search),
+                (ServerOutput::Search(search), None) => {
+                    self.server.handle(self.now, ServerInput::Found(search.run(&mut Workspace::new())));
+                }
+                (output, _) => outputs.push(output),
+            }
+        }
+        self.server.assert_consistent();
+        outputs
     }
 
-    fn net(&mut self, event: NetEvent) -> Vec<ServerOutput> {
+    pub(super) fn net(&mut self, event: NetEvent) -> Vec<ServerOutput> {
         self.input(ServerInput::Net(event))
     }
 
-    fn wait(&mut self, duration: Duration) -> Vec<ServerOutput> {
+    pub(super) fn wait(&mut self, duration: Duration) -> Vec<ServerOutput> {
         self.now += duration;
         self.input(ServerInput::Tick)
     }
 
-    fn connect(&mut self, purpose: Purpose, peer: u8) -> (ConnId, Vec<ServerOutput>) {
+    pub(super) fn connect(&mut self, purpose: Purpose, peer: u8) -> (ConnId, Vec<ServerOutput>) {
         self.conns += 1;
         let conn = ConnId::incoming(self.conns);
         let outputs = self.net(NetEvent::Incoming { conn, purpose, peer: key(peer), from: address(peer) });
         (conn, outputs)
     }
 
-    fn node(&mut self, node: u8) -> ConnId {
+    pub(super) fn node(&mut self, node: u8) -> ConnId {
         self.connect(Purpose::NodeIndex, node).0
     }
 
@@ -65,7 +79,7 @@ impl Alone {
         (conn, tick)
     }
 
-    fn tell(&mut self, conn: ConnId, message: &impl serde::Serialize) -> Vec<ServerOutput> {
+    pub(super) fn tell(&mut self, conn: ConnId, message: &impl serde::Serialize) -> Vec<ServerOutput> {
         self.net(NetEvent::Message { conn, bytes: encode(message) })
     }
 
@@ -73,11 +87,11 @@ impl Alone {
         self.server.ticks.current()
     }
 
-    fn known(&self, node: u8) -> Vec<Entry> {
+    pub(super) fn known(&self, node: u8) -> Vec<Entry> {
         self.server.graph().report(&key(node))
     }
 
-    fn report(&mut self, conn: ConnId, node: u8, version: u64, entries: &[Entry]) -> Vec<ServerOutput> {
+    pub(super) fn report(&mut self, conn: ConnId, node: u8, version: u64, entries: &[Entry]) -> Vec<ServerOutput> {
         let state = state(node, version, entries, self.tick());
         self.tell(conn, &NodeToIndex::State(state))
     }
@@ -98,7 +112,7 @@ fn state(node: u8, version: u64, entries: &[Entry], tick: TickHash) -> State {
     State { attestation: attest(node, version, entries, tick), entries: listed }
 }
 
-fn to_node(outputs: &[ServerOutput], to: ConnId) -> Vec<IndexToNode> {
+pub(super) fn to_node(outputs: &[ServerOutput], to: ConnId) -> Vec<IndexToNode> {
     sent(outputs, to).iter().map(|bytes| decode(bytes, MAX_FRAME).unwrap()).collect()
 }
 
@@ -114,7 +128,7 @@ fn sent(outputs: &[ServerOutput], to: ConnId) -> Vec<Vec<u8>> {
     outputs.iter().filter_map(send).collect()
 }
 
-fn reasons(outputs: &[ServerOutput]) -> Vec<EndReason> {
+pub(super) fn reasons(outputs: &[ServerOutput]) -> Vec<EndReason> {
     let reason = |output: &ServerOutput| match output {
         ServerOutput::Ended { reason, .. } => Some(reason.clone()),
         _ => None,
@@ -379,38 +393,6 @@ fn a_client_that_asks_too_often_is_busy_and_only_that_one() {
     assert!(matches!(ask(&mut alone, greedy, 501), IndexToNode::Routes(_)));
     assert_eq!(ask(&mut alone, greedy, 502), IndexToNode::Busy { id: 502 });
     assert_eq!(alone.server.stats().busy, 2);
-}
-
-#[test]
-fn costly_requests_of_many_cannot_take_all_of_a_servers_time() {
-    let mut alone = alone();
-    // In two halves all know each other, but nothing leads from one to the other: all of both is searched.
-    for node in 1..=60 {
-        let conn = alone.node(node);
-        let friends = (1..=60).filter(|friend| *friend != node && (*friend > 30) == (node > 30));
-        alone.report(conn, node, 1, &friends.map(|friend| entry(friend, 1_000)).collect::<Vec<_>>());
-    }
-    let request = RequestRoutes {
-        id: 1,
-        currency: "USD".parse().unwrap(),
-        amount: 1,
-        source: key(31),
-        destination: key(1),
-        exclude: List::new(),
-        max_fee: None,
-    };
-    let (_, lines_each) = answer_counted(alone.server.graph(), &request, &mut Workspace::new(), WORK_BURST * WORK_UNIT);
-    assert!(lines_each > 29 * 30, "{lines_each} lines are not much");
-    let ask = |alone: &mut Alone, node: u8| {
-        let conn = alone.server.clients[&key(node)].conn;
-        let outputs = alone.tell(conn, &NodeToIndex::RequestRoutes(request.clone()));
-        matches!(to_node(&outputs, conn)[..], [IndexToNode::Routes(_)])
-    };
-    let allowed = (1..=60).flat_map(|node| std::iter::repeat_n(node, 90)).filter(|node| ask(&mut alone, *node)).count();
-    assert_eq!(u64::try_from(allowed).unwrap(), (WORK_BURST * WORK_UNIT).div_ceil(lines_each));
-    assert!(!ask(&mut alone, 60));
-    alone.now += WORK_INTERVAL.times(WORK_BURST);
-    assert!(ask(&mut alone, 60));
 }
 
 #[test]

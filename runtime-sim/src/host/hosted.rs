@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use offset_protocol::machine::{Alarm, Instant, Machine, turn};
+use offset_protocol::machine::{Alarm, Duration, Instant, Machine, turn};
 
 use super::{Effect, HostInput, LawBroken, Process};
 use crate::dice::Dice;
@@ -11,6 +11,11 @@ use crate::dice::Dice;
 pub trait Resident: Machine + 'static {
     /// The machine's own word for an input of its host; `None` if it cannot happen to such a machine.
     fn input(input: HostInput) -> Option<Self::Input>;
+
+    /// Does what real programs do on other threads, and gives the input that brings back what came of it; else the output.
+    fn aside(output: Self::Output) -> Result<Self::Input, Self::Output> {
+        Err(output)
+    }
 
     /// What an output means to the host; `None` if nothing.
     fn effect(output: Self::Output) -> Option<Effect>;
@@ -24,21 +29,44 @@ pub trait Resident: Machine + 'static {
 /// the machine states of itself.
 const EARLY_TICKS_PER_MILLE: u32 = 50;
 
+/// How many in a thousand turns are slow to do what real programs do on other threads.
+const SLOW_ASIDES_PER_MILLE: u32 = 50;
+/// How slow they are at most. Chosen freely: other requests come and connections end meanwhile, and nobody gives up.
+const SLOWEST_ASIDE: Duration = Duration::from_millis(500);
+
 /// A machine as a process.
 pub struct Hosted<M: Resident> {
     machine: M,
     waiting: Vec<M::Input>,
+    /// What slow threads bring back, and when; in the order in which they were asked.
+    aside: Vec<(Instant, M::Input)>,
 }
 
 impl<M: Resident> Hosted<M> {
     /// A process whose first turn feeds `first`.
     pub fn new(machine: M, first: Vec<M::Input>) -> Self {
-        Hosted { machine, waiting: first }
+        Hosted { machine, waiting: first, aside: Vec::new() }
     }
 
     fn check_alarm(&self) -> Result<Option<Alarm>, LawBroken> {
         let (first, second) = (self.machine.poll_timeout(), self.machine.poll_timeout());
         if first == second { Ok(first) } else { Err(LawBroken::AlarmRead { first, second }) }
+    }
+
+    /// Feeds the machine, and what comes of what it wants done aside: at once, but now and then later.
+    fn feed(&mut self, now: Instant, mut inputs: Vec<M::Input>, dice: &mut Dice, effects: &mut Vec<Effect>) {
+        while !inputs.is_empty() {
+            let mut done = Vec::new();
+            turn(&mut self.machine, now, inputs, |output| match M::aside(output) {
+                Ok(input) => done.push(input),
+                Err(output) => effects.extend(M::effect(output)),
+            });
+            if !done.is_empty() && dice.chance(SLOW_ASIDES_PER_MILLE) {
+                let at = now + dice.duration(Duration::from_millis(1), SLOWEST_ASIDE);
+                self.aside.extend(done.drain(..).map(|input| (at, input)));
+            }
+            inputs = done;
+        }
     }
 
     /// A tick that is not due changes nothing.
@@ -60,12 +88,11 @@ impl<M: Resident> Process for Hosted<M> {
 
     fn turn(&mut self, now: Instant, dice: &mut Dice, effects: &mut Vec<Effect>) -> Result<(), LawBroken> {
         let due = |alarm: Option<Alarm>| alarm.filter(|alarm| alarm.at <= now);
-        if !self.waiting.is_empty() {
-            let inputs = std::mem::take(&mut self.waiting);
-            turn(&mut self.machine, now, inputs, |output| effects.extend(M::effect(output)));
-        }
+        let mut inputs = std::mem::take(&mut self.waiting);
+        inputs.extend(self.aside.extract_if(.., |(at, _)| *at <= now).map(|(_, input)| input));
+        self.feed(now, inputs, dice, effects);
         if due(self.check_alarm()?).is_some() {
-            turn(&mut self.machine, now, M::input(HostInput::Tick), |output| effects.extend(M::effect(output)));
+            self.feed(now, Vec::from_iter(M::input(HostInput::Tick)), dice, effects);
             if let Some(alarm) = due(self.check_alarm()?) {
                 return Err(LawBroken::AlarmStays { now, alarm });
             }
@@ -79,7 +106,8 @@ impl<M: Resident> Process for Hosted<M> {
     }
 
     fn alarm(&self) -> Option<Alarm> {
-        self.machine.poll_timeout()
+        let back = self.aside.iter().map(|(at, _)| *at).min().map(|at| Alarm { at, why: "a slow thread" });
+        Alarm::earliest(self.machine.poll_timeout(), back)
     }
 
     fn machine(&self) -> &dyn Any {
@@ -90,7 +118,7 @@ impl<M: Resident> Process for Hosted<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use offset_protocol::machine::{Duration, Seed};
+    use offset_protocol::machine::Seed;
 
     /// Ticks once a second; each bad habit breaks one law.
     #[derive(Default)]

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
+use offset_protocol::bytes::PublicKey;
 use offset_protocol::channel::{ChannelEvent, CloseReason, SecureChannel};
 use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::{Address, ConnId, NetEvent, Purpose};
@@ -63,10 +64,21 @@ thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
+/// Where a message comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whence {
+    /// The connection.
+    pub conn: ConnId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Who is at its other end, proven.
+    pub peer: PublicKey,
+}
+
 /// Where a connection's events go.
 pub trait Outlet: Send + Sync {
     /// A message in `slot`, if there is room; else it stays there and the task is woken later.
-    fn poll_message(&self, cx: &mut Context<'_>, conn: ConnId, slot: &mut Option<Vec<u8>>) -> Poll<()>;
+    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<()>;
 
     /// `Opened` or `Closed`. Never waits.
     fn event(&self, event: NetEvent);
@@ -91,7 +103,7 @@ pub enum Reading {
 #[derive(Debug)]
 pub(crate) enum Opening {
     /// We did: the outlet knows of it already.
-    Ours,
+    Ours { purpose: Purpose },
     /// The peer did: the outlet hears of it when the peer has proven who it is.
     Theirs {
         purpose: Purpose,
@@ -133,6 +145,8 @@ pub(crate) struct Connection {
     parts: Parts,
     phase: Phase,
     open: bool,
+    /// Where its messages come from, since it opened.
+    whence: Option<Whence>,
     /// Whether the outlet knows of this connection.
     known: bool,
     /// We asked the channel to close: what the peer still says is of no interest.
@@ -159,11 +173,12 @@ impl Connection {
     pub(crate) fn new(mut parts: Parts) -> Self {
         let mut wire = Wire::default();
         parts.channel.start(parts.clock.now(), wire.buffer());
-        let known = matches!(parts.opening, Opening::Ours);
+        let known = matches!(parts.opening, Opening::Ours { .. });
         Connection {
             parts,
             phase: Phase::Running,
             open: false,
+            whence: None,
             known,
             closing: false,
             paused: false,
@@ -325,7 +340,9 @@ impl Connection {
                 }
             };
         }
-        if self.paused || self.parts.outlet.poll_message(cx, self.parts.conn, &mut self.pending).is_pending() {
+        // No message comes before the channel has opened.
+        let Some(whence) = &self.whence else { return false };
+        if self.paused || self.parts.outlet.poll_message(cx, whence, &mut self.pending).is_pending() {
             return false;
         }
         self.paused = self.parts.reading == Reading::OneByOne;
@@ -342,10 +359,12 @@ impl Connection {
                     self.parts.outlet.incoming(self.parts.mail.clone(), event);
                 }
             }
-            ChannelEvent::Opened { .. } => {
+            ChannelEvent::Opened { peer } => {
                 self.open = true;
+                let (Opening::Ours { purpose } | Opening::Theirs { purpose, .. }) = self.parts.opening;
+                self.whence = Some(Whence { conn: self.parts.conn, purpose, peer });
                 match &mut self.parts.opening {
-                    Opening::Ours => self.parts.outlet.event(NetEvent::Opened { conn: self.parts.conn }),
+                    Opening::Ours { .. } => self.parts.outlet.event(NetEvent::Opened { conn: self.parts.conn }),
                     Opening::Theirs { ticket, .. } => ticket.give_back(),
                 }
             }

@@ -71,14 +71,14 @@ impl Desk {
 }
 
 impl Outlet for Desk {
-    fn poll_message(&self, cx: &mut Context<'_>, conn: ConnId, slot: &mut Option<Vec<u8>>) -> Poll<()> {
+    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<()> {
         let mut state = self.lock();
         if state.room == 0 {
             state.waiting.push(cx.waker().clone());
             return Poll::Pending;
         }
         state.room -= 1;
-        state.events.push_back(NetEvent::Message { conn, bytes: slot.take().unwrap() });
+        state.events.push_back(NetEvent::Message { conn: from.conn, bytes: slot.take().unwrap() });
         self.changed.notify_all();
         Poll::Ready(())
     }

@@ -2,7 +2,7 @@
 //!
 //! | arrival | from |
 //! |---|---|
-//! | connection events, messages | the connections' tasks |
+//! | connection events, messages; or inputs that the program made of messages on these tasks ([`Program::prepare`]) | the connections' tasks |
 //! | `Durable`, or the end of the store | the storage thread |
 //! | an input as it is | folder watchers and whoever else has the [`Sender`] |
 //! | a question how the machine stands, answered between two turns | whoever watches the program ([`crate::metrics`]) |
@@ -16,7 +16,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant as StdInstant};
 
@@ -25,7 +25,7 @@ use offset_protocol::net::{ConnId, NetCommand, NetEvent};
 use offset_protocol::persist::{Change, Revision};
 
 use crate::clock::Clock;
-use crate::connection::{Mail, Outlet};
+use crate::connection::{Mail, Outlet, Whence};
 use crate::hub::Hub;
 use crate::inbox::Inbox;
 use crate::metrics::{Meters, Sample};
@@ -49,6 +49,14 @@ pub trait Program {
 
     /// The input for something that happened to a connection.
     fn net(&mut self, event: NetEvent) -> Self::Input;
+
+    /// What is done with each message on its connection's own task, on any thread, before the machine hears it: whatever takes
+    /// long and needs no state, such as checking signatures. Asked for once, when the driver is made; the order of a
+    /// connection's messages stays. Messages that come before that, and those that are handed back, reach the machine as they
+    /// came.
+    fn prepare(&mut self) -> Option<Prepare<Self::Input>> {
+        None
+    }
 
     /// The input for an alarm that is due.
     fn tick(&mut self) -> Self::Input;
@@ -87,6 +95,9 @@ pub trait Program {
         None
     }
 }
+
+/// Makes an input of a message, or hands its bytes back.
+pub type Prepare<I> = Box<dyn Fn(&Whence, Vec<u8>) -> Result<I, Vec<u8>> + Send + Sync>;
 
 /// What a machine's output comes to.
 #[derive(Debug)]
@@ -142,7 +153,12 @@ enum Arrival<I> {
 }
 
 /// The way to the machine from other threads.
-pub struct Sender<I>(Arc<Inbox<Arrival<I>>>);
+pub struct Sender<I>(Arc<Door<I>>);
+
+struct Door<I> {
+    inbox: Inbox<Arrival<I>>,
+    prepare: OnceLock<Prepare<I>>,
+}
 
 impl<I> Clone for Sender<I> {
     fn clone(&self) -> Self {
@@ -152,7 +168,7 @@ impl<I> Clone for Sender<I> {
 
 impl<I> Default for Sender<I> {
     fn default() -> Self {
-        Sender(Arc::default())
+        Sender(Arc::new(Door { inbox: Inbox::default(), prepare: OnceLock::new() }))
     }
 }
 
@@ -170,39 +186,54 @@ impl<I> Sender<I> {
 
     /// Gives the machine an input. Never waits: only for what is bounded elsewhere.
     pub fn input(&self, input: I) {
-        self.0.push(Arrival::Input(input));
+        self.push(Arrival::Input(input));
     }
 
     /// Asks how the machine stands. The answer comes after the turn that is under way; none comes once the driver has
     /// ended. Who asks must see to it that few questions wait.
     pub fn observe(&self) -> smol::channel::Receiver<Vec<Sample>> {
         let (answer, answered) = smol::channel::bounded(1);
-        self.0.push(Arrival::Observe(answer));
+        self.push(Arrival::Observe(answer));
         answered
     }
 
     /// Asks the driver to end in order.
     pub fn end(&self) {
-        self.0.push(Arrival::End);
+        self.push(Arrival::End);
+    }
+
+    fn push(&self, arrival: Arrival<I>) {
+        self.0.inbox.push(arrival);
+    }
+
+    fn arrival(&self, from: &Whence, bytes: Vec<u8>) -> Arrival<I> {
+        let prepared = match self.0.prepare.get() {
+            Some(prepare) => prepare(from, bytes),
+            None => Err(bytes),
+        };
+        match prepared {
+            Ok(input) => Arrival::Input(input),
+            Err(bytes) => Arrival::Net(NetEvent::Message { conn: from.conn, bytes }),
+        }
     }
 }
 
 impl<I: Send> Outlet for Sender<I> {
-    fn poll_message(&self, cx: &mut Context<'_>, conn: ConnId, slot: &mut Option<Vec<u8>>) -> Poll<()> {
+    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<()> {
         let size = slot.as_ref().map_or(0, Vec::len);
-        self.0.poll_push(cx, conn, slot, size, |bytes| Arrival::Net(NetEvent::Message { conn, bytes }))
+        self.0.inbox.poll_push(cx, from.conn, slot, size, |bytes| self.arrival(from, bytes))
     }
 
     fn event(&self, event: NetEvent) {
-        self.0.push(Arrival::Net(event));
+        self.push(Arrival::Net(event));
     }
 
     fn incoming(&self, mail: Arc<Mail>, event: NetEvent) {
-        self.0.push(Arrival::Incoming(mail, event));
+        self.push(Arrival::Incoming(mail, event));
     }
 
     fn join_ended(&self, a: ConnId, b: ConnId) {
-        self.0.push(Arrival::JoinEnded(a, b));
+        self.push(Arrival::JoinEnded(a, b));
     }
 }
 
@@ -255,7 +286,11 @@ pub struct DriverParts<P: Program> {
 impl<P: Program> Driver<P> {
     /// A driver that has not started yet.
     pub fn new(parts: DriverParts<P>) -> Self {
-        let DriverParts { program, machine, inbox, hub, store, clock, meters } = parts;
+        let DriverParts { mut program, machine, inbox, hub, store, clock, meters } = parts;
+        if let Some(prepare) = program.prepare() {
+            // Nobody else sets it, and no sender has two drivers.
+            let _ = inbox.0.prepare.set(prepare);
+        }
         let course = Course::Running;
         Driver { program, machine, inbox, hub, store, clock, course, persisting: 0, effects: Vec::new(), meters }
     }
@@ -267,7 +302,7 @@ impl<P: Program> Driver<P> {
     pub fn run(mut self) -> Result<P::Machine, DriverError> {
         self.turn(Vec::new())?;
         loop {
-            let arrivals = self.inbox.0.take(self.wait_until());
+            let arrivals = self.inbox.0.inbox.take(self.wait_until());
             let mut inputs = Vec::with_capacity(arrivals.len() + 2);
             for arrival in arrivals {
                 self.on_arrival(arrival, &mut inputs)?;
@@ -353,7 +388,7 @@ impl<P: Program> Driver<P> {
         let timing = self.meters.as_ref().map(Meters::time_commit);
         store.commit_then(changes, move |result| {
             drop(timing);
-            inbox.0.push(match result {
+            inbox.push(match result {
                 Ok(()) => Arrival::Durable(revision),
                 Err(error) => Arrival::StoreFailed(error),
             });

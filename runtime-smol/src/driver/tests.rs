@@ -116,6 +116,19 @@ impl Program for Words {
         }
     }
 
+    /// `who` takes a while and becomes what is known of who said it.
+    fn prepare(&mut self) -> Option<Prepare<In>> {
+        Some(Box::new(|from, bytes| {
+            if bytes != b"who" {
+                return Err(bytes);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+            let on_task = std::thread::current().name().is_some_and(|name| name.starts_with("tasks-"));
+            let bytes = format!("{:?} {} {on_task}", from.purpose, from.peer).into_bytes();
+            Ok(In::Net(NetEvent::Message { conn: from.conn, bytes }))
+        }))
+    }
+
     fn tick(&mut self) -> In {
         In::Tick
     }
@@ -213,6 +226,24 @@ fn what_is_said_was_persisted_before_and_the_end_is_orderly_and_soon() {
     assert_eq!((machine.revision, machine.waiting.len()), (50, 0));
     client.sender.end();
     client.thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn messages_are_prepared_on_their_connections_task_and_stay_in_order() {
+    let Pair { server, client, heard, _folder } = pair(1 << 30);
+    let prepared = format!("AppNode {} true", client.key);
+    for n in 0..20_u8 {
+        say(&client, b"who");
+        say(&client, &[n; 20]);
+    }
+    for n in 0..20_u8 {
+        assert_eq!(heard.recv().unwrap(), message(prepared.as_bytes()));
+        assert_eq!(heard.recv().unwrap(), message(&[n; 20]));
+    }
+    for running in [server, client] {
+        running.sender.end();
+        running.thread.join().unwrap().unwrap();
+    }
 }
 
 #[test]

@@ -1,20 +1,34 @@
 //! `stindex`: learns who can pay whom, and finds routes.
+//!
+//! | thread | does |
+//! |---|---|
+//! | the state thread | the machine: reports, ticks, whose request is searched for next |
+//! | the connections' tasks | channels; decode and check what peers say ([`Heard`]) |
+//! | one worker for each core | searches, each over a snapshot of the graph |
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use offset_index_sm::search::Workspace;
+use offset_index_sm::server::heard::Heard;
+use offset_index_sm::server::searches::Search;
 use offset_index_sm::server::{IndexServer, ServerInput, ServerLimits, ServerOutput};
 use offset_protocol::app::IndexAddress;
+use offset_protocol::identity::Verifier;
 use offset_protocol::net::{ConnIds, NetEvent, Purpose};
 
 use super::exit::{self, Failure};
 use super::server::{Common, Door, Server};
 use super::trusted::{self, Trust};
 use crate::connection::Reading;
-use crate::driver::{Effect, Program};
+use crate::driver::{Effect, Prepare, Program};
 use crate::logging::LogFormat;
-use crate::metrics::Sample;
+use crate::metrics::{Sample, Value};
+use crate::remembering::Remembering;
+use crate::workers::Workers;
 
 /// Offset index server: learns who can pay whom from the nodes themselves, and finds routes for them.
 #[derive(Debug, clap::Parser)]
@@ -71,7 +85,15 @@ fn run(args: &Args) -> Result<(), Failure> {
         },
     )?;
     let (now, conn_ids) = (server.clock.now(), ConnIds::lane(0, 1));
-    let machine = IndexServer::new(now, server.signer.clone(), &server.seed, conn_ids, ServerLimits::default());
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let limits = ServerLimits { workers: cores, ..ServerLimits::default() };
+    let machine = IndexServer::new(now, server.signer.clone(), &server.seed, conn_ids, limits);
+    let searchers = Workers::start("search", cores, || {
+        let (mut workspace, inbox) = (Workspace::new(), server.inbox.clone());
+        move |search: Search| inbox.input(ServerInput::Found(search.run(&mut workspace)))
+    });
+    let searchers = searchers.map_err(|error| Failure::failed(format_args!("cannot start: {error}")))?;
+    let verifier = Arc::new(Remembering::new(server.signer.clone()));
     server.listen(&Door {
         address: &args.lclient,
         purpose: Purpose::NodeIndex,
@@ -84,10 +106,13 @@ fn run(args: &Args) -> Result<(), Failure> {
         reading: Reading::Freely,
         announcement: "listening for servers on",
     })?;
-    server.run(Index, machine, None)
+    server.run(Index { searchers, verifier }, machine, None)
 }
 
-struct Index;
+struct Index {
+    searchers: Workers<Search>,
+    verifier: Arc<dyn Verifier>,
+}
 
 impl Program for Index {
     type Machine = IndexServer;
@@ -96,6 +121,14 @@ impl Program for Index {
 
     fn net(&mut self, event: NetEvent) -> ServerInput {
         ServerInput::Net(event)
+    }
+
+    fn prepare(&mut self) -> Option<Prepare<ServerInput>> {
+        let verifier = self.verifier.clone();
+        Some(Box::new(move |from, bytes| match Heard::check(from.purpose, &bytes, &*verifier) {
+            Some(heard) => Ok(ServerInput::Heard { conn: from.conn, heard }),
+            None => Err(bytes),
+        }))
     }
 
     fn tick(&mut self) -> ServerInput {
@@ -110,6 +143,22 @@ impl Program for Index {
             Sample::gauge("offset_index_nodes", "Nodes in the graph", stats.nodes),
             Sample::gauge("offset_index_entries", "Entries of all reports in the graph", stats.entries),
             Sample::gauge("offset_index_reports_wanted", "Reports that are missing and were asked for", stats.wanted),
+            Sample::gauge(
+                "offset_index_requests_waiting",
+                "Requests for routes that wait for their turn",
+                stats.waiting,
+            ),
+            Sample::gauge("offset_index_searches", "Searches for routes in progress", stats.searching),
+            Sample::new(
+                "offset_index_search_seconds_total",
+                "Time that searches took, all threads together",
+                Value::FractionalCounter(self.searchers.busy_seconds()),
+            ),
+            Sample::counter(
+                "offset_index_searched_lines_total",
+                "Lines of reports that searches looked at",
+                stats.searched,
+            ),
             Sample::counter("offset_index_requests_answered_total", "Requests for routes answered", stats.answered),
             Sample::counter("offset_index_requests_busy_total", "Requests for routes met with Busy", stats.busy),
             Sample::counter("offset_index_reports_accepted_total", "Reports that were new and taken", stats.accepted),
@@ -125,6 +174,7 @@ impl Program for Index {
     fn effect(&mut self, output: ServerOutput) -> Effect {
         match output {
             ServerOutput::Net(command) => return Effect::Net(command),
+            ServerOutput::Search(search) => self.searchers.give(search),
             ServerOutput::Ended { conn, peer, reason } => tracing::info!(?conn, %peer, %reason, "connection ended"),
             ServerOutput::NotTrusted { server, reason } => tracing::warn!(%server, %reason, "a ticket was ignored"),
         }

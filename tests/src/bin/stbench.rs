@@ -1,13 +1,14 @@
 //! Benches across crates. `stbench funder` pays along a line of funders in memory and prints what it cost; run it under
 //! `valgrind --tool=callgrind` with two counts of payments, and the difference is the cost of a payment. `stbench index`
-//! searches routes in large graphs ([`offset_tests::routes`] says how). `stbench relay` measures a real relay
+//! searches routes in large graphs ([`offset_tests::routes`] says how), `stbench index-server` asks real index servers
+//! ([`offset_tests::index::bench`] says how). `stbench relay` measures a real relay
 //! ([`offset_tests::relay`] says how).
 
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use offset_tests::memory::Line;
-use offset_tests::routes::{Network, Times, Update};
+use offset_tests::routes::{Beside, Network, Times, Update};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -22,11 +23,13 @@ fn main() -> Result<()> {
             sizes.into_iter().try_for_each(index)
         }
         #[cfg(target_os = "linux")]
+        Some("index-server") => index_server(),
+        #[cfg(target_os = "linux")]
         Some("relay") => offset_tests::relay::run(args.get(1..).unwrap_or_default()),
         #[cfg(target_os = "linux")]
         Some("relay-helper") => offset_tests::relay::helper(args.get(1..).unwrap_or_default()),
         _ => bail!(
-            "usage: stbench funder [PAYMENTS [IN_FLIGHT [NODES]]] | index [NODES]... | relay [NAME...] [--json] (Linux)"
+            "usage: stbench funder [PAYMENTS [IN_FLIGHT [NODES]]] | index [NODES]... | index-server (Linux) | relay [NAME...] [--json] (Linux)"
         ),
     }
 }
@@ -47,7 +50,7 @@ fn index(nodes: u32) -> Result<()> {
     let (many, few) = if nodes > 100_000 { (3_000, 300) } else { (20_000, 2_000) };
     let print = |what: &str, times: &Times| {
         println!(
-            "  {what:<8} p50 {:>8.3} ms, p99 {:>8.3} ms, {:>9.0} a second ({} measured, {} without a route, {} capped)",
+            "  {what:<9} p50 {:>8.3} ms, p99 {:>8.3} ms, {:>9.0} a second ({} measured, {} without a route, {} capped)",
             times.quantile_ms(0.5),
             times.quantile_ms(0.99),
             times.rate(),
@@ -60,8 +63,40 @@ fn index(nodes: u32) -> Result<()> {
     print("options", &network.options(many));
     print("split", &network.splits(few));
     print("refusal", &network.refusals(few));
-    print("capacity", &network.updates(many, Update::Capacity));
-    print("rate", &network.updates(many, Update::Rate));
+    print("capacity", &network.updates(many, Update::Capacity, Beside::Nothing));
+    print("rate", &network.updates(many, Update::Rate, Beside::Nothing));
+    print("held", &network.updates(many, Update::Capacity, Beside::Searches));
+    print("held rate", &network.updates(many, Update::Rate, Beside::Searches));
+    Ok(())
+}
+
+/// Changes that are measured.
+#[cfg(target_os = "linux")]
+const ROUNDS: usize = 40;
+
+#[cfg(target_os = "linux")]
+#[allow(clippy::print_stdout)]
+fn index_server() -> Result<()> {
+    use offset_tests::index::bench;
+    for (servers, goal) in [(1, "10 ms"), (3, "1 s")] {
+        let delays = bench::until_searchable(servers, ROUNDS)?;
+        println!(
+            "update until searchable, {servers} in a line: p50 {:.2} ms, p99 {:.2} ms, {ROUNDS} rounds (goal {goal})",
+            delays.quantile_ms(0.5),
+            delays.quantile_ms(0.99),
+        );
+    }
+    let (sessions, each, under_way) = (600, 100, 10);
+    let got = bench::throughput(sessions, each, under_way)?;
+    let total = (got.answered + got.busy) as f64;
+    println!(
+        "{sessions} sessions, {under_way} requests under way each: {:.0} requests a second, {:.0} for each CPU second of the server ({} answered, {} busy, {:.2} s)",
+        total / got.seconds,
+        total / got.cpu_s,
+        got.answered,
+        got.busy,
+        got.seconds,
+    );
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use offset_protocol::relay::{FromRelay, MAX_RELAY_MESSAGE, ToRelay};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Nothing here waits longer for one answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes read at once.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -30,45 +30,55 @@ thread_local! {
 
 /// A node of the bench, by its number: the same number is the same identity.
 #[derive(Clone)]
-pub(super) struct Who(SharedSigner);
+pub(crate) struct Who(SharedSigner);
 
 impl Who {
     /// The node with this number.
-    pub(super) fn number(number: u64) -> Who {
+    pub(crate) fn number(number: u64) -> Who {
         let private_key = Seed::from_number(number).fork("stbench relay").rng().bytes();
         Who(Arc::new(Identity::from_private_key(&private_key)))
     }
 
     /// A node that did not exist before in this process. Numbers below 2^32 are left to [`Who::number`].
-    pub(super) fn fresh() -> Who {
+    pub(crate) fn fresh() -> Who {
         static NEXT: AtomicU64 = AtomicU64::new(1 << 32);
         Who::number(NEXT.fetch_add(1, Relaxed))
     }
 
     /// Its public key.
-    pub(super) fn key(&self) -> PublicKey {
+    pub(crate) fn key(&self) -> PublicKey {
         self.0.public_key()
     }
 
+    /// Signs as this node.
+    pub(crate) fn signer(&self) -> SharedSigner {
+        self.0.clone()
+    }
+
+    /// What a new channel of it to a relay needs.
+    pub(crate) fn channel(&self) -> ChannelConfig {
+        self.channel_for(Purpose::NodeRelay)
+    }
+
     /// What a new channel of it needs. Seeds never repeat within a process, and nothing here is a secret.
-    pub(super) fn channel(&self) -> ChannelConfig {
+    pub(crate) fn channel_for(&self, purpose: Purpose) -> ChannelConfig {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let seed = Seed::from_number(NEXT.fetch_add(1, Relaxed)).fork(&std::process::id().to_string());
-        ChannelConfig { purpose: Purpose::NodeRelay, signer: self.0.clone(), seed }
+        ChannelConfig { purpose, signer: self.0.clone(), seed }
     }
 }
 
-/// Where a relay is, and who it is.
+/// Where a server is, and who it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Where it listens.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Its identity.
-    pub(super) key: PublicKey,
+    pub(crate) key: PublicKey,
 }
 
 /// An open channel.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     channel: SecureChannel,
     started: StdInstant,
@@ -78,13 +88,21 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects from the loopback address `from`, and shakes hands.
+    /// Connects to a relay from the loopback address `from`, and shakes hands.
     ///
     /// # Errors
     /// If the peer does not answer in time, or ends the connection.
-    pub(super) fn open(place: Place, from: Ipv4Addr, who: &Who) -> Result<Client> {
+    pub(crate) fn open(place: Place, from: Ipv4Addr, who: &Who) -> Result<Client> {
+        Client::open_for(place, from, who.channel())
+    }
+
+    /// The same with any server.
+    ///
+    /// # Errors
+    /// As of [`Client::open`].
+    pub(crate) fn open_for(place: Place, from: Ipv4Addr, channel: ChannelConfig) -> Result<Client> {
         let stream = connect(place.address, from)?;
-        let mut client = Client::new(stream, SecureChannel::initiator(who.channel(), place.key, Instant::ZERO))?;
+        let mut client = Client::new(stream, SecureChannel::initiator(channel, place.key, Instant::ZERO))?;
         client.channel.start(client.now(), &mut client.wire);
         client.write()?;
         client.shake_hands()
@@ -94,7 +112,7 @@ impl Client {
     ///
     /// # Errors
     /// As of [`Client::open`].
-    pub(super) fn accept(stream: TcpStream, who: &Who) -> Result<Client> {
+    pub(crate) fn accept(stream: TcpStream, who: &Who) -> Result<Client> {
         Client::new(stream, SecureChannel::responder(who.channel(), Instant::ZERO))?.shake_hands()
     }
 
@@ -121,7 +139,7 @@ impl Client {
     ///
     /// # Errors
     /// If the channel has ended, or the peer takes nothing in time.
-    pub(super) fn send(&mut self, message: &[u8]) -> Result<()> {
+    pub(crate) fn send(&mut self, message: &[u8]) -> Result<()> {
         self.seal(message)?;
         self.write()
     }
@@ -130,7 +148,7 @@ impl Client {
     ///
     /// # Errors
     /// If the channel has ended.
-    pub(super) fn seal(&mut self, message: &[u8]) -> Result<usize> {
+    pub(crate) fn seal(&mut self, message: &[u8]) -> Result<usize> {
         let now = self.now();
         self.channel.send(now, message, &mut self.wire)?;
         Ok(self.wire.len())
@@ -140,7 +158,7 @@ impl Client {
     ///
     /// # Errors
     /// If the peer takes nothing in time.
-    pub(super) fn write(&mut self) -> Result<()> {
+    pub(crate) fn write(&mut self) -> Result<()> {
         self.stream.write_all(&self.wire).context("cannot write")?;
         self.wire.clear();
         Ok(())
@@ -150,7 +168,7 @@ impl Client {
     ///
     /// # Errors
     /// If none comes in time.
-    pub(super) fn receive(&mut self) -> Result<Vec<u8>> {
+    pub(crate) fn receive(&mut self) -> Result<Vec<u8>> {
         loop {
             if let Some(message) = self.messages.pop_front() {
                 return Ok(message);
@@ -163,7 +181,7 @@ impl Client {
     ///
     /// # Errors
     /// As of [`Client::send`].
-    pub(super) fn tell(&mut self, message: &ToRelay) -> Result<()> {
+    pub(crate) fn tell(&mut self, message: &ToRelay) -> Result<()> {
         self.send(&encode(message))
     }
 
@@ -171,7 +189,7 @@ impl Client {
     ///
     /// # Errors
     /// If it says something else, or nothing in time.
-    pub(super) fn expect(&mut self, expected: &FromRelay) -> Result<()> {
+    pub(crate) fn expect(&mut self, expected: &FromRelay) -> Result<()> {
         let said = self.receive().with_context(|| format!("the relay should say {expected:?}"))?;
         let said = decode::<FromRelay>(&said, MAX_RELAY_MESSAGE)?;
         if said != *expected {
@@ -181,7 +199,7 @@ impl Client {
     }
 
     /// Answers keepalives and sends our own, without waiting. Whether the connection is still open.
-    pub(super) fn serve(&mut self) -> bool {
+    pub(crate) fn serve(&mut self) -> bool {
         if self.stream.set_nonblocking(true).is_err() {
             return false;
         }
@@ -225,7 +243,7 @@ fn is_nothing(error: &std::io::Error) -> bool {
 }
 
 /// Whether the peer has neither closed nor said anything; for sockets without a channel.
-pub(super) fn is_quiet(stream: &TcpStream) -> bool {
+pub(crate) fn is_quiet(stream: &TcpStream) -> bool {
     let found = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
     found.is_err_and(|error| is_nothing(&error))
 }
@@ -234,7 +252,7 @@ pub(super) fn is_quiet(stream: &TcpStream) -> bool {
 ///
 /// # Errors
 /// If there is no socket, or nobody listens at `to`.
-pub(super) fn connect(to: SocketAddr, from: Ipv4Addr) -> Result<TcpStream> {
+pub(crate) fn connect(to: SocketAddr, from: Ipv4Addr) -> Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.bind(&SocketAddr::from((from, 0)).into())?;
     socket.connect_timeout(&to.into(), PATIENCE).with_context(|| format!("cannot connect to {to}"))?;

@@ -15,12 +15,12 @@
 //!
 //! It does *not* measure networks that lose or delay, nor relays that many tunnels use at once.
 
-mod client;
+pub(crate) mod client;
 mod files;
 mod helper;
 mod latency;
 mod listeners;
-mod process;
+pub(crate) mod process;
 mod setup;
 mod strangers;
 mod throughput;

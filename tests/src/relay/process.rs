@@ -68,7 +68,7 @@ impl Relay {
 
 /// A process on this machine.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Process(u32);
+pub(crate) struct Process(pub(crate) u32);
 
 impl Process {
     fn pid(self) -> Option<Pid> {
@@ -84,7 +84,7 @@ impl Process {
     ///
     /// # Errors
     /// If it is gone.
-    pub(super) fn cpu_s(self) -> Result<f64> {
+    pub(crate) fn cpu_s(self) -> Result<f64> {
         let stat = self.file("stat")?;
         // The name, in parentheses, may hold spaces; the state is the first field after it, user time the twelfth.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use offset_index_sm::search::Workspace;
 use offset_index_sm::server::{EndReason, IndexServer, ServerInput, ServerLimits, ServerOutput};
 use offset_protocol::app::{
     Answer, AppMessage, Command, Event as AppEvent, FriendReport, IndexAddress, Name, NodeMessage, Outcome,
@@ -267,13 +268,21 @@ fn index_turn(index: &mut IndexServer, now: Instant, event: Option<Event>) -> Ve
         None => None,
     };
     let mut effects = Vec::new();
-    turn(index, now, input, |output| match output {
-        ServerOutput::Net(command) => effects.push(Effect::Net(command)),
-        ServerOutput::Ended { reason: EndReason::Replaced, .. } => {}
-        ServerOutput::Ended { reason, .. } => panic!("the index server ended a session: {reason}"),
-        ServerOutput::NotTrusted { .. } => {}
-    });
-    effects
+    let mut inputs = Vec::from_iter(input);
+    loop {
+        let mut found = Vec::new();
+        turn(index, now, inputs, |output| match output {
+            ServerOutput::Net(command) => effects.push(Effect::Net(command)),
+            ServerOutput::Search(search) => found.push(ServerInput::Found(search.run(&mut Workspace::new()))),
+            ServerOutput::Ended { reason: EndReason::Replaced, .. } => {}
+            ServerOutput::Ended { reason, .. } => panic!("the index server ended a session: {reason}"),
+            ServerOutput::NotTrusted { .. } => {}
+        });
+        if found.is_empty() {
+            return effects;
+        }
+        inputs = found;
+    }
 }
 
 impl World<TestHost> {

@@ -1,0 +1,152 @@
+//! The graph against its own lines, and views against what they were.
+
+use offset_protocol::money::Rate;
+
+use super::*;
+
+fn key(n: u8) -> PublicKey {
+    PublicKey([n; 32])
+}
+
+fn entry(friend: u8, currency: &str, recv_capacity: u128) -> Entry {
+    let currency = currency.parse().unwrap();
+    Entry { friend: key(friend), currency, recv_capacity, rate: Rate { mul: 3, add: friend.into() } }
+}
+
+fn usd(graph: &Graph) -> &CurrencyGraph {
+    graph.currency(&"USD".parse().unwrap()).unwrap()
+}
+
+fn edge(graph: &Graph, from: u8, to: u8) -> Option<u128> {
+    let graph = usd(graph);
+    graph.view().edge(graph.number(&key(from))?, graph.number(&key(to))?).map(|line| line.capacity)
+}
+
+#[test]
+fn an_edge_needs_both_ends_in_the_same_currency() {
+    let mut graph = Graph::new();
+    graph.replace(&key(1), &[entry(2, "USD", 10)]);
+    assert_eq!(edge(&graph, 2, 1), None);
+    graph.replace(&key(2), &[entry(1, "EUR", 20)]);
+    assert_eq!(edge(&graph, 2, 1), None);
+    graph.update(&key(2), &[entry(1, "USD", 30)], &[]);
+    assert_eq!((edge(&graph, 2, 1), edge(&graph, 1, 2)), (Some(10), Some(30)));
+    graph.update(&key(2), &[], &[entry(1, "USD", 0).key()]);
+    assert_eq!((edge(&graph, 2, 1), edge(&graph, 1, 2)), (None, None));
+}
+
+#[test]
+fn a_report_comes_back_as_it_went_in() {
+    let mut graph = Graph::new();
+    let report = [entry(2, "EUR", 1), entry(2, "USD", 2), entry(3, "USD", 3)];
+    graph.replace(&key(1), &report);
+    assert_eq!(graph.report(&key(1)), report);
+    assert_eq!(graph.entries(), 3);
+    graph.replace(&key(1), &report[1..2]);
+    assert_eq!(graph.report(&key(1)), &report[1..2]);
+    assert_eq!(graph.entries(), 1);
+    assert_eq!(graph.report(&key(2)), []);
+}
+
+#[test]
+fn what_nobody_speaks_of_leaves_nothing_behind() {
+    let mut graph = Graph::new();
+    graph.replace(&key(1), &[entry(2, "USD", 1), entry(3, "USD", 1)]);
+    graph.replace(&key(2), &[entry(1, "USD", 1)]);
+    graph.remove(&key(1));
+    assert_eq!(usd(&graph).numbers.len(), 2);
+    graph.remove(&key(2));
+    assert!(graph.currencies.is_empty() && graph.members.is_empty());
+    assert_eq!(graph.entries(), 0);
+    graph.update(&key(9), &[], &[entry(1, "USD", 0).key()]);
+    assert!(graph.currencies.is_empty() && graph.members.is_empty());
+}
+
+/// Invariants 2 and 4, from the lines alone.
+fn check_arcs(graph: &CurrencyGraph) {
+    for number in graph.numbers.values().copied() {
+        let node = graph.view.node(number);
+        for line in &node.lines[..] {
+            let mutual = line.friend != number && graph.view.line(line.friend, number).is_some();
+            assert_eq!(line.mutual, mutual);
+        }
+        assert_eq!((node.back.clone(), node.ahead.clone()), graph.arcs_from_lines(number));
+    }
+}
+
+use proptest::prelude::*;
+
+type Change = (u8, bool, Vec<(u8, u8, u8)>);
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let lines = prop_oneof![
+        3 => prop::collection::vec((0..40_u8, 0..3_u8, 0..5_u8), 0..4),
+        1 => prop::collection::vec((0..40_u8, 0..3_u8, 0..5_u8), 20..40),
+    ];
+    prop::collection::vec((0..40_u8, any::<bool>(), lines), 1..60)
+}
+
+proptest! {
+    #[test]
+    fn arcs_agree_with_lines_after_any_changes(changes in changes()) {
+        let mut graph = Graph::new();
+        let mut reports: BTreeMap<(u8, u8), (u8, u8)> = BTreeMap::new();
+        let mut snapshots = Vec::new();
+        for (node, sets, lines) in changes {
+            let lines: BTreeMap<u8, (u8, u8)> = lines.into_iter().map(|(to, mul, cap)| (to, (mul, cap))).collect();
+            let of = |friend: u8, (mul, capacity): (u8, u8)| {
+                let rate = Rate { mul: mul.into(), add: 0 };
+                Entry { rate, ..entry(friend, "USD", capacity.into()) }
+            };
+            let entries: Vec<Entry> = lines.iter().map(|(friend, line)| of(*friend, *line)).collect();
+            if sets {
+                graph.update(&key(node), &entries, &[]);
+                reports.extend(lines.iter().map(|(friend, line)| ((node, *friend), *line)));
+            } else {
+                let keys: Vec<EntryKey> = entries.iter().map(Entry::key).collect();
+                graph.update(&key(node), &[], &keys);
+                reports.retain(|(owner, friend), _| *owner != node || !lines.contains_key(friend));
+            }
+            if let Some(graph) = graph.currency(&"USD".parse().unwrap()) {
+                check_arcs(graph);
+            }
+            let wanted: Vec<Entry> =
+                reports.iter().filter(|((owner, _), _)| *owner == node).map(|((_, to), line)| of(*to, *line)).collect();
+            prop_assert_eq!(graph.report(&key(node)), wanted);
+            prop_assert_eq!(graph.entries(), reports.len());
+            if let Some(graph) = graph.currency_mut(&"USD".parse().unwrap()).filter(|_| node % 2 == 0) {
+                let (first, second) = (graph.snapshot(), graph.snapshot());
+                prop_assert!(sync::Arc::ptr_eq(&first, &second), "nothing has changed");
+                prop_assert_eq!(whole(&first), whole(graph.view()));
+                let copy = whole(&first);
+                snapshots.push((first, copy));
+            }
+        }
+        for (snapshot, copy) in snapshots {
+            prop_assert_eq!(whole(&snapshot), copy);
+        }
+    }
+}
+
+type Whole = Vec<(PublicKey, Vec<Line>, Arcs, Arcs)>;
+
+/// Everything in a view, shared with nobody.
+fn whole(view: &View) -> Whole {
+    let node = |number| {
+        let node = view.node(number);
+        let anew = |arcs: &Arcs| Arcs::from_unsorted(arcs.as_slice().to_vec());
+        (node.key, node.lines.to_vec(), anew(&node.back), anew(&node.ahead))
+    };
+    (0..view.size() as u32).map(node).collect()
+}
+
+#[test]
+fn numbers_are_used_again() {
+    let mut graph = Graph::new();
+    graph.replace(&key(1), &[entry(2, "USD", 1)]);
+    for n in 3..40 {
+        graph.replace(&key(n), &[entry(1, "USD", 1)]);
+        graph.remove(&key(n));
+    }
+    assert_eq!(usd(&graph).view().size(), 3);
+}

@@ -1,0 +1,209 @@
+//! Real index servers as processes, and nodes that are this program: real secure channels over loopback; Linux only.
+//!
+//! | type | what |
+//! |---|---|
+//! | [`Servers`] | `stindex` processes that trust those beside them |
+//! | [`Peer`] | one node's session: reports, asks, hears |
+//!
+//! `stbench index` measures with them ([`bench`]); tests ask whether everybody is served.
+
+pub mod bench;
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, bail};
+use offset_protocol::bytes::{PublicKey, TickHash};
+use offset_protocol::codec::{List, decode, encode};
+use offset_protocol::identity::SharedSigner;
+use offset_protocol::index::{
+    Attestation, Delta, Entry, IndexToNode, NodeToIndex, RequestRoutes, Routes, State, state_hash,
+};
+use offset_protocol::limits::MAX_FRAME;
+use offset_protocol::money::Rate;
+use offset_protocol::net::Purpose;
+
+use crate::programs::{Server, Shell};
+use crate::relay::client::{Client, Place, Who};
+use crate::relay::process::Process;
+
+/// Index servers in a line: each trusts those beside it.
+pub struct Servers {
+    // Declared first: the servers end before their folder goes.
+    servers: Vec<(Server, Place)>,
+    _shell: Shell,
+}
+
+impl Servers {
+    /// Starts `count` of them.
+    ///
+    /// # Errors
+    /// If one says nothing that makes sense.
+    ///
+    /// # Panics
+    /// As everything in [`crate::programs`], if the programs cannot be built or started.
+    pub fn start(count: usize) -> Result<Servers> {
+        let shell = Shell::new();
+        let mut servers = Vec::new();
+        for n in 0..count {
+            shell.mkdir(&format!("trusted{n}"));
+            shell.ok(&format!("stmgr gen-ident --output index{n}.ident"));
+            let doors = "--lclient 127.0.0.1:0 --lserver 127.0.0.1:0";
+            let server = shell.start(&format!("stindex --idfile index{n}.ident {doors} --trusted trusted{n}"));
+            let identity: serde_json::Value = serde_json::from_str(&shell.read(&format!("index{n}.ident")))?;
+            let key = identity["public_key"].as_str().unwrap_or_default().parse().context("the identity file")?;
+            let address = server.address().parse().context("the server's address")?;
+            servers.push((server, Place { address, key }));
+        }
+        for (n, (server, _)) in servers.iter().enumerate() {
+            let beside = [n.checked_sub(1), Some(n + 1).filter(|beside| *beside < count)];
+            for beside in beside.into_iter().flatten() {
+                let (address, output) = (server.second_address(), format!("trusted{beside}/index{n}.ticket"));
+                shell.ok(&format!("stmgr index-ticket --idfile index{n}.ident --address {address} --output {output}"));
+            }
+        }
+        Ok(Servers { servers, _shell: shell })
+    }
+
+    /// A session of the node with this number.
+    ///
+    /// # Errors
+    /// If the server does not let it in.
+    pub fn peer(&self, server: usize, node: u64) -> Result<Peer> {
+        let (_, place) = self.servers.get(server).context("no such server")?;
+        Peer::open(*place, &Who::number(node))
+    }
+
+    /// CPU seconds that a server has used so far.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn cpu_s(&self, server: usize) -> Result<f64> {
+        let (server, _) = self.servers.get(server).context("no such server")?;
+        Process(server.id()).cpu_s()
+    }
+
+    /// Whether all of them still run.
+    pub fn run(&mut self) -> bool {
+        self.servers.iter_mut().all(|(server, _)| server.runs())
+    }
+}
+
+/// The key of the node with this number.
+pub fn key(node: u64) -> PublicKey {
+    Who::number(node).key()
+}
+
+/// What a node says about the friend with this number. It charges nothing.
+pub fn entry(friend: u64, recv_capacity: u128) -> Result<Entry> {
+    Ok(Entry { friend: key(friend), currency: "USD".parse()?, recv_capacity, rate: Rate::ZERO })
+}
+
+/// A request for routes between the nodes with these numbers.
+///
+/// # Errors
+/// Never in practice: the currency's name is a good one.
+pub fn request(id: u64, amount: u128, from: u64, to: u64) -> Result<RequestRoutes> {
+    let (source, destination) = (key(from), key(to));
+    Ok(RequestRoutes { id, currency: "USD".parse()?, amount, source, destination, exclude: List::new(), max_fee: None })
+}
+
+/// A node's session with an index server.
+pub struct Peer {
+    client: Client,
+    signer: SharedSigner,
+    tick: TickHash,
+    version: u64,
+    entries: Vec<Entry>,
+}
+
+impl Peer {
+    fn open(place: Place, who: &Who) -> Result<Peer> {
+        let client = Client::open_for(place, Ipv4Addr::LOCALHOST, who.channel_for(Purpose::NodeIndex))?;
+        let tick = TickHash([0; 32]);
+        let mut peer = Peer { client, signer: who.signer(), tick, version: 0, entries: Vec::new() };
+        match peer.said()? {
+            IndexToNode::Tick(tick) => peer.tick = tick,
+            other => bail!("an index server should begin with its tick, and said {other:?}"),
+        }
+        Ok(peer)
+    }
+
+    /// Reports exactly these entries.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn report(&mut self, mut entries: Vec<Entry>) -> Result<()> {
+        entries.sort_unstable();
+        self.entries = entries;
+        let entries = List::truncated(self.entries.iter().copied());
+        let state = State { attestation: self.attest(), entries };
+        self.client.send(&encode(&NodeToIndex::State(state)))
+    }
+
+    /// Reports that this entry has changed, or is new.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn change(&mut self, entry: Entry) -> Result<()> {
+        match self.entries.iter_mut().find(|old| old.key() == entry.key()) {
+            Some(old) => *old = entry,
+            None => self.entries.push(entry),
+        }
+        self.entries.sort_unstable();
+        let base = self.version;
+        let delta = Delta { attestation: self.attest(), base, set: List::truncated([entry]), removed: List::new() };
+        self.client.send(&encode(&NodeToIndex::Delta(delta)))
+    }
+
+    fn attest(&mut self) -> Attestation {
+        self.version += 1;
+        Attestation::sign(&self.signer, self.version, state_hash(&self.entries), self.tick)
+    }
+
+    /// Asks, without waiting.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn ask(&mut self, request: &RequestRoutes) -> Result<()> {
+        self.client.send(&encode(&NodeToIndex::RequestRoutes(request.clone())))
+    }
+
+    /// Asks several things in one write.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn ask_all(&mut self, requests: impl IntoIterator<Item = RequestRoutes>) -> Result<()> {
+        for request in requests {
+            self.client.seal(&encode(&NodeToIndex::RequestRoutes(request)))?;
+        }
+        self.client.write()
+    }
+
+    /// The next answer: routes, or `None` if the server is busy; and to which request.
+    ///
+    /// # Errors
+    /// If none comes in time, or something else than answers and ticks.
+    pub fn answer(&mut self) -> Result<(u64, Option<Routes>)> {
+        loop {
+            match self.said()? {
+                IndexToNode::Tick(tick) => self.tick = tick,
+                IndexToNode::Routes(routes) => return Ok((routes.id, Some(routes))),
+                IndexToNode::Busy { id } => return Ok((id, None)),
+                other @ (IndexToNode::Want | IndexToNode::Later(_)) => bail!("the server wants {other:?}"),
+            }
+        }
+    }
+
+    /// Asks, and waits for the routes.
+    ///
+    /// # Errors
+    /// If the server is busy, or says nothing.
+    pub fn routes(&mut self, request: &RequestRoutes) -> Result<Routes> {
+        self.ask(request)?;
+        self.answer()?.1.context("the server is busy")
+    }
+
+    fn said(&mut self) -> Result<IndexToNode> {
+        Ok(decode(&self.client.receive()?, MAX_FRAME)?)
+    }
+}
