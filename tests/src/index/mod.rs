@@ -4,33 +4,35 @@
 //! |---|---|
 //! | [`Servers`] | `stindex` processes that trust those beside them |
 //! | [`Peer`] | one node's session: reports, asks, hears |
+//! | [`Neighbour`] | the session of another index server, which may say anything |
 //!
 //! `stbench index` measures with them ([`bench`]); tests ask whether everybody is served.
 
 pub mod bench;
 
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use offset_protocol::bytes::{PublicKey, TickHash};
 use offset_protocol::codec::{List, decode, encode};
 use offset_protocol::identity::SharedSigner;
 use offset_protocol::index::{
-    Attestation, Delta, Entry, IndexToNode, NodeToIndex, RequestRoutes, Routes, State, state_hash,
+    Attestation, Delta, Entry, IndexToIndex, IndexToNode, NodeToIndex, RequestRoutes, Routes, State, state_hash,
 };
 use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::money::Rate;
 use offset_protocol::net::Purpose;
 
-use crate::programs::{Server, Shell};
-use crate::relay::client::{Client, Place, Who};
+use crate::programs::{PATIENCE, Server, Shell};
+use crate::relay::client::{Client, Place, Who, is_nothing};
 use crate::relay::process::Process;
 
 /// Index servers in a line: each trusts those beside it.
 pub struct Servers {
     // Declared first: the servers end before their folder goes.
     servers: Vec<(Server, Place)>,
-    _shell: Shell,
+    shell: Shell,
 }
 
 impl Servers {
@@ -61,7 +63,7 @@ impl Servers {
                 shell.ok(&format!("stmgr index-ticket --idfile index{n}.ident --address {address} --output {output}"));
             }
         }
-        Ok(Servers { servers, _shell: shell })
+        Ok(Servers { servers, shell })
     }
 
     /// A session of the node with this number.
@@ -71,6 +73,28 @@ impl Servers {
     pub fn peer(&self, server: usize, node: u64) -> Result<Peer> {
         let (_, place) = self.servers.get(server).context("no such server")?;
         Peer::open(*place, &Who::number(node))
+    }
+
+    /// Lets this program speak with a server as the index server with this number, which listens nowhere.
+    ///
+    /// # Errors
+    /// If the server does not let it in, though it is trusted.
+    pub fn neighbour(&self, server: usize, number: u64) -> Result<Neighbour> {
+        let (process, place) = self.servers.get(server).context("no such server")?;
+        let ticket = serde_json::json!({
+            "type": "index-ticket", "version": 1, "public_key": key(number).to_string(), "address": "127.0.0.1:1",
+        });
+        self.shell.write(&format!("trusted{server}/{number}.ticket"), ticket.to_string());
+        let place = Place { address: process.second_address().parse().context("the server's address")?, ..*place };
+        Neighbour::open(place, &Who::number(number))
+    }
+
+    /// The process of a server.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn process(&mut self, server: usize) -> Result<&mut Server> {
+        self.servers.get_mut(server).map(|(server, _)| server).context("no such server")
     }
 
     /// CPU seconds that a server has used so far.
@@ -114,18 +138,83 @@ pub struct Peer {
     tick: TickHash,
     version: u64,
     entries: Vec<Entry>,
+    last: Option<State>,
+}
+
+/// A session between index servers, one of which is this program.
+pub struct Neighbour {
+    client: Client,
+    /// The last tick of the server.
+    pub tick: TickHash,
+}
+
+impl Neighbour {
+    fn open(place: Place, who: &Who) -> Result<Neighbour> {
+        let began = Instant::now();
+        // The ticket is found when the folder is looked at.
+        loop {
+            let opened = Client::open_for(place, Ipv4Addr::LOCALHOST, who.channel_for(Purpose::IndexIndex));
+            match opened.and_then(Neighbour::begin) {
+                Ok(neighbour) => return Ok(neighbour),
+                Err(error) if began.elapsed() > PATIENCE => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    fn begin(mut client: Client) -> Result<Neighbour> {
+        match decode(&client.receive()?, MAX_FRAME)? {
+            IndexToIndex::Tick { tick, .. } => Ok(Neighbour { client, tick }),
+            other => bail!("an index server should begin with its tick, and said {other:?}"),
+        }
+    }
+
+    /// Says something.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn say(&mut self, message: &IndexToIndex) -> Result<()> {
+        self.client.send(&encode(message))
+    }
+
+    /// The next that the server says.
+    ///
+    /// # Errors
+    /// If it says nothing for a while, or ends the session.
+    pub fn hear(&mut self) -> Result<IndexToIndex> {
+        let said = decode(&self.client.receive()?, MAX_FRAME)?;
+        if let IndexToIndex::Tick { tick, .. } = said {
+            self.tick = tick;
+        }
+        Ok(said)
+    }
+
+    /// Waits until the server ends the session. Whether it did.
+    pub fn is_ended(&mut self) -> bool {
+        loop {
+            match self.hear() {
+                Ok(_) => {}
+                Err(error) => return !error.downcast_ref().is_some_and(is_nothing),
+            }
+        }
+    }
 }
 
 impl Peer {
     fn open(place: Place, who: &Who) -> Result<Peer> {
         let client = Client::open_for(place, Ipv4Addr::LOCALHOST, who.channel_for(Purpose::NodeIndex))?;
         let tick = TickHash([0; 32]);
-        let mut peer = Peer { client, signer: who.signer(), tick, version: 0, entries: Vec::new() };
+        let mut peer = Peer { client, signer: who.signer(), tick, version: 0, entries: Vec::new(), last: None };
         match peer.said()? {
             IndexToNode::Tick(tick) => peer.tick = tick,
             other => bail!("an index server should begin with its tick, and said {other:?}"),
         }
         Ok(peer)
+    }
+
+    /// What another server could have heard of this node: its last report, as it was signed.
+    pub fn last_state(&self) -> Option<State> {
+        self.last.clone()
     }
 
     /// Reports exactly these entries.
@@ -137,6 +226,7 @@ impl Peer {
         self.entries = entries;
         let entries = List::truncated(self.entries.iter().copied());
         let state = State { attestation: self.attest(), entries };
+        self.last = Some(state.clone());
         self.client.send(&encode(&NodeToIndex::State(state)))
     }
 

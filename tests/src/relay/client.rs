@@ -238,7 +238,7 @@ impl Client {
 }
 
 /// Whether a read found nothing in a socket that is open.
-fn is_nothing(error: &std::io::Error) -> bool {
+pub(crate) fn is_nothing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
