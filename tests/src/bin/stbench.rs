@@ -74,6 +74,12 @@ fn index(nodes: u32) -> Result<()> {
 #[cfg(target_os = "linux")]
 const ROUNDS: usize = 40;
 
+/// Nodes whose heartbeats are measured, and for how many ticks.
+#[cfg(target_os = "linux")]
+const SESSIONS: u64 = 8_000;
+#[cfg(target_os = "linux")]
+const TICKS: usize = 3;
+
 #[cfg(target_os = "linux")]
 #[allow(clippy::print_stdout)]
 fn index_server() -> Result<()> {
@@ -86,6 +92,14 @@ fn index_server() -> Result<()> {
             delays.quantile_ms(0.99),
         );
     }
+    let got = bench::heartbeats(SESSIONS, TICKS)?;
+    println!(
+        "{SESSIONS} nodes, a heartbeat each {:.1} s: {:.1} us of CPU a heartbeat, {:.1} % of a core for 100,000 nodes (goal 50 %); {:.1} MiB",
+        got.seconds * SESSIONS as f64 / got.answered as f64,
+        got.cpu_s / got.answered as f64 * 1e6,
+        got.share_of_core(100_000.0) * 100.0,
+        got.resident as f64 / f64::from(1 << 20),
+    );
     let (sessions, each, under_way) = (600, 100, 10);
     let got = bench::throughput(sessions, each, under_way)?;
     let total = (got.answered + got.busy) as f64;

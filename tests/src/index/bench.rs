@@ -4,6 +4,7 @@
 //! |---|---|
 //! | update until searchable | from sending a change of one entry until an answer that has it is heard; asked again as soon as an answer lacks it, at one server, and each 2 ms across a line of three, where the change is told at one end and asked for at the other |
 //! | requests a second | many sessions with a few requests under way each, all answered with routes over a small graph; beside it what a request costs the server's CPU, as the clients use the same cores |
+//! | heartbeats | CPU of the server over some ticks, each sent to many sessions and answered by each with an attestation; a hundred thousand sessions cost as much as that many of these |
 //!
 //! Both ends are on this machine. It does not measure networks.
 
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use offset_protocol::index::{RequestRoutes, Routes};
+use offset_protocol::limits::INDEX_TICK;
 
 use super::{Peer, Servers, entry, request};
 
@@ -44,7 +46,7 @@ pub fn until_searchable(count: usize, rounds: usize) -> Result<Delays> {
     one.report(vec![entry(2, 1)?])?;
     two.report(vec![entry(1, 1)?])?;
     // Servers begin to hear each other; nothing is measured yet.
-    wait_for(&servers, count - 1, 1, Duration::from_millis(100))?;
+    wait_for(&servers, count - 1, &mut [&mut one, &mut two])?;
     let mut delays = Vec::new();
     for round in 0..rounds {
         let capacity = 10 + round as u128;
@@ -60,22 +62,20 @@ pub fn until_searchable(count: usize, rounds: usize) -> Result<Delays> {
     Ok(Delays(delays))
 }
 
-/// Asks each `pause` in one session after the other, as each may ask only so often.
-fn wait_for(servers: &Servers, server: usize, amount: u128, pause: Duration) -> Result<()> {
+/// Waits until what the two have reported is known at `server`; they say it again with each tick, as nodes do.
+fn wait_for(servers: &Servers, server: usize, reporters: &mut [&mut Peer]) -> Result<()> {
     let begun = Instant::now();
-    for node in 500.. {
-        let mut asker = servers.peer(server, node)?;
-        for id in 0..20 {
-            if is_there(&asker.routes(&request(id, amount, 1, 2)?)?) {
-                return Ok(());
-            }
-            if begun.elapsed() > PATIENCE {
-                break;
-            }
-            std::thread::sleep(pause.max(ASK_GAP));
+    let mut asker = servers.peer(server, 500)?;
+    for id in 0.. {
+        if is_there(&asker.routes(&request(id, 1, 1, 2)?)?) {
+            return Ok(());
         }
         if begun.elapsed() > PATIENCE {
             break;
+        }
+        std::thread::sleep(ASK_GAP);
+        for reporter in &mut *reporters {
+            reporter.beat()?;
         }
     }
     bail!("a report did not arrive in {PATIENCE:?}")
@@ -99,6 +99,64 @@ fn ask_until_there(asker: &mut Peer, amount: u128, pause: Duration) -> Result<()
 
 fn is_there(routes: &Routes) -> bool {
     !routes.options.is_empty()
+}
+
+/// What heartbeats cost.
+pub struct Heartbeats {
+    /// Ticks that were answered, all sessions together.
+    pub answered: usize,
+    /// CPU seconds of the server meanwhile.
+    pub cpu_s: f64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// Of the server, in bytes.
+    pub resident: u64,
+}
+
+impl Heartbeats {
+    /// The part of a core that this many nodes take, at one tick each `INDEX_TICK`.
+    pub fn share_of_core(&self, nodes: f64) -> f64 {
+        self.cpu_s / self.answered as f64 * nodes / (INDEX_TICK.as_micros() as f64 / 1e6)
+    }
+}
+
+/// Holds `sessions` nodes with eight entries each for `ticks` ticks.
+///
+/// # Errors
+/// If the server does not do its part.
+pub fn heartbeats(sessions: u64, ticks: usize) -> Result<Heartbeats> {
+    let mut servers = Servers::start(1)?;
+    let mut peers = Vec::new();
+    for node in 0..sessions {
+        let mut peer = servers.peer(0, node)?;
+        let beside = (1..=4).flat_map(|step| [node + step, node + sessions - step]);
+        peer.report(beside.map(|friend| entry(friend % sessions, 1_000)).collect::<Result<_>>()?)?;
+        peers.push(peer);
+    }
+    // From one tick to another one: what sessions cost between them is counted, too.
+    beat_until(&mut peers, 1)?;
+    let (begun, cpu_before) = (Instant::now(), servers.cpu_s(0)?);
+    let answered = beat_until(&mut peers, ticks)?;
+    let cpu_s = servers.cpu_s(0)? - cpu_before;
+    Ok(Heartbeats { answered, cpu_s, seconds: begun.elapsed().as_secs_f64(), resident: servers.resident(0)? })
+}
+
+/// Serves all sessions until each has heard this many ticks, taken together. How many were heard.
+fn beat_until(peers: &mut [Peer], ticks: usize) -> Result<usize> {
+    let limit = Instant::now() + Duration::from_micros(INDEX_TICK.as_micros()) * (ticks as u32 + 2);
+    let (mut answered, mut last) = (0, 0);
+    while last < ticks {
+        if Instant::now() > limit {
+            bail!("no tick for more than two heartbeats");
+        }
+        for peer in &mut *peers {
+            let came = peer.beat()?;
+            answered += came;
+        }
+        last = answered / peers.len().max(1);
+        std::thread::sleep(LOOK);
+    }
+    Ok(answered)
 }
 
 /// What many clients got.

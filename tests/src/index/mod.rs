@@ -106,6 +106,14 @@ impl Servers {
         Process(server.id()).cpu_s()
     }
 
+    /// Resident memory of a server, in bytes.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn resident(&mut self, server: usize) -> Result<u64> {
+        Process(self.process(server)?.id()).resident_bytes()
+    }
+
     /// Whether all of them still run.
     pub fn run(&mut self) -> bool {
         self.servers.iter_mut().all(|(server, _)| server.runs())
@@ -243,6 +251,26 @@ impl Peer {
         let base = self.version;
         let delta = Delta { attestation: self.attest(), base, set: List::truncated([entry]), removed: List::new() };
         self.client.send(&encode(&NodeToIndex::Delta(delta)))
+    }
+
+    /// Looks, without waiting, whether the server has made a tick, and attests the same report again if so, as nodes do each
+    /// heartbeat. How many ticks came.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn beat(&mut self) -> Result<usize> {
+        if !self.client.serve() {
+            bail!("the session has ended");
+        }
+        let mut ticks = 0;
+        while let Some(said) = self.client.heard() {
+            let IndexToNode::Tick(tick) = decode(&said, MAX_FRAME)? else { continue };
+            self.tick = tick;
+            ticks += 1;
+            let attestation = self.attest();
+            self.client.send(&encode(&NodeToIndex::Attestation(attestation)))?;
+        }
+        Ok(ticks)
     }
 
     fn attest(&mut self) -> Attestation {

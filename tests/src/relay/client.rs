@@ -212,6 +212,11 @@ impl Client {
         alive && self.write().is_ok() && self.stream.set_nonblocking(false).is_ok()
     }
 
+    /// A message that came meanwhile.
+    pub(crate) fn heard(&mut self) -> Option<Vec<u8>> {
+        self.messages.pop_front()
+    }
+
     /// Reads once, and answers what the channel itself answers.
     fn read(&mut self) -> Result<()> {
         let now = self.now();

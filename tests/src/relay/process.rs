@@ -96,7 +96,7 @@ impl Process {
     ///
     /// # Errors
     /// If it is gone.
-    pub(super) fn resident_bytes(self) -> Result<u64> {
+    pub(crate) fn resident_bytes(self) -> Result<u64> {
         let statm = self.file("statm")?;
         let pages: u64 = statm.split_whitespace().nth(1).context("too few fields in statm")?.parse()?;
         Ok(pages * page_size() as u64)
