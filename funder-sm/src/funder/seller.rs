@@ -242,6 +242,7 @@ impl Funder {
         if record.expires_at.is_some_and(|expires_at| now > expires_at) {
             return Err(CancelReason::Expired);
         }
+        sometimes!("seller: a mediator took less than it was offered", request.left_fees > 0);
         let amount = record.invoice.amount;
         if request.total_dest_payment != amount || request.dest_payment == 0 || request.dest_payment > amount {
             return Err(CancelReason::Amount);

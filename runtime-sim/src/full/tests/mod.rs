@@ -1,6 +1,8 @@
 //! Laws of whole networks that a single machine cannot show.
 
-use super::latency::{WAY, idle_line, request_to_collect};
+mod offers;
+
+use crate::full::latency::{WAY, idle_line, request_to_collect};
 
 #[test]
 fn an_idle_line_of_n_friends_collects_after_3n_one_way_trips() {
