@@ -1,8 +1,10 @@
 //! The programs. Each is one module with `main(args) -> ExitCode`; `src/bin` holds only the calls.
 
 pub mod args;
+mod config;
 pub mod exit;
 pub mod files;
+mod limit_args;
 pub mod new_file;
 pub mod output;
 mod server;
