@@ -165,7 +165,8 @@ impl Transport {
             // A part without bytes could be repeated for ever without coming nearer to a message.
             return Err(Misbehaviour::BadContent(Kind::More.tag()));
         }
-        let parts = self.parts.get_or_insert_default();
+        // Most messages in parts have one whole record and a little more: room for that spares a copy of everything.
+        let parts = self.parts.get_or_insert_with(|| Vec::with_capacity(content.len() + content.len() / 16));
         append(parts, content)?;
         Ok(Effect::Nothing)
     }
@@ -253,6 +254,11 @@ impl Transport {
     fn seal(&mut self, now: Instant, kind: Kind, content: &[u8], wire: &mut Vec<u8>) {
         self.sending.seal(kind, content, wire);
         self.spoke_at = if buggify!("transport: keepalive early", 50) { now - EARLY_KEEPALIVE } else { now };
+    }
+
+    /// Bytes of memory of a message that is not whole.
+    pub(super) fn held(&self) -> usize {
+        self.parts.as_ref().map_or(0, Vec::capacity)
     }
 
     #[cfg(test)]

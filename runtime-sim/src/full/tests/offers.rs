@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::full::{Options, Run, arm};
 use crate::marks;
-use crate::result::{Record, Recorder};
+use crate::result::Record;
 use crate::scenario::{Scenario, draw};
 
 const PAYMENTS: u64 = 60;
@@ -45,7 +45,7 @@ fn run(seed: u64) -> Record {
     let _armed = arm(&case);
     let mut run = Run::new(&case, &Options::default());
     run.run_until(case.heal_at).unwrap();
-    let mut recorder = std::mem::replace(&mut run.recorder, Recorder::default());
+    let mut recorder = std::mem::take(&mut run.recorder);
     recorder.marks(marks::take());
     recorder.finish()
 }
