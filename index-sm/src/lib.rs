@@ -4,7 +4,8 @@
 //!   it trusts and that trust it. It answers requests for routes.
 //! * [`client::IndexClient`] is the part of a node that reports to one server at a time, and asks it.
 //! * [`graph::Graph`] and [`answer::answer`] are the knowledge and the search, usable without a server; a query reads the
-//!   graph only and brings its own memory, so queries can run on copies, on any thread.
+//!   graph only and brings its own memory. A server's searches are jobs over snapshots ([`server::searches::Search`]) that run on
+//!   any thread, and what its peers say can be checked on any thread before it hears it ([`server::heard::Heard`]).
 //! * [`walk::walk`] checks an offer against the reports, independently of the search.
 //!
 //! Both machines know no socket, clock or randomness: see [`offset_protocol::machine`].

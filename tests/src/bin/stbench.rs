@@ -100,7 +100,7 @@ fn index_server() -> Result<()> {
         got.share_of_core(100_000.0) * 100.0,
         got.resident as f64 / f64::from(1 << 20),
     );
-    let (sessions, each, under_way) = (600, 100, 10);
+    let (sessions, each, under_way) = (600, 100, 5);
     let got = bench::throughput(sessions, each, under_way)?;
     let total = (got.answered + got.busy) as f64;
     println!(
