@@ -5,12 +5,14 @@
 //!
 //! | message | from | on a connection that | effect |
 //! |---|---|---|---|
-//! | `Listen` | node | is new | it listens; `Ready`, or `Failed` and the end |
+//! | `Listen` | node | is new | it listens; `Listening`, or `Failed` and the end |
 //! | `Connect { to }` | node | is new | it is half a tunnel until `to` accepts; `Ready`, or `Failed` and the end |
 //! | `Accept { from }` | node | is new | it is the other half; `Ready`, or `Failed` and the end |
 //! | `Reject { from, reason }` | node | listens | that half fails |
 //! | `Incoming { from }` | relay | listens | `from` waits for `Accept` or `Reject` |
 //! | `Closing` | relay | listens | the relay shuts down; the end |
+//!
+//! `Listening` tells the node what this relay lets it have, so that it does not ask for more.
 //!
 //! After `Ready` to `Connect` or `Accept` every message on that connection is the friends' own: the relay forwards it
 //! whole, in order, and never looks inside.
@@ -36,6 +38,19 @@ crate::wire_struct! {
         pub public_key: PublicKey,
         /// Where it listens.
         pub address: Address,
+    }
+
+    /// What a relay lets one identity have: told to every node that listens there.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct RelayShare {
+        /// Calls of it that may wait to be accepted at once; a newer one drives out the oldest.
+        pub halves: u32,
+        /// Ends of tunnels at once: one for each tunnel that it called and one for each that it took.
+        pub tunnel_ends: u32,
+        /// Bytes a second that it may send through all its tunnels, in the long run. Beyond, it is slowed, nothing is lost.
+        pub bytes_per_s: u64,
+        /// Bytes that it may send at once after a rest.
+        pub burst_bytes: u64,
     }
 }
 
@@ -67,7 +82,7 @@ crate::wire_enum! {
     /// What a relay says to a node.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub enum FromRelay {
-        /// You listen; or: the tunnel stands, and all that follows on this connection is the other node's.
+        /// The tunnel stands, and all that follows on this connection is the other node's.
         1 = Ready,
         /// You do not get what you asked for, or no longer have it. The relay closes the connection after it.
         2 = Failed {
@@ -81,6 +96,11 @@ crate::wire_enum! {
         },
         /// On a listening connection: the relay shuts down.
         4 = Closing,
+        /// You listen.
+        5 = Listening {
+            /// What you may have here.
+            share: RelayShare,
+        },
     }
 
     /// Why a node does not take a call.
@@ -117,6 +137,8 @@ crate::wire_enum! {
         6 = Closing,
         /// The same node asked for the same thing again on a newer connection.
         7 = Replaced,
+        /// The relay serves chosen nodes only, and the asking one is not among them (any more).
+        8 = NotAllowed,
     }
 
     /// Whose share of a relay is used up.
@@ -164,6 +186,7 @@ impl std::fmt::Display for FailReason {
             FailReason::NoSuchConnection => f.write_str("there is no such call to accept"),
             FailReason::Closing => f.write_str("the relay shuts down"),
             FailReason::Replaced => f.write_str("a newer connection of the same node took its place"),
+            FailReason::NotAllowed => f.write_str("the relay does not serve this node"),
         }
     }
 }
@@ -174,6 +197,8 @@ mod tests {
     use crate::codec::{decode, encode};
 
     const KEY: PublicKey = PublicKey([7; 32]);
+    const LARGEST: RelayShare =
+        RelayShare { halves: u32::MAX, tunnel_ends: u32::MAX, bytes_per_s: u64::MAX, burst_bytes: u64::MAX };
 
     #[test]
     fn every_message_round_trips_within_the_bound() {
@@ -194,6 +219,7 @@ mod tests {
             FromRelay::Failed { reason: FailReason::Rejected { reason: RejectReason::Busy } },
             FromRelay::Incoming { from: KEY },
             FromRelay::Closing,
+            FromRelay::Listening { share: LARGEST },
         ];
         for message in from {
             let bytes = encode(&message);
@@ -206,6 +232,8 @@ mod tests {
     fn the_bytes_are_those_of_the_specification() {
         assert_eq!(encode(&ToRelay::Listen), [0x81, 1]);
         assert_eq!(encode(&FromRelay::Failed { reason: FailReason::Timeout }), [0x82, 2, 0x81, 4]);
+        let share = RelayShare { halves: 1, tunnel_ends: 2, bytes_per_s: 3, burst_bytes: 256 };
+        assert_eq!(encode(&FromRelay::Listening { share }), [0x82, 5, 0x84, 1, 2, 3, 0x19, 1, 0]);
         let connect = encode(&ToRelay::Connect { to: KEY });
         assert_eq!(connect[..4], [0x82, 2, 0x58, 32]);
         assert_eq!(connect[4..], KEY.0);

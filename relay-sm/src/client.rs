@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, VecDeque};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::machine::{Alarm, Duration, Instant, Machine, Seed};
 use offset_protocol::net::{ConnId, ConnIds, NetCommand, NetEvent};
-use offset_protocol::relay::{FailReason, RELAY_HALF_DEADLINE, RejectReason, RelayAddress};
+use offset_protocol::relay::{FailReason, RELAY_HALF_DEADLINE, RejectReason, RelayAddress, RelayShare};
 use serde::{Deserialize, Serialize};
 
 pub use backoff::{FIRST_WAIT, LONGEST_WAIT, STABLE_AFTER};
@@ -118,6 +118,8 @@ pub enum Output {
     RelayUp {
         /// The relay.
         relay: PublicKey,
+        /// What it lets us have.
+        share: RelayShare,
     },
     /// We cannot be called at this relay now; it is tried again by itself. Said when it is lost and after each try that failed.
     RelayDown {
@@ -250,7 +252,7 @@ impl RelayClient {
             listener: Listener::new(),
             connector: Connector::new(),
             tunnels: BTreeMap::new(),
-            fx: Effects { ids, rng: seed.rng(), outputs: VecDeque::new() },
+            fx: Effects { ids, rng: seed.rng(), shares: BTreeMap::new(), outputs: VecDeque::new() },
         }
     }
 

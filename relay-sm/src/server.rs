@@ -5,7 +5,7 @@
 //!
 //! | message | on a connection that | effect |
 //! |---|---|---|
-//! | `Listen` | is being set up | `Ready`; an older listener of that identity goes at once; calls that wait are told again |
+//! | `Listen` | is being set up | `Listening`; an older listener of that identity goes at once; calls that wait are told again |
 //! | `Connect { to }` | is being set up | half a tunnel, `Incoming` to `to`; or `Failed` at once, with the reason |
 //! | `Accept { from }` | is being set up | `Ready` to both, then [`Output::Join`]; or `Failed` |
 //! | `Reject { from, reason }` | listens | `Failed { Rejected }` to the caller |
@@ -17,7 +17,9 @@
 //!    has room for one half a friend and for two ends of tunnels a friend (one called each way).
 //! 3. No limit of [`Limits`] is ever exceeded; what is refused for one is told [`FailReason::Busy`] with whose it is.
 //! 4. Set-ups end after [`RELAY_SETUP_DEADLINE`], halves after [`RELAY_HALF_DEADLINE`] or with the listener they wait for.
-//! 5. A message costs a fixed number of map look-ups; only a listener that comes or goes costs one for each call that
+//! 5. Of a relay that serves chosen identities only ([`RelayServer::for_chosen`]) nobody else holds a place for longer than it takes
+//!    to be told so; who is no longer chosen loses its listener, halves and tunnels at once.
+//! 6. A message costs a fixed number of map look-ups; only a listener that comes or goes costs one for each call that
 //!    waits for it, of which there are at most [`Limits::waiting_calls`].
 //!
 //! The runtime reads nothing more of a connection after a message until [`Output::Resume`] or [`Output::Join`]. Not here,
@@ -28,7 +30,7 @@ mod limits;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::{decode, encode};
@@ -36,14 +38,14 @@ use offset_protocol::machine::{Alarm, Instant, Machine};
 use offset_protocol::net::{ConnId, NetCommand, NetEvent, Purpose};
 use offset_protocol::relay::{
     FailReason, FromRelay, LimitScope, MAX_RELAY_MESSAGE, RELAY_DRAIN_TIME, RELAY_HALF_DEADLINE, RELAY_SETUP_DEADLINE,
-    RejectReason, ToRelay,
+    RejectReason, RelayShare, ToRelay,
 };
 use offset_protocol::{buggify, mutant, sometimes};
 use serde::{Deserialize, Serialize};
 
 pub use book::Counts;
 use book::{Book, Call, End, Peer, Role};
-pub use limits::{Limits, Quota};
+pub use limits::{LEAST_BYTES_PER_S, Limits, LimitsError, Quota, TunnelRate, What};
 use offset_protocol::deadlines::Deadlines;
 
 /// What can happen to a relay.
@@ -57,6 +59,16 @@ pub enum Input {
         a: ConnId,
         /// The other end.
         b: ConnId,
+    },
+    /// Serve this identity. Of no effect in a relay that serves everybody.
+    Allow {
+        /// Whom.
+        node: PublicKey,
+    },
+    /// Serve it no longer, and end what it has here. Of no effect in a relay that serves everybody.
+    Disallow {
+        /// Whom.
+        node: PublicKey,
     },
     /// Shut down in order.
     Drain,
@@ -112,6 +124,10 @@ pub enum Misbehaviour {
 #[derive(Debug)]
 pub struct RelayServer {
     book: Book,
+    /// `None`: everybody.
+    chosen: Option<BTreeSet<PublicKey>>,
+    /// What every listener is told.
+    share: RelayShare,
     deadlines: Deadlines<ConnId>,
     drain: Drain,
     outputs: VecDeque<Output>,
@@ -138,6 +154,12 @@ impl Machine for RelayServer {
             Input::Net(NetEvent::Message { conn, bytes }) => self.on_message(now, conn, &bytes),
             Input::Net(NetEvent::Closed { conn }) => self.on_closed(conn),
             Input::JoinEnded { a, b } => self.on_join_ended(a, b),
+            Input::Allow { node } => {
+                if let Some(chosen) = &mut self.chosen {
+                    chosen.insert(node);
+                }
+            }
+            Input::Disallow { node } => self.on_disallow(node),
             Input::Drain => self.on_drain(now),
             Input::Tick => self.on_tick(now),
         }
@@ -158,14 +180,22 @@ impl Machine for RelayServer {
 }
 
 impl RelayServer {
-    /// A relay that nobody is connected to.
+    /// A relay that serves everybody, and that nobody is connected to. Limits that make no sense together are the caller's
+    /// to refuse: [`Limits::check`].
     pub fn new(limits: Limits) -> Self {
         RelayServer {
             book: Book::new(&limits),
+            chosen: None,
+            share: limits.share(),
             deadlines: Deadlines::default(),
             drain: Drain::No,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// A relay that serves the identities of [`Input::Allow`] only; nobody at first.
+    pub fn for_chosen(limits: Limits) -> Self {
+        RelayServer { chosen: Some(BTreeSet::new()), ..RelayServer::new(limits) }
     }
 
     /// How many connections there are, by what they are for.
@@ -183,6 +213,9 @@ impl RelayServer {
         self.net(NetCommand::Admit { conn });
         if self.drain != Drain::No {
             return self.fail(conn, FailReason::Closing);
+        }
+        if self.chosen.as_ref().is_some_and(|chosen| !chosen.contains(&peer.key)) {
+            return self.fail(conn, FailReason::NotAllowed);
         }
         if let Some(oldest) = self.book.setup_in_the_way(peer.key) {
             self.remove_and_fail(oldest, FailReason::Busy { limit: LimitScope::Identity });
@@ -222,7 +255,7 @@ impl RelayServer {
             self.fail(conn, FailReason::Busy { limit });
             return self.fail_halves_to(key, FailReason::NotListening);
         }
-        self.send(conn, &FromRelay::Ready);
+        self.send(conn, &FromRelay::Listening { share: self.share });
         self.net_resume(conn);
         // The older listener may have been dead for a while: what it was told may never have arrived.
         let calls: Vec<_> = self.book.halves_to(key).map(|(call, _)| call).collect();
@@ -314,6 +347,27 @@ impl RelayServer {
             self.book.remove(a);
             self.drained_if_empty();
         }
+    }
+
+    fn on_disallow(&mut self, node: PublicKey) {
+        let Some(chosen) = &mut self.chosen else { return };
+        if !chosen.remove(&node) {
+            return;
+        }
+        let held: Vec<_> = self.book.held_by(node).collect();
+        for conn in held {
+            match self.book.role(conn) {
+                Some(Role::Setup | Role::Half(_)) => self.remove_and_fail(conn, FailReason::NotAllowed),
+                Some(Role::Listener) => {
+                    self.remove_and_fail(conn, FailReason::NotAllowed);
+                    self.fail_halves_to(node, FailReason::NotListening);
+                }
+                Some(Role::Tunnel { .. }) => self.end_tunnel(conn),
+                // Its other end of the same tunnel, or a half to itself, went before.
+                None => {}
+            }
+        }
+        self.drained_if_empty();
     }
 
     fn on_drain(&mut self, now: Instant) {

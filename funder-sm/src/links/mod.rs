@@ -266,7 +266,7 @@ impl Links {
         while let Some(output) = self.client.poll_output() {
             match output {
                 relay::Output::Net(command) => self.outputs.push_back(Output::Net(command)),
-                relay::Output::RelayUp { relay } => self.set_relay_status(relay, true),
+                relay::Output::RelayUp { relay, .. } => self.set_relay_status(relay, true),
                 relay::Output::RelayDown { relay, .. } => self.set_relay_status(relay, false),
                 relay::Output::Incoming { relay, from } => self.on_call(now, relay, from),
                 relay::Output::TunnelOpened { conn, friend, relay, direction } => {

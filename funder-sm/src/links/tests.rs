@@ -6,7 +6,7 @@ use offset_protocol::codec::decode;
 use offset_protocol::limits::{HANDSHAKE_DEADLINE, KEEPALIVE_SILENCE};
 use offset_protocol::machine::turn;
 use offset_protocol::net::{NetCommand, NetEvent};
-use offset_protocol::relay::FromRelay;
+use offset_protocol::relay::{FromRelay, RelayShare};
 use proptest::prelude::*;
 
 use super::*;
@@ -268,11 +268,12 @@ fn lone_node() -> (Links, Instant, ConnId) {
     let [a, b] = ordered();
     let mut node = TestNode::new(a, 5);
     let now = Instant::from_micros(1_000_000);
+    let share = RelayShare { halves: 512, tunnel_ends: 2_048, bytes_per_s: 1 << 20, burst_bytes: 1 << 20 };
     let inputs = [
         Input::Listen(relay_address(RELAY)),
         Input::KeepLink { friend: key(b), relays: List::new() },
         Input::Net(NetEvent::Opened { conn: ConnId::outgoing(0) }),
-        Input::Net(NetEvent::Message { conn: ConnId::outgoing(0), bytes: encode(&FromRelay::Ready) }),
+        Input::Net(NetEvent::Message { conn: ConnId::outgoing(0), bytes: encode(&FromRelay::Listening { share }) }),
     ];
     turn(&mut node.links, now, inputs, |_| {});
     (node.links, now, ConnId::outgoing(0))

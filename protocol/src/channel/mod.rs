@@ -305,6 +305,15 @@ impl SecureChannel {
         }
     }
 
+    /// Bytes of memory that wait inside for the rest of a record or message; events that were not polled are not counted.
+    pub fn held(&self) -> usize {
+        let parts = match &self.phase {
+            Phase::Unadmitted(transport) | Phase::Open(transport) => transport.held(),
+            Phase::Handshake(_) | Phase::Closed => 0,
+        };
+        self.inbox.capacity() + parts
+    }
+
     /// Whether a responder's owner has yet to decide.
     fn is_undecided(&self) -> bool {
         matches!(&self.phase, Phase::Unadmitted(transport) if transport.role() == Role::Responder)

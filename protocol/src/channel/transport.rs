@@ -255,6 +255,11 @@ impl Transport {
         self.spoke_at = if buggify!("transport: keepalive early", 50) { now - EARLY_KEEPALIVE } else { now };
     }
 
+    /// Bytes of memory of a message that is not whole.
+    pub(super) fn held(&self) -> usize {
+        self.parts.as_ref().map_or(0, Vec::capacity)
+    }
+
     #[cfg(test)]
     pub(super) fn directions(&mut self) -> (&mut Direction, &mut Direction) {
         (&mut self.sending, &mut self.receiving)

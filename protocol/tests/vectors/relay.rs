@@ -1,6 +1,6 @@
 //! The conversation of nodes and relays.
 
-use offset_protocol::relay::{FailReason, FromRelay, LimitScope, RejectReason, ToRelay};
+use offset_protocol::relay::{FailReason, FromRelay, LimitScope, RejectReason, RelayShare, ToRelay};
 
 use super::book::{Page, Vector};
 use super::cast::{ALICE, BOB, key, relay};
@@ -33,13 +33,16 @@ fn from_relay() -> Vec<Vector> {
         FailReason::NoSuchConnection,
         FailReason::Closing,
         FailReason::Replaced,
+        FailReason::NotAllowed,
     ];
     let scopes = [LimitScope::Identity, LimitScope::Address, LimitScope::Total, LimitScope::Other];
     reasons.extend(scopes.map(|limit| FailReason::Busy { limit }));
+    let share = RelayShare { halves: 512, tunnel_ends: 2_048, bytes_per_s: 20 << 20, burst_bytes: 64 << 20 };
     let mut vectors = vec![
         Vector::wire("ready", "FromRelay", FromRelay::Ready),
         Vector::wire("incoming", "FromRelay", FromRelay::Incoming { from: key(ALICE) }),
         Vector::wire("closing", "FromRelay", FromRelay::Closing),
+        Vector::wire("listening", "FromRelay", FromRelay::Listening { share }),
     ];
     for reason in reasons {
         vectors.push(Vector::wire(format!("failed: {reason}"), "FromRelay", FromRelay::Failed { reason }));

@@ -11,7 +11,8 @@
 //! | its tunnel ends | a rest, then the next race; if it ended young, that relay is tried last and alone, the latest of them last of all |
 //!
 //! 1. A friend has attempts only while it races; each attempt has exactly one deadline.
-//! 2. At most [`MAX_ATTEMPTS`] attempts are open over all friends; friends beyond wait in order.
+//! 2. At most [`MAX_ATTEMPTS`] attempts are open over all friends; friends beyond wait in order. At a relay that has told
+//!    us how many calls of ours it takes there are no more than that; a race passes over it.
 //! 3. Standing and backoff outlive a stop, so that a friend whose tunnels end at once is not called in a tight loop. The
 //!    parent forgets a removed friend explicitly.
 //! 4. A relay that answers at once and then forwards nothing cannot win every race: its tunnels end young.
@@ -188,7 +189,13 @@ impl Connector {
     pub(super) fn on_message(&mut self, now: Instant, fx: &mut Effects, conn: ConnId, bytes: &[u8]) -> Option<Won> {
         match parse(bytes) {
             Some(FromRelay::Ready) => self.on_ready(now, fx, conn),
-            Some(FromRelay::Failed { .. } | FromRelay::Incoming { .. } | FromRelay::Closing) | None => {
+            Some(
+                FromRelay::Failed { .. }
+                | FromRelay::Incoming { .. }
+                | FromRelay::Closing
+                | FromRelay::Listening { .. },
+            )
+            | None => {
                 fx.close(conn);
                 self.on_closed(now, fx, conn);
                 None
@@ -317,6 +324,10 @@ impl Connector {
                 }
                 return;
             }
+            if is_used_up(fx, &self.attempts, candidate.address.public_key) {
+                race.queue.pop_front();
+                continue;
+            }
             let conn = fx.connect(&candidate.address);
             self.attempts.insert(conn, Attempt { friend: key, relay: candidate.address.public_key });
             self.deadlines.set(Wait::Attempt(conn), now + CONNECT_DEADLINE);
@@ -388,6 +399,14 @@ impl Connector {
     pub(super) fn attempts(&self) -> usize {
         self.attempts.len()
     }
+}
+
+/// Whether as many of our calls wait at a relay as it has told us that it takes of one node: one more would drive out the
+/// oldest. Only our own relays have told us.
+fn is_used_up(fx: &Effects, attempts: &BTreeMap<ConnId, Attempt>, relay: PublicKey) -> bool {
+    let Some(share) = fx.shares.get(&relay) else { return false };
+    let most = usize::try_from(share.halves).unwrap_or(usize::MAX);
+    most < MAX_ATTEMPTS && attempts.values().filter(|attempt| attempt.relay == relay).count() >= most
 }
 
 impl Friend {

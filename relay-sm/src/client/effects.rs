@@ -1,11 +1,12 @@
 //! What the parts of a relay client do to the world: open, ask, close, tell.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::{decode, encode};
 use offset_protocol::machine::Rng;
 use offset_protocol::net::{ConnId, ConnIds, NetCommand, Purpose};
-use offset_protocol::relay::{FromRelay, MAX_RELAY_MESSAGE, RelayAddress, ToRelay};
+use offset_protocol::relay::{FromRelay, MAX_RELAY_MESSAGE, RelayAddress, RelayShare, ToRelay};
 
 use super::Output;
 
@@ -13,6 +14,8 @@ use super::Output;
 pub(super) struct Effects {
     pub(super) ids: ConnIds,
     pub(super) rng: Rng,
+    /// What our own relays let us have, as they said last.
+    pub(super) shares: BTreeMap<PublicKey, RelayShare>,
     pub(super) outputs: VecDeque<Output>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | message | effect |
 //! |---|---|
-//! | `Ready` to `Listen` | [`Output::RelayUp`] |
+//! | `Listening` | [`Output::RelayUp`] |
 //! | `Incoming { from }` | [`Output::Incoming`]; the parent answers with accept or reject |
 //! | `Failed`, `Closing`, garbage, a lost connection | [`Output::RelayDown`], then again after a jittered wait |
 //! | `Ready` to `Accept` | the connection is a tunnel |
@@ -135,6 +135,7 @@ impl Listener {
         self.drop_calls(fx, relay);
         self.deadlines.clear(Wait::Relay(relay));
         self.relays.remove(&relay);
+        fx.shares.remove(&relay);
     }
 
     /// Everything afresh: what is still open may be dead without anybody having noticed.
@@ -201,7 +202,13 @@ impl Listener {
                     self.finish_call(now, fx, key);
                     Some(Taken { from: key.from, relay: key.relay })
                 }
-                Some(FromRelay::Failed { .. } | FromRelay::Incoming { .. } | FromRelay::Closing) | None => {
+                Some(
+                    FromRelay::Failed { .. }
+                    | FromRelay::Incoming { .. }
+                    | FromRelay::Closing
+                    | FromRelay::Listening { .. },
+                )
+                | None => {
                     self.abort_call(now, fx, key);
                     None
                 }
@@ -212,17 +219,19 @@ impl Listener {
     fn on_listen_message(&mut self, now: Instant, fx: &mut Effects, relay: PublicKey, message: Option<FromRelay>) {
         let Some(own) = self.relays.get_mut(&relay) else { return };
         match (own.state, message) {
-            (State::Asking(conn), Some(FromRelay::Ready)) => {
+            (State::Asking(conn), Some(FromRelay::Listening { share })) => {
                 own.state = State::Listening { conn, since: now };
                 self.deadlines.clear(Wait::Relay(relay));
-                fx.push(Output::RelayUp { relay });
+                fx.shares.insert(relay, share);
+                fx.push(Output::RelayUp { relay, share });
             }
             (State::Listening { .. }, Some(FromRelay::Incoming { from })) => {
                 self.on_call(now, fx, CallKey { relay, from });
             }
             (_, Some(FromRelay::Failed { reason })) => self.fail(now, fx, relay, Some(reason)),
             (_, Some(FromRelay::Closing)) => self.fail(now, fx, relay, Some(FailReason::Closing)),
-            (State::Waiting | State::Connecting(_) | State::Listening { .. }, Some(FromRelay::Ready))
+            (_, Some(FromRelay::Ready))
+            | (State::Waiting | State::Connecting(_) | State::Listening { .. }, Some(FromRelay::Listening { .. }))
             | (State::Waiting | State::Connecting(_) | State::Asking(_), Some(FromRelay::Incoming { .. }))
             | (_, None) => self.fail(now, fx, relay, None),
         }

@@ -7,6 +7,7 @@ use offset_protocol::relay::{FromRelay, ToRelay};
 
 const FRIEND: PublicKey = PublicKey([1; 32]);
 const STRANGER: PublicKey = PublicKey([2; 32]);
+const SHARE: RelayShare = RelayShare { halves: 2, tunnel_ends: 4, bytes_per_s: 1_000, burst_bytes: 5_000 };
 
 fn relay(n: u8) -> RelayAddress {
     RelayAddress { public_key: PublicKey([100 + n; 32]), address: format!("relay{n}:1").parse().unwrap() }
@@ -95,7 +96,8 @@ impl Client {
         let mut client = Client::new();
         client.expect(Input::AddRelay(relay(0)), &[connect(0, 0)]);
         client.expect(opened(0), &[send(0, ToRelay::Listen)]);
-        client.expect(says(0, FromRelay::Ready), &[Output::RelayUp { relay: at(0) }]);
+        client
+            .expect(says(0, FromRelay::Listening { share: SHARE }), &[Output::RelayUp { relay: at(0), share: SHARE }]);
         assert!(client.machine.is_listening(at(0)));
         client
     }
@@ -184,7 +186,7 @@ fn a_lost_listener_comes_back_with_growing_waits_and_at_once_when_the_network_re
 
     client.expect(Input::NetworkReturned, &[connect(4, 0)]);
     client.feed(opened(4));
-    client.feed(says(4, FromRelay::Ready));
+    client.feed(says(4, FromRelay::Listening { share: SHARE }));
     client.expect(Input::NetworkReturned, &[close(4), down(None), connect(5, 0)]);
     // A relay that says nothing is given up.
     let timeout = FailReason::Timeout;
@@ -333,4 +335,37 @@ fn nobody_connects_to_a_client() {
     let from = "host".parse().unwrap();
     let event = NetEvent::Incoming { conn, purpose: Purpose::NodeRelay, peer: FRIEND, from };
     client.expect(Input::Net(event), &[Output::Net(NetCommand::Close { conn })]);
+}
+
+#[test]
+fn no_more_calls_wait_at_a_relay_than_it_takes() {
+    let mut client = Client::listening();
+    let friend = |n: u8| PublicKey([50 + n; 32]);
+    let dial = |n: u8, relays: &[u8]| Input::Dial {
+        friend: friend(n),
+        relays: relays.iter().map(|&relay_number| relay(relay_number)).collect(),
+    };
+    client.expect(dial(0, &[0]), &[connect(1, 0)]);
+    client.expect(dial(1, &[0]), &[connect(2, 0)]);
+    // A third call would drive out the first: another relay of the friend is tried, or the friend rests.
+    client.expect(dial(2, &[0, 1]), &[connect(3, 1)]);
+    client.expect(dial(3, &[0]), &[]);
+    client.expect(Input::StopDialling { friend: friend(0) }, &[close(1)]);
+    client.expect_alarm(Duration::from_millis(250), HALF_SECOND, &[connect(4, 0)]);
+    // What a relay said is forgotten with it.
+    client.feed(Input::RemoveRelay { relay: at(0) });
+    client.expect(dial(4, &[0]), &[connect(5, 0)]);
+}
+
+#[test]
+fn a_relay_that_says_the_wrong_yes_is_left() {
+    let mut client = Client::new();
+    client.feed(Input::AddRelay(relay(0)));
+    client.feed(opened(0));
+    let down = Output::RelayDown { relay: at(0), reason: None };
+    client.expect(says(0, FromRelay::Ready), &[close(0), down]);
+    let mut client = Client::new();
+    client.feed(dial(&[0]));
+    client.feed(opened(0));
+    client.expect(says(0, FromRelay::Listening { share: SHARE }), &[close(0)]);
 }

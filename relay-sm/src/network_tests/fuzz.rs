@@ -4,11 +4,11 @@ use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::encode;
 use offset_protocol::machine::{Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{ConnId, ConnIds, NetEvent, Purpose};
-use offset_protocol::relay::{FailReason, FromRelay, LimitScope, RejectReason, RelayAddress, ToRelay};
+use offset_protocol::relay::{FailReason, FromRelay, LimitScope, RejectReason, RelayAddress, RelayShare, ToRelay};
 use proptest::prelude::*;
 
 use crate::client::{self, RelayClient};
-use crate::server::{self, Limits, Quota, RelayServer};
+use crate::server::{self, Limits, Quota, RelayServer, TunnelRate};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
@@ -27,8 +27,10 @@ proptest! {
             halves: small(&mut rng),
             tunnel_ends: small(&mut rng),
             waiting_calls: rng.below(3) as u32,
+            tunnel_rate: TunnelRate::default(),
         };
-        let mut server = RelayServer::new(limits);
+        let new = if rng.below(2) == 0 { RelayServer::new } else { RelayServer::for_chosen };
+        let mut server = new(limits);
         let mut now = Instant::ZERO;
         let mut conns = 0;
         for _ in 0..400 {
@@ -87,7 +89,7 @@ fn server_input(rng: &mut Rng, conns: &mut u64) -> server::Input {
             let from = format!("host{}", rng.below(3)).parse().unwrap();
             server::Input::Net(NetEvent::Incoming { conn: ConnId::incoming(*conns), purpose, peer: key(rng), from })
         }
-        14..=34 => {
+        14..=33 => {
             let bytes = match rng.below(9) {
                 0..=2 => encode(&ToRelay::Listen),
                 3 | 4 => encode(&ToRelay::Connect { to: key(rng) }),
@@ -97,6 +99,8 @@ fn server_input(rng: &mut Rng, conns: &mut u64) -> server::Input {
             };
             server::Input::Net(NetEvent::Message { conn, bytes })
         }
+        34 if rng.below(3) == 0 => server::Input::Disallow { node: key(rng) },
+        34 => server::Input::Allow { node: key(rng) },
         35 | 36 => server::Input::Net(NetEvent::Closed { conn }),
         37 => server::Input::Net(NetEvent::Opened { conn }),
         38 => server::Input::JoinEnded { a: conn, b: ConnId::incoming((*conns).saturating_sub(rng.below(6))) },
@@ -114,8 +118,13 @@ fn client_input(rng: &mut Rng) -> client::Input {
     match rng.below(30) {
         0..=4 => client::Input::Net(NetEvent::Opened { conn }),
         5..=14 => {
-            let bytes = match rng.below(9) {
+            let bytes = match rng.below(11) {
                 0..=3 => encode(&FromRelay::Ready),
+                9 | 10 => {
+                    let halves = u32::try_from(rng.below(5)).unwrap();
+                    let share = RelayShare { halves, tunnel_ends: 1, bytes_per_s: 1, burst_bytes: 1 };
+                    encode(&FromRelay::Listening { share })
+                }
                 4 => encode(&FromRelay::Failed { reason: FailReason::Busy { limit: LimitScope::Total } }),
                 5 | 6 => encode(&FromRelay::Incoming { from: key(rng) }),
                 7 => encode(&FromRelay::Closing),

@@ -11,7 +11,7 @@ use offset_protocol::net::{ConnId, ConnIds, NetCommand, NetEvent};
 use offset_protocol::relay::{FailReason, FromRelay, MAX_RELAY_MESSAGE, RelayAddress};
 
 use crate::client::{self, Direction, RelayClient};
-use crate::server::{self, Limits, Quota, RelayServer};
+use crate::server::{self, Limits, Quota, RelayServer, TunnelRate};
 
 /// A dead connection is noticed by then: the channel's keepalive.
 const SILENCE: Duration = Duration::from_secs(40);
@@ -514,5 +514,6 @@ fn what_the_living_need(nodes: u32) -> Limits {
         halves: quota(friends),
         tunnel_ends: quota(tunnels),
         waiting_calls: friends,
+        tunnel_rate: TunnelRate::default(),
     }
 }

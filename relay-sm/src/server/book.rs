@@ -114,6 +114,12 @@ impl Book {
         self.conns.iter().map(|(&conn, (_, role))| (conn, *role))
     }
 
+    /// Every connection of `key`, whatever it is for.
+    pub(super) fn held_by(&self, key: PublicKey) -> impl Iterator<Item = ConnId> {
+        let places = [&self.setup_places, &self.listener_places, &self.half_places, &self.tunnel_places];
+        places.into_iter().flat_map(move |places| places.held_by(key))
+    }
+
     /// The set-up of `key` that must give way to a newer one, if its own share is used up.
     pub(super) fn setup_in_the_way(&self, key: PublicKey) -> Option<ConnId> {
         if self.setup_places.is_full_for(&key) { self.setup_places.oldest_of(key) } else { None }

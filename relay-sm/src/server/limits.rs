@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::net::{Address, ConnId};
-use offset_protocol::relay::LimitScope;
+use offset_protocol::relay::{LimitScope, RelayShare};
 
 /// Places of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,26 @@ pub struct Quota {
     /// For everybody.
     pub total: u32,
 }
+
+/// How much an identity may send through all its tunnels: a token bucket that is paid by waiting. Enforced by the runtime,
+/// which forwards; told to the nodes here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelRate {
+    /// Bytes a second in the long run.
+    pub bytes_per_s: u64,
+    /// Bytes at once after a rest.
+    pub burst_bytes: u64,
+}
+
+impl Default for TunnelRate {
+    /// Chosen freely: thousands of payments a second for each identity, and no more than a sixth of a gigabit link.
+    fn default() -> Self {
+        TunnelRate { bytes_per_s: 20 << 20, burst_bytes: 64 << 20 }
+    }
+}
+
+/// The least [`TunnelRate::bytes_per_s`] that is of any use: a message of the greatest length within a quarter of an hour.
+pub const LEAST_BYTES_PER_S: u64 = 1_024;
 
 /// All limits of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +55,90 @@ pub struct Limits {
     pub tunnel_ends: Quota,
     /// Calls that may wait for one called node.
     pub waiting_calls: u32,
+    /// Bytes through tunnels.
+    pub tunnel_rate: TunnelRate,
+}
+
+/// A limit that would lock everybody out, or that could never be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// Too small to serve anybody.
+    #[error("{what} must be at least {least}, or nobody is served")]
+    TooSmall {
+        /// Which limit.
+        what: What,
+        /// The least that serves somebody.
+        least: u64,
+    },
+    /// One may have more than there is.
+    #[error("{what} must be at most {total}: that is all that there are")]
+    AboveTotal {
+        /// Which limit.
+        what: What,
+        /// What everybody may have together.
+        total: u32,
+    },
+}
+
+/// Names a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct What {
+    places: &'static str,
+    whose: &'static str,
+}
+
+impl std::fmt::Display for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.places, self.whose)
+    }
+}
+
+impl Quota {
+    fn check(&self, places: &'static str, least_total: u32) -> Result<(), LimitsError> {
+        let total = What { places, whose: " in total" };
+        at_least(total, self.total.into(), least_total.into())?;
+        for (whose, limit) in [(" per identity", self.per_identity), (" per address", self.per_address)] {
+            let what = What { places, whose };
+            at_least(what, limit.into(), 1)?;
+            at_most(what, limit, self.total)?;
+        }
+        Ok(())
+    }
+}
+
+fn at_least(what: What, limit: u64, least: u64) -> Result<(), LimitsError> {
+    if limit < least { Err(LimitsError::TooSmall { what, least }) } else { Ok(()) }
+}
+
+fn at_most(what: What, limit: u32, total: u32) -> Result<(), LimitsError> {
+    if limit > total { Err(LimitsError::AboveTotal { what, total }) } else { Ok(()) }
+}
+
+impl Limits {
+    /// Whether somebody can be served, and every limit can be reached.
+    ///
+    /// # Errors
+    /// The first limit that makes no sense.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        self.setups.check("set-ups", 1)?;
+        self.listeners.check("listeners", 1)?;
+        self.halves.check("halves", 1)?;
+        // A tunnel has two.
+        self.tunnel_ends.check("ends of tunnels", 2)?;
+        let waiting = What { places: "calls that wait for one node", whose: "" };
+        at_least(waiting, self.waiting_calls.into(), 1)?;
+        at_most(waiting, self.waiting_calls, self.halves.total)?;
+        let TunnelRate { bytes_per_s, burst_bytes } = self.tunnel_rate;
+        at_least(What { places: "bytes a second through tunnels", whose: "" }, bytes_per_s, LEAST_BYTES_PER_S)?;
+        at_least(What { places: "bytes at once through tunnels", whose: "" }, burst_bytes, 1)
+    }
+
+    /// What a node is told of them.
+    pub(crate) fn share(&self) -> RelayShare {
+        let TunnelRate { bytes_per_s, burst_bytes } = self.tunnel_rate;
+        let (halves, tunnel_ends) = (self.halves.per_identity, self.tunnel_ends.per_identity);
+        RelayShare { halves, tunnel_ends, bytes_per_s, burst_bytes }
+    }
 }
 
 impl Default for Limits {
@@ -47,6 +151,7 @@ impl Default for Limits {
             halves: Quota { per_identity: 512, per_address: 2_048, total: 16_384 },
             tunnel_ends: Quota { per_identity: 2_048, per_address: 8_192, total: 131_072 },
             waiting_calls: 512,
+            tunnel_rate: TunnelRate::default(),
         }
     }
 }
@@ -91,6 +196,12 @@ impl Places {
         }
     }
 
+    /// The connections with a place of `identity`.
+    pub(crate) fn held_by(&self, identity: PublicKey) -> impl Iterator<Item = ConnId> {
+        let first = (identity, ConnId::outgoing(0));
+        self.taken.range(first..).take_while(move |(of, _)| *of == identity).map(|&(_, conn)| conn)
+    }
+
     /// Whether `identity` has used up its own share.
     pub(crate) fn is_full_for(&self, identity: &PublicKey) -> bool {
         count(&self.by_identity, identity) >= self.quota.per_identity
@@ -98,8 +209,7 @@ impl Places {
 
     /// The place that `identity` has held longest, by its connection: numbers of incoming connections ascend.
     pub(crate) fn oldest_of(&self, identity: PublicKey) -> Option<ConnId> {
-        let first = (identity, ConnId::outgoing(0));
-        self.taken.range(first..).next().filter(|(of, _)| *of == identity).map(|&(_, conn)| conn)
+        self.held_by(identity).next()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -12,6 +12,7 @@ fn conn(n: u64) -> ConnId {
 }
 
 struct Relay {
+    share: RelayShare,
     server: RelayServer,
     now: Instant,
     next: u64,
@@ -19,7 +20,15 @@ struct Relay {
 
 impl Relay {
     fn new(limits: Limits) -> Self {
-        Relay { server: RelayServer::new(limits), now: Instant::from_micros(1_000), next: 0 }
+        let (share, server) = (limits.share(), RelayServer::new(limits));
+        Relay { share, server, now: Instant::from_micros(1_000), next: 0 }
+    }
+
+    fn for_chosen(nodes: &[PublicKey]) -> Self {
+        let mut relay = Relay::new(Limits::default());
+        relay.server = RelayServer::for_chosen(Limits::default());
+        nodes.iter().for_each(|&node| relay.expect(Input::Allow { node }, &[]));
+        relay
     }
 
     /// One input, exactly these outputs.
@@ -49,7 +58,8 @@ impl Relay {
 
     fn listen(&mut self, peer: PublicKey) -> ConnId {
         let conn = self.admit(peer);
-        self.expect(says(conn, &ToRelay::Listen), &[send(conn, FromRelay::Ready), Output::Resume { conn }]);
+        let listening = send(conn, FromRelay::Listening { share: self.share });
+        self.expect(says(conn, &ToRelay::Listen), &[listening, Output::Resume { conn }]);
         conn
     }
 
@@ -85,6 +95,10 @@ fn says(conn: ConnId, message: &ToRelay) -> Input {
 
 fn send(conn: ConnId, message: FromRelay) -> Output {
     Output::Net(NetCommand::Send { conn, bytes: encode(&message) })
+}
+
+fn listening(conn: ConnId) -> Output {
+    send(conn, FromRelay::Listening { share: Limits::default().share() })
 }
 
 fn close(conn: ConnId) -> Output {
@@ -151,7 +165,7 @@ fn a_new_listener_replaces_the_old_one_at_once_and_hears_of_the_calls_that_wait(
     let a = relay.call(A, B, old);
     let new = relay.admit(B);
     let mut outputs = failed(old, FailReason::Replaced).to_vec();
-    outputs.extend([send(new, FromRelay::Ready), Output::Resume { conn: new }]);
+    outputs.extend([listening(new), Output::Resume { conn: new }]);
     outputs.push(send(new, FromRelay::Incoming { from: A }));
     relay.expect(says(new, &ToRelay::Listen), &outputs);
     // The end of the old connection, however late, touches nothing.
@@ -332,4 +346,77 @@ fn draining_ends_with_the_last_tunnel() {
     let (a, b) = relay.tunnel(A, B, listener);
     relay.expect(Input::Drain, &[send(listener, FromRelay::Closing), close(listener)]);
     relay.expect(Input::JoinEnded { a, b }, &[Output::Drained]);
+}
+
+#[test]
+fn a_relay_for_chosen_nodes_tells_all_others_so() {
+    let mut relay = Relay::for_chosen(&[B]);
+    let (stranger, outputs) = relay.incoming(A, "host");
+    let mut expected = vec![Output::Net(NetCommand::Admit { conn: stranger })];
+    expected.extend(failed(stranger, FailReason::NotAllowed));
+    assert_eq!(outputs, expected);
+    assert_eq!(relay.server.counts(), Counts::default());
+    let listener = relay.listen(B);
+    relay.expect(Input::Allow { node: A }, &[]);
+    relay.tunnel(A, B, listener);
+    // Everybody stays everybody.
+    let mut relay = Relay::new(Limits::default());
+    relay.expect(Input::Allow { node: A }, &[]);
+    let listener = relay.listen(B);
+    relay.expect(Input::Disallow { node: B }, &[]);
+    relay.call(C, B, listener);
+}
+
+#[test]
+fn a_node_that_is_no_longer_chosen_loses_everything_at_once() {
+    let mut relay = Relay::for_chosen(&[A, B, C]);
+    let (at_a, at_b) = (relay.listen(A), relay.listen(B));
+    let (taken, taker) = relay.tunnel(A, B, at_b);
+    let at_c = relay.listen(C);
+    let (called, callee) = relay.tunnel(B, C, at_c);
+    let waits_for_b = relay.call(C, B, at_b);
+    let of_b = relay.call(B, A, at_a);
+    let set_up = relay.admit(B);
+    let mut outputs = failed(set_up, FailReason::NotAllowed).to_vec();
+    outputs.extend(failed(at_b, FailReason::NotAllowed));
+    outputs.extend(failed(waits_for_b, FailReason::NotListening));
+    outputs.extend(failed(of_b, FailReason::NotAllowed));
+    outputs.extend([close(taker), close(taken), close(called), close(callee)]);
+    relay.expect(Input::Disallow { node: B }, &outputs);
+    assert_eq!(relay.server.counts(), Counts { listeners: 2, ..Counts::default() });
+    relay.expect(Input::Disallow { node: B }, &[]);
+    let (again, outputs) = relay.incoming(B, "host");
+    assert_eq!(outputs[1..], failed(again, FailReason::NotAllowed));
+    // Those that it spoke with are served as before.
+    relay.tunnel(C, A, at_a);
+}
+
+#[test]
+fn a_drain_that_waits_for_a_tunnel_ends_with_the_node_that_is_no_longer_chosen() {
+    let mut relay = Relay::for_chosen(&[A, B]);
+    let listener = relay.listen(B);
+    let (a, b) = relay.tunnel(A, B, listener);
+    relay.feed(Input::Drain);
+    relay.expect(Input::Disallow { node: A }, &[close(a), close(b), Output::Drained]);
+}
+
+#[test]
+fn limits_that_lock_everybody_out_or_cannot_be_reached_are_named() {
+    assert_eq!(Limits::default().check(), Ok(()));
+    let wrong = |change: fn(&mut Limits)| {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        limits.check().unwrap_err().to_string()
+    };
+    let sentence = "halves per identity must be at most 100: that is all that there are";
+    assert_eq!(wrong(|limits| limits.halves = Quota { per_identity: 101, per_address: 100, total: 100 }), sentence);
+    let sentence = "listeners per address must be at least 1, or nobody is served";
+    assert_eq!(wrong(|limits| limits.listeners.per_address = 0), sentence);
+    assert!(wrong(|limits| limits.setups.total = 0).starts_with("set-ups in total"));
+    assert!(
+        wrong(|limits| limits.tunnel_ends = Quota { per_identity: 1, per_address: 1, total: 1 }).contains("least 2")
+    );
+    assert!(wrong(|limits| limits.waiting_calls = 0).starts_with("calls that wait for one node"));
+    assert!(wrong(|limits| limits.tunnel_rate.bytes_per_s = 0).contains("1024"));
+    assert!(wrong(|limits| limits.tunnel_rate.burst_bytes = 0).starts_with("bytes at once"));
 }

@@ -9,7 +9,7 @@ use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::{decode, encode};
 use offset_protocol::machine::{Alarm, Duration, Instant};
 use offset_protocol::net::{ConnId, NetCommand, NetEvent, Purpose};
-use offset_protocol::relay::{FailReason, FromRelay, LimitScope, MAX_RELAY_MESSAGE, ToRelay};
+use offset_protocol::relay::{FailReason, FromRelay, LimitScope, MAX_RELAY_MESSAGE, RelayShare, ToRelay};
 
 use super::hand::SharedHand;
 use super::{RelayTrick, Trick, bits};
@@ -158,6 +158,11 @@ impl Filter {
             Some(RelayTrick::Refuse) => {
                 effects.push(send(&FromRelay::Failed { reason: FailReason::Busy { limit: LimitScope::Total } }));
                 return effects.push(Effect::Net(NetCommand::Close { conn }));
+            }
+            // It says yes to whatever was asked, and that was all.
+            Some(_) if decode(&bytes, MAX_RELAY_MESSAGE) == Ok(ToRelay::Listen) => {
+                let share = RelayShare { halves: 1, tunnel_ends: 1, bytes_per_s: 1, burst_bytes: 1 };
+                return effects.push(send(&FromRelay::Listening { share }));
             }
             Some(_) => return effects.push(send(&FromRelay::Ready)),
             None => {}
