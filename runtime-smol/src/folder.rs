@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// How often the folder is looked at.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// Files that are looked at, the first by name. Chosen freely, far above what a person trusts.
+/// Files that are looked at, the first by name, if nothing else is said. Chosen freely, far above what a person trusts.
 pub const MAX_FILES: usize = 1_024;
 /// Bytes of one file. Chosen freely: a ticket has a few hundred.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -86,6 +86,7 @@ impl From<&Metadata> for Look {
 pub struct Folder<T, P> {
     path: PathBuf,
     parse: P,
+    most: usize,
     /// Every file that was looked at; `None` if it says nothing that can be read.
     files: BTreeMap<OsString, (Look, Option<T>)>,
     too_many: bool,
@@ -98,7 +99,12 @@ where
 {
     /// A folder that was never scanned; `parse` turns a file's path and content into a value, or says what is wrong.
     pub fn new(path: &Path, parse: P) -> Self {
-        Folder { path: path.to_owned(), parse, files: BTreeMap::new(), too_many: false }
+        Folder { path: path.to_owned(), parse, most: MAX_FILES, files: BTreeMap::new(), too_many: false }
+    }
+
+    /// The same with another number of files that are looked at.
+    pub fn with_most(self, most: usize) -> Self {
+        Folder { most, ..self }
     }
 
     /// What changed since the last scan, by name; the first time, everything.
@@ -153,13 +159,13 @@ where
                 continue;
             }
             names.insert(name);
-            if names.len() > MAX_FILES {
+            if names.len() > self.most {
                 too_many = true;
                 names.pop_last();
             }
         }
         if too_many && !self.too_many {
-            tracing::warn!(folder = %self.path.display(), limit = MAX_FILES, "too many files, the last by name are ignored");
+            tracing::warn!(folder = %self.path.display(), limit = self.most, "too many files, the last by name are ignored");
         }
         self.too_many = too_many;
         Ok(names)

@@ -20,10 +20,11 @@ use smol::{Async, Timer};
 
 use crate::clock::Clock;
 use crate::connection::counters::{self, NetCounters};
-use crate::connection::rate::{Bucket, RateLimit};
-use crate::connection::{self, Connection, JoinEnd, Mail, Opening, Outlet, Parts, Reading};
+use crate::connection::rate::{Bucket, TunnelRate};
+use crate::connection::{self, Bounds, Budget, Connection, JoinEnd, Mail, Opening, Outlet, Parts, PipeLimits, Reading};
 use crate::executor::Executor;
 use crate::gate::{Full, Gate, Ticket};
+use crate::limits::NetLimits;
 use crate::tcp;
 
 /// How long accepting rests when the system has no more sockets or memory to give.
@@ -43,6 +44,8 @@ pub struct HubConfig {
     pub executor: Executor,
     /// Where the connections' events go.
     pub outlet: Arc<dyn Outlet>,
+    /// What they may hold and take.
+    pub limits: NetLimits,
 }
 
 /// All connections of a program.
@@ -51,7 +54,8 @@ pub struct Hub {
     connections: BTreeMap<ConnId, Known>,
     /// What identities with tunnels may send. Weak: a bucket is forgotten with the last tunnel, and a new one is full.
     buckets: BTreeMap<PublicKey, Weak<Bucket>>,
-    tunnel_rate: RateLimit,
+    tunnel_rate: TunnelRate,
+    pipes: PipeLimits,
     /// Connections with new mail since the last [`Hub::flush`].
     touched: Vec<Arc<Mail>>,
     listeners: Vec<smol::Task<()>>,
@@ -77,13 +81,15 @@ struct Shared {
     outlet: Arc<dyn Outlet>,
     counters: Arc<NetCounters>,
     gate: Gate,
+    bounds: Bounds,
     accepted: AtomicU64,
 }
 
 impl Hub {
     /// A hub without connections.
     pub fn new(config: HubConfig) -> Self {
-        let HubConfig { signer, seed, clock, executor, outlet } = config;
+        let HubConfig { signer, seed, clock, executor, outlet, limits } = config;
+        let budget = Budget::new(limits.memory_bytes);
         let shared = Shared {
             signer,
             rng: Mutex::new(seed.rng()),
@@ -91,14 +97,16 @@ impl Hub {
             executor,
             outlet,
             counters: Arc::default(),
-            gate: Gate::default(),
+            gate: Gate::new(limits.door),
+            bounds: Bounds { stall: limits.stall, budget: budget.clone() },
             accepted: AtomicU64::new(0),
         };
         Hub {
             shared: Arc::new(shared),
             connections: BTreeMap::new(),
             buckets: BTreeMap::new(),
-            tunnel_rate: RateLimit::default(),
+            tunnel_rate: TunnelRate::default(),
+            pipes: PipeLimits { bytes: limits.pipe_bytes, budget },
             touched: Vec::new(),
             listeners: Vec::new(),
         }
@@ -149,7 +157,7 @@ impl Hub {
                 let [bucket_a, bucket_b] = buckets;
                 let end_a = JoinEnd { conn: a, mail: &known_a.mail, bucket: bucket_a };
                 let end_b = JoinEnd { conn: b, mail: &known_b.mail, bucket: bucket_b };
-                connection::join(&end_a, &end_b, now, self.shared.outlet.clone());
+                connection::join(&end_a, &end_b, &self.pipes, now, self.shared.outlet.clone());
                 self.touched.extend([known_a.mail.clone(), known_b.mail.clone()]);
             }
             (left, right) => {
@@ -223,7 +231,7 @@ impl Hub {
     }
 
     /// What each identity may send through tunnels that are joined from now on.
-    pub fn limit_tunnels(&mut self, rate: RateLimit) {
+    pub fn limit_tunnels(&mut self, rate: TunnelRate) {
         self.tunnel_rate = rate;
     }
 
@@ -235,6 +243,11 @@ impl Hub {
     /// What connections have cost so far.
     pub fn counters(&self) -> Arc<NetCounters> {
         self.shared.counters.clone()
+    }
+
+    /// What the buffers of all connections hold.
+    pub fn budget(&self) -> Budget {
+        self.shared.bounds.budget.clone()
     }
 
     /// The handshakes of those who come to us.
@@ -299,10 +312,10 @@ async fn connect(shared: Arc<Shared>, target: Target, mail: Arc<Mail>) {
     let now = shared.clock.now();
     let channel = SecureChannel::initiator(shared.channel_config(purpose), peer, now);
     let counters = shared.counters.clone();
-    let (outlet, clock) = (shared.outlet.clone(), shared.clock);
-    let reading = Reading::Freely;
-    let opening = Opening::Ours { purpose };
-    Connection::new(Parts { conn, stream, channel, opening, reading, mail, outlet, counters, clock }).await;
+    let (outlet, clock, bounds) = (shared.outlet.clone(), shared.clock, shared.bounds.clone());
+    let (opening, reading) = (Opening::Ours { purpose }, Reading::Freely);
+    let parts = Parts { conn, stream, channel, opening, reading, mail, outlet, counters, bounds, clock };
+    Connection::new(parts).await;
 }
 
 async fn accept_all(shared: Arc<Shared>, listener: Async<TcpListener>, purpose: Purpose, reading: Reading) {
@@ -311,14 +324,17 @@ async fn accept_all(shared: Arc<Shared>, listener: Async<TcpListener>, purpose: 
         match listener.accept().await {
             Ok((stream, from)) => {
                 exhausted = false;
-                match shared.gate.enter(from.ip()) {
+                match shared.gate.enter(from.ip(), shared.clock.now()) {
                     Ok(ticket) => accept(&shared, stream, from, ticket, purpose, reading),
                     Err(full) => {
                         shared.counters.refused.add(match full {
                             Full::Address => counters::ADDRESS_LIMIT,
                             Full::Total => counters::TOTAL_LIMIT,
+                            Full::AddressRate => counters::ADDRESS_RATE,
+                            Full::TotalRate => counters::TOTAL_RATE,
                         });
-                        tracing::debug!(%from, ?full, "too many handshakes, connection refused");
+                        tcp::cut(stream);
+                        tracing::debug!(%from, ?full, "connection refused");
                     }
                 }
             }
@@ -353,7 +369,8 @@ fn accept(
     let opening = Opening::Theirs { purpose, from, ticket };
     let (outlet, counters, clock) = (shared.outlet.clone(), shared.counters.clone(), shared.clock);
     let mail = Arc::default();
-    let parts = Parts { conn, stream, channel, opening, reading, mail, outlet, counters, clock };
+    let bounds = shared.bounds.clone();
+    let parts = Parts { conn, stream, channel, opening, reading, mail, outlet, counters, bounds, clock };
     shared.executor.spawn(Connection::new(parts));
 }
 

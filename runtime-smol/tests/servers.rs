@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "servers/doors.rs"]
+mod doors;
 #[path = "servers/metrics.rs"]
 mod metrics;
 
@@ -178,9 +180,13 @@ impl App {
     }
 
     fn attempt_for(&self, purpose: Purpose) -> Attempt {
-        let stream = TcpStream::connect(&self.address).unwrap();
+        self.shake_hands(TcpStream::connect(&self.address).unwrap(), purpose, APP)
+    }
+
+    /// As the node or app of this number.
+    fn shake_hands(&self, stream: TcpStream, purpose: Purpose, number: u8) -> Attempt {
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let signer = Arc::new(identity(APP));
+        let signer = Arc::new(identity(number));
         let config = ChannelConfig { purpose, signer, seed: entropy::seed().unwrap() };
         let channel = SecureChannel::initiator(config, identity(1).public_key(), self.clock.now());
         let mut session = Session { stream, channel, clock: self.clock };

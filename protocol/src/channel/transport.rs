@@ -165,7 +165,8 @@ impl Transport {
             // A part without bytes could be repeated for ever without coming nearer to a message.
             return Err(Misbehaviour::BadContent(Kind::More.tag()));
         }
-        let parts = self.parts.get_or_insert_default();
+        // Most messages in parts have one whole record and a little more: room for that spares a copy of everything.
+        let parts = self.parts.get_or_insert_with(|| Vec::with_capacity(content.len() + content.len() / 16));
         append(parts, content)?;
         Ok(Effect::Nothing)
     }

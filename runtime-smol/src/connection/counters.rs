@@ -11,6 +11,10 @@ use offset_protocol::net::Purpose;
 pub(crate) const ADDRESS_LIMIT: &str = "address_limit";
 /// Refused because all addresses together have.
 pub(crate) const TOTAL_LIMIT: &str = "total_limit";
+/// Refused because one address comes too fast.
+pub(crate) const ADDRESS_RATE: &str = "address_rate";
+/// Refused because all addresses together do.
+pub(crate) const TOTAL_RATE: &str = "total_rate";
 /// Refused by the machine, once the peer had proven who it is.
 pub(crate) const NOT_ADMITTED: &str = "not_admitted";
 /// Ended by us because the peer took too little or nothing of what we sent.
@@ -19,7 +23,7 @@ pub(crate) const SLOW_READER: &str = "slow_reader";
 pub(crate) const UNREACHABLE: &str = "unreachable";
 
 const KINDS: &[&str] = &["app_node", "index_index", "node_index", "node_relay"];
-const REFUSED: &[&str] = &[ADDRESS_LIMIT, TOTAL_LIMIT, NOT_ADMITTED];
+const REFUSED: &[&str] = &[ADDRESS_LIMIT, TOTAL_LIMIT, ADDRESS_RATE, TOTAL_RATE, NOT_ADMITTED];
 const ENDED: &[&str] = &[
     "orderly",
     "cut",

@@ -55,6 +55,8 @@ pub(super) struct Taken {
     pub(super) end: Option<End>,
     /// Whether messages still wait.
     pub(super) more: bool,
+    /// Their bytes.
+    pub(super) left: usize,
 }
 
 impl Mail {
@@ -128,7 +130,7 @@ impl Mail {
             left = left.saturating_sub(message.len());
             taken.messages.push(message);
         }
-        taken.more = !state.messages.is_empty();
+        (taken.more, taken.left) = (!state.messages.is_empty(), state.bytes);
         // A peer that is admitted now hears what is meant for it before the end: the channel opens first.
         let may_open = open || taken.orders.admit;
         taken.end = state.end.filter(|end| *end == End::Overflow || !may_open || (open && !taken.more));

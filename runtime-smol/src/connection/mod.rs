@@ -9,11 +9,13 @@
 //! 1. Nothing is read while a message waits for room, so that a fast peer is slowed by TCP and not buffered for.
 //! 2. The task goes on writing whatever it waits for, and never waits for its own writes before it reads: two peers that
 //!    flood each other cannot block each other.
-//! 3. A socket that takes nothing for [`STALL_LIMIT`] ends its connection.
+//! 3. A socket that takes nothing for [`Bounds::stall`] ends its connection.
 //! 4. The outlet hears `Closed` exactly once, last, if it ever heard of the connection.
 //!
-//! What waits in memory is bounded by the mailbox, the wire and one message, whatever the peer does.
+//! What waits in memory is bounded by the mailbox, the wire and one message, whatever the peer does; and for all connections
+//! together by the [`budget`].
 
+pub mod budget;
 pub mod counters;
 mod join;
 mod mail;
@@ -37,10 +39,12 @@ use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::{Address, ConnId, NetEvent, Purpose};
 use smol::{Async, Timer};
 
+use budget::Charge;
+pub use budget::{Budget, LEAST_BUDGET};
 pub use counters::NetCounters;
 pub use join::JoinEnd;
 use join::JoinHalf;
-pub use join::{JOIN_IDLE, PIPE_BYTES, join};
+pub use join::{JOIN_IDLE, PIPE_BYTES, PipeLimits, join};
 pub use mail::Mail;
 use mail::{End, Room};
 use wire::{WIRE_BYTES, WIRE_SLACK, Wire};
@@ -48,14 +52,14 @@ use wire::{WIRE_BYTES, WIRE_SLACK, Wire};
 use crate::clock::Clock;
 use crate::gate::Ticket;
 
-/// A peer that takes no byte for this long, while some wait, is gone. Chosen freely: as long as its silence may be.
+/// A peer that takes no byte for this long, while some wait, is gone, if nothing else is said. Chosen freely: as long as its silence may be.
 pub const STALL_LIMIT: Duration = offset_protocol::limits::KEEPALIVE_SILENCE;
 /// How long the last bytes may take. Within the five seconds in which a program closes.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// How long we listen for the peer's end after ours, so that the system does not discard what we sent last.
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
-/// Bytes read at once.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes read at once: most records of the greatest length are then whole, and opened where they lie.
+const READ_BYTES: usize = 128 * 1024;
 /// Rounds of work before other tasks get their turn.
 const ROUNDS: usize = 32;
 
@@ -99,6 +103,15 @@ pub enum Reading {
     OneByOne,
 }
 
+/// What one connection may take.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    /// A peer that takes no byte for this long, while some wait, is gone.
+    pub(crate) stall: Duration,
+    /// What it holds is counted here.
+    pub(crate) budget: Budget,
+}
+
 /// Who opened a connection.
 #[derive(Debug)]
 pub(crate) enum Opening {
@@ -123,6 +136,7 @@ pub(crate) struct Parts {
     pub(crate) mail: Arc<Mail>,
     pub(crate) outlet: Arc<dyn Outlet>,
     pub(crate) counters: Arc<NetCounters>,
+    pub(crate) bounds: Bounds,
     pub(crate) clock: Clock,
 }
 
@@ -164,6 +178,9 @@ pub(crate) struct Connection {
     /// When the peer may send on through its tunnel.
     blocked_until: Option<Instant>,
     stalled_since: Option<Instant>,
+    /// Bytes in the mailbox that there was no room for.
+    mail_left: usize,
+    charge: Charge,
     timer: Timer,
     timer_at: Option<Instant>,
 }
@@ -174,6 +191,7 @@ impl Connection {
         let mut wire = Wire::default();
         parts.channel.start(parts.clock.now(), wire.buffer());
         let known = matches!(parts.opening, Opening::Ours { .. });
+        let charge = parts.bounds.budget.charge();
         Connection {
             parts,
             phase: Phase::Running,
@@ -190,6 +208,8 @@ impl Connection {
             join: None,
             blocked_until: None,
             stalled_since: None,
+            mail_left: 0,
+            charge,
             timer: Timer::never(),
             timer_at: None,
         }
@@ -215,6 +235,7 @@ impl Connection {
         let room = if self.open { Room::Bytes(self.room()) } else { Room::NotOpen };
         let taken = self.parts.mail.take(cx, room);
         let mut moved = !taken.messages.is_empty();
+        self.mail_left = taken.left;
         if taken.orders.admit {
             self.parts.channel.admit(now, self.wire.buffer());
             moved = true;
@@ -261,7 +282,17 @@ impl Connection {
 
     /// Bytes that may still be sealed.
     fn room(&self) -> usize {
-        WIRE_BYTES.saturating_sub(self.wire.waiting())
+        let waiting = self.wire.waiting();
+        if waiting > 0 && self.parts.bounds.budget.is_tight() { 0 } else { WIRE_BYTES.saturating_sub(waiting) }
+    }
+
+    /// Tells the budget what this connection holds.
+    fn count(&mut self) {
+        if self.wire.waiting() == 0 && self.parts.bounds.budget.is_tight() {
+            self.wire.release();
+        }
+        let pending = self.pending.as_ref().map_or(0, Vec::capacity);
+        self.charge.set(self.wire.room() + self.parts.channel.held() + pending + self.mail_left);
     }
 
     // -- to the socket
@@ -420,6 +451,13 @@ impl Connection {
         if !self.may_read() || (self.paused && self.phase == Phase::Running) {
             return false;
         }
+        // With little memory left for all, a tunnel takes one message at a time.
+        if let Some(join) = &self.join
+            && self.parts.bounds.budget.is_tight()
+            && join.poll_clear(cx).is_pending()
+        {
+            return false;
+        }
         READ_BUFFER.with_borrow_mut(|buffer| match self.poll_read(cx, buffer) {
             Poll::Pending => false,
             Poll::Ready(Err(error)) => self.broken(now, &error),
@@ -428,7 +466,8 @@ impl Connection {
                 self.parts.counters.reads.fetch_add(1, Relaxed);
                 self.parts.counters.bytes_in.fetch_add(read as u64, Relaxed);
                 if self.phase == Phase::Running {
-                    self.parts.channel.receive(now, buffer.get(..read).unwrap_or_default(), self.wire.buffer());
+                    let bytes = buffer.get_mut(..read).unwrap_or_default();
+                    self.parts.channel.receive_in_place(now, bytes, self.wire.buffer());
                 }
                 true
             }
@@ -504,7 +543,7 @@ impl Connection {
         match self.phase {
             Phase::Running => {
                 let channel = self.parts.channel.poll_timeout().map(|alarm| alarm.at);
-                let stall = self.stalled_since.map(|since| since + STALL_LIMIT);
+                let stall = self.stalled_since.map(|since| since + self.parts.bounds.stall);
                 let idle = self.join.as_ref().map(JoinHalf::idle_at);
                 [channel, stall, idle, self.blocked_until].into_iter().flatten().min()
             }
@@ -522,7 +561,7 @@ impl Connection {
             return false;
         }
         match self.phase {
-            Phase::Running if self.stalled_since.is_some_and(|since| since + STALL_LIMIT <= now) => {
+            Phase::Running if self.stalled_since.is_some_and(|since| since + self.parts.bounds.stall <= now) => {
                 self.abandon("reads nothing")
             }
             Phase::Running if self.join.as_ref().is_some_and(|join| join.idle_at() <= now) => self.begin_close(now),
@@ -582,6 +621,7 @@ impl Future for Connection {
             if connection.phase == Phase::Done {
                 return Poll::Ready(());
             }
+            connection.count();
             if moved {
                 continue;
             }

@@ -6,27 +6,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use offset_protocol::machine::{Duration, Instant};
-
-/// What a bucket gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Bytes a second in the long run.
-    pub bytes_per_s: u64,
-    /// Bytes at once after a rest.
-    pub burst_bytes: u64,
-}
-
-impl Default for RateLimit {
-    /// Chosen freely: thousands of payments a second for each identity, and no more than a sixth of a gigabit link.
-    fn default() -> Self {
-        RateLimit { bytes_per_s: 20 << 20, burst_bytes: 64 << 20 }
-    }
-}
+pub use offset_relay_sm::server::TunnelRate;
 
 /// The bucket of one identity.
 #[derive(Debug)]
 pub(crate) struct Bucket {
-    limit: RateLimit,
+    limit: TunnelRate,
     state: Mutex<State>,
 }
 
@@ -40,7 +25,7 @@ struct State {
 
 impl Bucket {
     /// A full bucket.
-    pub(crate) fn new(limit: RateLimit, now: Instant) -> Self {
+    pub(crate) fn new(limit: TunnelRate, now: Instant) -> Self {
         let bytes = i64::try_from(limit.burst_bytes).unwrap_or(i64::MAX);
         Bucket { limit, state: Mutex::new(State { bytes, filled: now }) }
     }
@@ -63,7 +48,7 @@ impl Bucket {
 }
 
 impl State {
-    fn fill(&mut self, limit: &RateLimit, now: Instant) {
+    fn fill(&mut self, limit: &TunnelRate, now: Instant) {
         let passed = u128::from(now.since(self.filled).as_micros());
         let earned = u128::from(limit.bytes_per_s) * passed / 1_000_000;
         // Time that earned less than a byte is kept for the next call.
@@ -80,7 +65,7 @@ impl State {
 mod tests {
     use super::*;
 
-    const LIMIT: RateLimit = RateLimit { bytes_per_s: 1_000, burst_bytes: 5_000 };
+    const LIMIT: TunnelRate = TunnelRate { bytes_per_s: 1_000, burst_bytes: 5_000 };
 
     #[test]
     fn a_burst_passes_and_then_only_what_was_earned() {

@@ -12,10 +12,11 @@ use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::machine::Seed;
 use offset_protocol::net::NetCommand;
 
-use super::rate::RateLimit;
+use super::rate::TunnelRate;
 use super::*;
 use crate::executor::Executor;
 use crate::hub::{Hub, HubConfig};
+use crate::limits::NetLimits;
 
 const PATIENCE: StdDuration = StdDuration::from_secs(30);
 
@@ -107,6 +108,10 @@ struct Host {
 
 impl Host {
     fn new(number: u8) -> Host {
+        Host::with(number, NetLimits::default())
+    }
+
+    fn with(number: u8, limits: NetLimits) -> Host {
         let identity = Identity::from_private_key(&[number; 32]);
         let key = identity.public_key();
         let signer: SharedSigner = Arc::new(identity);
@@ -114,7 +119,7 @@ impl Host {
         desk.set_room(usize::MAX);
         let (clock, executor) = (Clock::start(), Executor::start().unwrap());
         let seed = Seed::from_number(u64::from(number));
-        let hub = Hub::new(HubConfig { signer, seed, clock, executor, outlet: desk.clone() });
+        let hub = Hub::new(HubConfig { signer, seed, clock, executor, outlet: desk.clone(), limits });
         Host { hub, desk, key }
     }
 
@@ -303,15 +308,22 @@ struct Joined {
 }
 
 fn joined() -> Joined {
-    joined_with(RateLimit::default())
+    joined_with(TunnelRate::default())
 }
 
-fn joined_with(rate: RateLimit) -> Joined {
-    let (mut relay, a, b) = (Host::new(9), Host::new(1), Host::new(2));
+fn joined_with(rate: TunnelRate) -> Joined {
+    let mut relay = Host::new(9);
     relay.hub.limit_tunnels(rate);
     let address = relay.listen(Purpose::NodeRelay, Reading::OneByOne);
+    let (ends, inner) = tunnel(&mut relay, address, [1, 2]);
+    Joined { relay, ends, inner }
+}
+
+/// Two hosts that have both said hello, and are joined; and the relay's connections with them.
+fn tunnel(relay: &mut Host, address: SocketAddr, numbers: [u8; 2]) -> ([(Host, ConnId); 2], [ConnId; 2]) {
     let mut inner = Vec::new();
-    let ends = [a, b].map(|mut host| {
+    let ends = numbers.map(|number| {
+        let mut host = Host::new(number);
         let conn = host.connect(address, relay.key, Purpose::NodeRelay);
         let theirs = relay.admit();
         assert_eq!(host.desk.next(), NetEvent::Opened { conn });
@@ -323,13 +335,13 @@ fn joined_with(rate: RateLimit) -> Joined {
     let inner = [inner[0], inner[1]];
     relay.hub.join(inner[0], inner[1]);
     relay.hub.flush();
-    Joined { relay, ends, inner }
+    (ends, inner)
 }
 
 #[test]
 fn an_identity_in_debt_waits_and_loses_nothing() {
     // Ten messages of 20 kB, of which the burst lets two pass; the others are earned at 200 kB/s.
-    let rate = RateLimit { bytes_per_s: 200_000, burst_bytes: 20_000 };
+    let rate = TunnelRate { bytes_per_s: 200_000, burst_bytes: 20_000 };
     let Joined { relay: _relay, ends: [(mut a, to_a), (b, _)], .. } = joined_with(rate);
     let start = std::time::Instant::now();
     for n in 0..10 {
@@ -438,4 +450,59 @@ fn clients_that_say_nothing_delay_nobody() {
     server.admit();
     assert_eq!(client.desk.next_within(StdDuration::from_secs(3)), Some(NetEvent::Opened { conn }));
     drop(silent);
+}
+
+/// Tunnels whose readers stand still while their writers flood them.
+#[test]
+fn stalled_readers_keep_the_budget_and_others_go_on() {
+    const STALLED: u8 = 4;
+    const SIZE: usize = 16 * 1024;
+    let limits = NetLimits { memory_bytes: 512 * 1024, stall: Duration::from_secs(4), ..NetLimits::default() };
+    let mut relay = Host::with(9, limits);
+    let budget = relay.hub.budget();
+    let address = relay.listen(Purpose::NodeRelay, Reading::OneByOne);
+    let mut stalled: Vec<_> =
+        (0..STALLED).map(|number| tunnel(&mut relay, address, [20 + number, 40 + number]).0).collect();
+    let ([(mut caller, to_caller), (callee, _)], inner) = tunnel(&mut relay, address, [1, 2]);
+    stalled.iter().for_each(|[_, (reader, _)]| reader.desk.set_room(0));
+    // Everything that the sockets hold must be full first. What a relay with room for all would hold at the end: half a MiB
+    // in the pipe and the wire of each tunnel.
+    let (mut highest, mut round) = (0, 0);
+    while round < 20 {
+        for [(writer, conn), _] in &mut stalled {
+            let mail = writer.hub.mail(*conn);
+            for n in 0..50_usize.saturating_sub(mail.waiting()) {
+                writer.send(*conn, message(n, SIZE));
+            }
+        }
+        std::thread::sleep(StdDuration::from_millis(5));
+        highest = highest.max(budget.held());
+        // Some rounds more than it takes to use it up.
+        round += usize::from(highest >= limits.memory_bytes);
+    }
+    // A tunnel that is read goes on meanwhile, one message at a time.
+    for n in 0..50 {
+        caller.send(to_caller, message(n, SIZE));
+        assert!(callee.desk.next_message() == message(n, SIZE), "message {n} of a tunnel that is read");
+        highest = highest.max(budget.held());
+    }
+    // In each direction of each connection there may be a message, in a buffer of twice its size and half read again.
+    let connections = 2 * (usize::from(STALLED) + 1);
+    let most = limits.memory_bytes + connections * 6 * SIZE;
+    assert!(highest <= most, "{highest} bytes, at most {most}");
+    // Who reads nothing is closed in time, and then everything is given back.
+    let mut closed = std::collections::BTreeSet::new();
+    while closed.len() < 2 * usize::from(STALLED) {
+        let NetEvent::Closed { conn } = relay.desk.next() else { panic!("the end of a stalled tunnel") };
+        assert!(!inner.contains(&conn), "the tunnel that is read stays");
+        closed.insert(conn);
+    }
+    caller.send(to_caller, message(7, SIZE));
+    assert!(callee.desk.next_message() == message(7, SIZE));
+    caller.command(NetCommand::Close { conn: to_caller });
+    let begun = std::time::Instant::now();
+    while budget.held() > 0 {
+        assert!(begun.elapsed() < PATIENCE, "{} bytes are held by nobody", budget.held());
+        std::thread::sleep(StdDuration::from_millis(5));
+    }
 }

@@ -10,8 +10,9 @@ use smol::Async;
 pub(super) const WIRE_BYTES: usize = 256 * 1024;
 /// What a peer can make the channel itself say (keepalives, fresh keys) on top, without reading any of it.
 pub(super) const WIRE_SLACK: usize = 128 * 1024;
-/// An empty buffer that has grown beyond this is given back.
-const KEPT: usize = 64 * 1024;
+/// An empty buffer that has grown beyond this is given back at once; the rest of it when the connection has been idle for a
+/// while. As much as a busy connection uses again and again: growing it anew each time costs a copy of what is in it.
+const KEPT: usize = WIRE_BYTES + WIRE_SLACK;
 
 /// Sealed bytes, some of them sent.
 #[derive(Debug, Default)]
@@ -29,6 +30,11 @@ impl Wire {
     /// Bytes that are not sent yet.
     pub(super) fn waiting(&self) -> usize {
         self.bytes.len().saturating_sub(self.sent)
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn room(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Gives back all memory if nothing waits: an idle connection holds none.

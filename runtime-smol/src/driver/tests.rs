@@ -167,6 +167,7 @@ fn start(number: u8, store: Option<Store>, heard: Option<mpsc::Sender<NetEvent>>
         clock,
         executor,
         outlet: Arc::new(inbox.clone()),
+        limits: crate::limits::NetLimits::default(),
     };
     let mut hub = Hub::new(config);
     let address = heard.is_none().then(|| {

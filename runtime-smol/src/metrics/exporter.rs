@@ -15,7 +15,7 @@ use super::door::Site;
 use super::http::{Answer, Page};
 use super::sample::{self, Sample, Value};
 use super::{Meters, process};
-use crate::connection::NetCounters;
+use crate::connection::{Budget, NetCounters};
 use crate::gate::Gate;
 use crate::store::StoreCounters;
 
@@ -32,6 +32,7 @@ pub(crate) struct Sources {
     pub(crate) build: &'static [(&'static str, &'static str)],
     pub(crate) net: Arc<NetCounters>,
     pub(crate) gate: Gate,
+    pub(crate) budget: Budget,
     /// If the program has a database.
     pub(crate) store: Option<Arc<StoreCounters>>,
     pub(crate) meters: Meters,
@@ -128,14 +129,17 @@ impl Exporter {
     }
 
     fn own_samples(&self) -> Vec<Sample> {
-        let Sources { build, net, gate, store, meters, .. } = &self.sources;
+        let Sources { build, net, gate, budget, store, meters, .. } = &self.sources;
         let build_info = Sample { labels: build, ..Sample::gauge("offset_build_info", "Which program this is", 1) };
         let draining = usize::from(meters.is_draining());
         let handshakes = "Handshakes of those who connect to us, now";
+        let limit = "Bytes in buffers from which on every connection gets by with a message at a time";
         let mut samples = vec![
             build_info,
             Sample::gauge("offset_draining", "1 from the moment the program was asked to end, else 0", draining),
             Sample::gauge("offset_handshakes_in_progress", handshakes, gate.in_progress()),
+            Sample::gauge("offset_buffer_bytes", "Bytes in the buffers of all connections, now", budget.held()),
+            Sample::gauge("offset_buffer_limit_bytes", limit, budget.limit()),
         ];
         let open = "Connections now, by what they are for; those being dialled included";
         let kinds = net.open.read().into_iter().map(|(kind, number)| {
@@ -202,6 +206,7 @@ mod tests {
             build: &[("program", "test"), ("version", "1")],
             net: Arc::default(),
             gate: Gate::default(),
+            budget: Budget::new(100),
             store: Some(Arc::default()),
             meters: Meters::new(),
             observe: Box::new(observe),

@@ -1,9 +1,11 @@
 //! The programs. Each is one module with `main(args) -> ExitCode`; `src/bin` holds only the calls.
 
 pub mod args;
+mod config;
 pub mod exit;
 pub mod files;
 pub mod identity;
+mod limit_args;
 pub mod new_file;
 pub mod output;
 mod server;

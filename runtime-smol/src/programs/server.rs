@@ -28,10 +28,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::exit::{Exit, Failure};
 use super::identity;
 use crate::clock::Clock;
+use crate::connection::rate::TunnelRate;
 use crate::connection::{NetCounters, Reading};
 use crate::driver::{Driver, DriverParts, Program, Sender};
 use crate::executor::Executor;
 use crate::hub::{Hub, HubConfig};
+use crate::limits::NetLimits;
 use crate::logging::{self, LogFormat};
 use crate::metrics::{self, Meters, Sources};
 use crate::store::{Store, StoreCounters};
@@ -59,6 +61,8 @@ pub(super) struct Common<'a> {
     pub(super) log_format: LogFormat,
     /// Where to tell metrics, if at all.
     pub(super) metrics: Option<&'a str>,
+    /// What connections may hold and take.
+    pub(super) limits: NetLimits,
 }
 
 /// The socket of `--metrics`.
@@ -80,7 +84,7 @@ impl Watch {
 impl<I: Send + 'static> Server<I> {
     /// Starts logging, reads the identity, draws the seed, starts the threads, listens to signals. No door is open yet.
     pub(super) fn start(common: &Common<'_>) -> Result<Self, Failure> {
-        let Common { build, idfile, passphrase_file, log_format, metrics } = *common;
+        let Common { build, idfile, passphrase_file, log_format, metrics, limits } = *common;
         logging::start(log_format);
         end_at_a_panic();
         raise_file_limit();
@@ -97,6 +101,7 @@ impl<I: Send + 'static> Server<I> {
             clock,
             executor: executor.clone(),
             outlet,
+            limits,
         };
         let hub = Hub::new(channels);
         let cost = Cost { net: hub.counters(), store: Arc::default() };
@@ -115,6 +120,11 @@ impl<I: Send + 'static> Server<I> {
         Ok(address)
     }
 
+    /// What each identity may send through tunnels.
+    pub(super) fn limit_tunnels(&mut self, rate: TunnelRate) {
+        self.hub.limit_tunnels(rate);
+    }
+
     /// Runs the machine until SIGINT or SIGTERM, or until its store fails.
     pub(super) fn run<P>(self, program: P, machine: P::Machine, store: Option<Store>) -> Result<(), Failure>
     where
@@ -126,10 +136,10 @@ impl<I: Send + 'static> Server<I> {
         }
         let meters = watch.is_some().then(Meters::new);
         let _watching = watch.zip(meters.clone()).map(|(watch, meters)| {
-            let (build, net, gate) = (watch.build, hub.counters(), hub.gate());
+            let (build, net, gate, budget) = (watch.build, hub.counters(), hub.gate(), hub.budget());
             let (store, inbox) = (store.as_ref().map(Store::counters), inbox.clone());
             let observe = Box::new(move || inbox.observe());
-            let sources = Sources { build, net, gate, store, meters, observe };
+            let sources = Sources { build, net, gate, budget, store, meters, observe };
             announce("listening for metrics on", watch.address);
             metrics::start(watch.listener, &executor, sources)
         });

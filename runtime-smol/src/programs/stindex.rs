@@ -20,7 +20,9 @@ use offset_protocol::app::IndexAddress;
 use offset_protocol::identity::Verifier;
 use offset_protocol::net::{ConnIds, NetEvent, Purpose};
 
+use super::config;
 use super::exit::{self, Failure};
+use super::limit_args::NetArgs;
 use super::server::{Common, Door, Server};
 use super::trusted::{self, Trust};
 use crate::connection::Reading;
@@ -55,11 +57,16 @@ struct Args {
     /// How to write the log on stderr
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
+    /// A TOML file with flags: keys are their long names; what the command line says counts more
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    net: NetArgs,
 }
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    match exit::parse(args) {
+    match config::parse("stindex", args) {
         Ok(args) => exit::finish("stindex", run(&args)),
         Err(code) => code,
     }
@@ -72,6 +79,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         passphrase_file: args.passphrase_file.as_deref(),
         log_format: args.log_format,
         metrics: args.metrics.as_deref(),
+        limits: args.net.limits()?,
     })?;
     let inbox = server.inbox.clone();
     let _watch = trusted::watch(

@@ -10,13 +10,16 @@ use offset_protocol::machine::WallTime;
 use offset_protocol::net::{NetEvent, Purpose};
 use offset_protocol::persist::Revision;
 
+use super::config;
 use super::exit::{self, Failure};
+use super::limit_args::NetArgs;
 use super::server::{Common, Door, Server};
 use super::trusted::{self, Trust};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program};
 use crate::logging::LogFormat;
 use crate::metrics::Sample;
+use crate::network;
 use crate::store::Store;
 
 /// Offset node: keeps friendships and balances, and serves its owner's apps.
@@ -44,11 +47,16 @@ struct Args {
     /// How to write the log on stderr
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
+    /// A TOML file with flags: keys are their long names; what the command line says counts more
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    net: NetArgs,
 }
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    match exit::parse(args) {
+    match config::parse("stnode", args) {
         Ok(args) => exit::finish("stnode", run(&args)),
         Err(code) => code,
     }
@@ -61,6 +69,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         passphrase_file: args.passphrase_file.as_deref(),
         log_format: args.log_format,
         metrics: args.metrics.as_deref(),
+        limits: args.net.limits()?,
     })?;
     let store = Store::open(&args.database, server.signer.public_key()).map_err(Failure::failed)?;
     let records = store.load_all().map_err(Failure::failed)?;
@@ -79,6 +88,9 @@ fn run(args: &Args) -> Result<(), Failure> {
             });
         },
     )?;
+    let inbox = server.inbox.clone();
+    let _network = network::watch(move || inbox.input(NodeInput::NetworkReturned))
+        .map_err(|error| Failure::failed(format_args!("cannot start: {error}")))?;
     server.listen(&Door {
         address: &args.laddr,
         purpose: Purpose::AppNode,

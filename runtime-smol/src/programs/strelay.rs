@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use offset_protocol::net::{ConnId, NetEvent, Purpose};
-use offset_relay_sm::server::{Input, Limits, Output, RelayServer};
+use offset_relay_sm::server::{Input, Output, RelayServer};
 
+use super::config;
 use super::exit::{self, Failure};
+use super::limit_args::{NetArgs, RelayArgs};
 use super::server::{Common, Door, Server};
+use super::trusted::{self, Trust};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program};
 use crate::logging::LogFormat;
@@ -27,37 +30,63 @@ struct Args {
     /// Where to listen for nodes; port 0 picks a free one
     #[arg(short, long, value_name = "HOST:PORT")]
     laddr: String,
+    /// The folder with the friend or node tickets of the nodes to serve, watched while running; everybody if left out
+    #[arg(short, long, value_name = "DIR")]
+    allowed: Option<PathBuf>,
     /// Where to tell metrics to Prometheus (`/metrics`) and whether all is well (`/health`); nowhere if left out
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<String>,
     /// How to write the log on stderr
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
+    /// A TOML file with flags: keys are their long names; what the command line says counts more
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    net: NetArgs,
+    #[command(flatten)]
+    limits: RelayArgs,
 }
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    match exit::parse(args) {
+    match config::parse("strelay", args) {
         Ok(args) => exit::finish("strelay", run(&args)),
         Err(code) => code,
     }
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    let (limits, net) = args.limits.limits(&args.net)?;
     let mut server = Server::start(&Common {
         build: &[("program", "strelay"), ("version", env!("CARGO_PKG_VERSION"))],
         idfile: &args.idfile,
         passphrase_file: args.passphrase_file.as_deref(),
         log_format: args.log_format,
         metrics: args.metrics.as_deref(),
+        limits: net,
     })?;
+    let inbox = server.inbox.clone();
+    let report = move |trust| {
+        inbox.input(match trust {
+            Trust::Granted(node, ()) => Input::Allow { node },
+            Trust::Withdrawn(node) => Input::Disallow { node },
+        });
+    };
+    let watch = |folder: &PathBuf| trusted::watch_nodes(folder, report);
+    let _watch = args.allowed.as_ref().map(watch).transpose()?;
     server.listen(&Door {
         address: &args.laddr,
         purpose: Purpose::NodeRelay,
         reading: Reading::OneByOne,
         announcement: "listening on",
     })?;
-    server.run(Relay, RelayServer::new(Limits::default()), None)
+    server.limit_tunnels(limits.tunnel_rate);
+    let machine = match &args.allowed {
+        None => RelayServer::new(limits),
+        Some(_) => RelayServer::for_chosen(limits),
+    };
+    server.run(Relay, machine, None)
 }
 
 struct Relay;

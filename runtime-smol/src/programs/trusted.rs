@@ -1,4 +1,5 @@
-//! The `--trusted` folder of a server: tickets in it take effect at once, and no longer when they are gone.
+//! The `--trusted` folder of a server, and the `--allowed` folder of a relay: tickets in it take effect at once, and no
+//! longer when they are gone.
 //!
 //! Several files may name the same key; it stays trusted until the last of them is gone. If they disagree, the first by
 //! name counts.
@@ -8,7 +9,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use offset_protocol::bytes::PublicKey;
-use offset_protocol::files::{self, Document};
+use offset_protocol::files::{self, Document, FriendTicket, Kind, NodeTicket};
 
 use super::exit::Failure;
 use crate::folder::{Folder, FolderChange, FolderWatch};
@@ -31,15 +32,46 @@ pub enum Trust<V> {
 pub fn watch<T, V>(
     folder: &Path,
     parts: impl Fn(T) -> (PublicKey, V) + Send + 'static,
-    mut report: impl FnMut(Trust<V>) + Send + 'static,
+    report: impl FnMut(Trust<V>) + Send + 'static,
 ) -> Result<FolderWatch, Failure>
 where
     T: Document,
     V: Clone + PartialEq + Send + 'static,
 {
-    let mut folder = Folder::new(folder, move |_: &Path, content: &[u8]| {
-        files::parse::<T>(content).map(&parts).map_err(|error| error.to_string())
-    });
+    let parse =
+        move |_: &Path, content: &[u8]| files::parse::<T>(content).map(&parts).map_err(|error| error.to_string());
+    start(Folder::new(folder, parse), report)
+}
+
+/// Nodes that a relay may be told to serve: as many as it lets listen from one address, and more. Chosen freely; looking at
+/// so many files takes a hundredth of a core.
+pub const MAX_NODES: usize = 16_384;
+
+/// As [`watch`], of files that name a node: its friend ticket, which its owner gives to friends and operators, or its node
+/// ticket, which an operator of nodes has.
+///
+/// # Errors
+/// As of [`watch`].
+pub fn watch_nodes(folder: &Path, report: impl FnMut(Trust<()>) + Send + 'static) -> Result<FolderWatch, Failure> {
+    start(Folder::new(folder, |_: &Path, content: &[u8]| node_of(content)).with_most(MAX_NODES), report)
+}
+
+fn node_of(content: &[u8]) -> Result<(PublicKey, ()), String> {
+    let key = match files::kind_of(content) {
+        Ok(Kind::NodeTicket) => files::parse::<NodeTicket>(content).map(|ticket| ticket.public_key),
+        Ok(_) | Err(_) => files::parse::<FriendTicket>(content).map(|ticket| ticket.public_key),
+    };
+    key.map(|key| (key, ())).map_err(|error| error.to_string())
+}
+
+fn start<V, P>(
+    mut folder: Folder<(PublicKey, V), P>,
+    mut report: impl FnMut(Trust<V>) + Send + 'static,
+) -> Result<FolderWatch, Failure>
+where
+    V: Clone + PartialEq + Send + 'static,
+    P: FnMut(&Path, &[u8]) -> Result<(PublicKey, V), String> + Send + 'static,
+{
     let mut grants = Grants::default();
     for change in folder.scan().map_err(Failure::failed)? {
         grants.apply(change).into_iter().for_each(&mut report);
@@ -96,6 +128,10 @@ impl<V: Clone + PartialEq> Grants<V> {
 
 #[cfg(test)]
 mod tests {
+    use offset_protocol::app::Permissions;
+    use offset_protocol::codec::List;
+    use offset_protocol::files::AppTicket;
+
     use super::*;
 
     const A: PublicKey = PublicKey([1; 32]);
@@ -127,5 +163,17 @@ mod tests {
         grants.apply(add("a", A, 1));
         let changed = FolderChange::Changed { name: "a".into(), old: (A, 1), new: (B, 1) };
         assert_eq!(grants.apply(changed), [Trust::Withdrawn(A), Trust::Granted(B, 1)]);
+    }
+
+    #[test]
+    fn a_node_is_named_by_its_friend_ticket_or_its_node_ticket_and_by_nothing_else() {
+        let friend = FriendTicket { public_key: A, relays: List::new() };
+        let node = NodeTicket { public_key: B, address: "host:1".parse().unwrap() };
+        assert_eq!(node_of(files::print(&friend).as_bytes()), Ok((A, ())));
+        assert_eq!(node_of(files::print(&node).as_bytes()), Ok((B, ())));
+        let app = AppTicket { public_key: A, permissions: Permissions::default() };
+        let why = node_of(files::print(&app).as_bytes()).unwrap_err();
+        assert!(why.contains("app") && why.contains("friend"), "{why}");
+        assert!(node_of(b"{}").is_err());
     }
 }

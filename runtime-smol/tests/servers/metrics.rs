@@ -12,7 +12,7 @@ const MANAGER: &str = env!("CARGO_BIN_EXE_stmgr");
 const CONTROL: &str = env!("CARGO_BIN_EXE_stctrl");
 
 /// Where a server tells its metrics.
-struct Watched {
+pub(super) struct Watched {
     server: Server,
     address: String,
     metrics: String,
@@ -20,12 +20,16 @@ struct Watched {
 
 impl Watched {
     /// Starts a server that announces its doors with these words.
-    fn start(mut command: Command, announcements: &[&str]) -> Watched {
+    pub(super) fn start(mut command: Command, announcements: &[&str]) -> Watched {
         command.args(["--metrics", "127.0.0.1:0"]);
         let mut server = Server::start(command);
         let addresses: Vec<_> = announcements.iter().map(|announcement| server.address(announcement)).collect();
         let metrics = server.address("listening for metrics on ");
         Watched { server, address: addresses[0].clone(), metrics }
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 
     fn page(&self, path: &str) -> (String, String) {
@@ -59,7 +63,7 @@ impl Watched {
         self.scrape().get(name).copied().unwrap_or_else(|| panic!("there is no {name}"))
     }
 
-    fn wait_for(&self, name: &str, value: f64) {
+    pub(super) fn wait_for(&self, name: &str, value: f64) {
         let begun = Instant::now();
         while self.value(name) != value {
             assert!(begun.elapsed() < Duration::from_secs(20), "{name} is {}, not {value}", self.value(name));

@@ -198,6 +198,19 @@ impl Client {
         Ok(())
     }
 
+    /// Listens for calls.
+    ///
+    /// # Errors
+    /// If the relay does not let it.
+    pub(super) fn listen(&mut self) -> Result<()> {
+        self.tell(&ToRelay::Listen)?;
+        let said = self.receive().context("no answer to a listener")?;
+        match decode::<FromRelay>(&said, MAX_RELAY_MESSAGE)? {
+            FromRelay::Listening { .. } => Ok(()),
+            said => bail!("the relay should let it listen and said {said:?}"),
+        }
+    }
+
     /// Answers keepalives and sends our own, without waiting. Whether the connection is still open.
     pub(crate) fn serve(&mut self) -> bool {
         if self.stream.set_nonblocking(true).is_err() {

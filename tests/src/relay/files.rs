@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use offset_protocol::channel::SecureChannel;
 use offset_protocol::machine::Instant as ChannelInstant;
-use offset_protocol::relay::{FromRelay, ToRelay};
 
 use super::client::{Client, Place, Who, connect};
 use super::process::Relay;
@@ -33,8 +32,7 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
     let mut listeners = Vec::new();
     for _ in 0..PLACES {
         let mut client = Client::open(relay.place, from, &Who::fresh())?;
-        client.tell(&ToRelay::Listen)?;
-        client.expect(&FromRelay::Ready)?;
+        client.listen()?;
         listeners.push(client);
     }
     let waiting = (PLACES..NODES).map(|_| knock(relay.place, from)).collect::<Result<Vec<_>>>()?;

@@ -3,6 +3,7 @@
 //! | role | what it does |
 //! |---|---|
 //! | `proxy TARGET` | forwards bytes of every connection to `TARGET` and back: two threads a connection, 64 KiB at once, nothing else |
+//! | `nodes ADDRESS KEY COUNT` | runs `COUNT` nodes that want to listen at a relay, whatever becomes of it |
 //! | `listeners ADDRESS KEY FIRST COUNT` | holds `COUNT` nodes that listen at a relay, and keeps them alive |
 
 use std::io::{Read, Write};
@@ -11,15 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use offset_protocol::relay::{FromRelay, ToRelay};
 
 use super::client::{Client, Place, Who};
 use super::process::say;
+use super::restart;
 
 /// Bytes that the proxy reads at once: as many as the relay.
 const PROXY_BYTES: usize = 64 * 1024;
-/// Listeners from one loopback address: fewer than a relay takes from one, 4,096.
-const PER_ADDRESS: u64 = 4_000;
+/// Listeners from one loopback address: fewer than a relay lets come from one at once, 2,000, as they come as fast as they can.
+const PER_ADDRESS: u64 = 500;
 /// How often listeners look after their connections.
 const SERVE_EVERY: Duration = Duration::from_secs(5);
 
@@ -34,6 +35,9 @@ pub fn helper(args: &[String]) -> Result<()> {
         ["listeners", address, key, first, count] => {
             let place = Place { address: address.parse()?, key: key.parse()? };
             listeners(place, first.parse()?, count.parse()?)
+        }
+        ["nodes", address, key, count] => {
+            restart::nodes(Place { address: address.parse()?, key: key.parse()? }, count.parse()?)
         }
         _ => bail!("a helper of the bench, not for people"),
     }
@@ -88,8 +92,7 @@ fn listeners(place: Place, first: u64, count: u64) -> Result<()> {
         let client = Client::open(place, from, &who).with_context(|| format!("listener {number} cannot connect"))?;
         clients.push(client);
         if let Some(client) = clients.last_mut() {
-            client.tell(&ToRelay::Listen)?;
-            client.expect(&FromRelay::Ready).with_context(|| format!("listener {number}"))?;
+            client.listen().with_context(|| format!("listener {number}"))?;
         }
         if served.elapsed() > SERVE_EVERY {
             served = Instant::now();

@@ -1,7 +1,8 @@
 //! How many idle listeners fit into a GiB of a relay's resident memory: all of it divided by the listeners that it holds
 //! after a while of nothing but keepalives. What the system holds for their sockets is not in it.
 //!
-//! The listeners are real nodes in two processes, from five loopback addresses: a relay lets 4,096 listen from one. As many
+//! The listeners are real nodes in two processes, 500 from each of forty loopback addresses: a relay lets 2,000 come from one
+//! at once, and these come as fast as they can. As many
 //! as the system lets a process open files, at most 20,000.
 
 use std::time::{Duration, Instant};

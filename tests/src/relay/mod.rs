@@ -9,9 +9,10 @@
 //! | `strangers` | memory that a connection can take before anybody knows whose it is |
 //! | `files` | more listeners than files, then none |
 //! | `listeners` | memory of many idle listeners |
+//! | `restart` | a relay that is killed under 10,000 nodes and started again |
 //!
-//! Each name starts a relay of its own, with all limits as they are without flags. The plain proxy and the crowd of
-//! listeners are this program again, as processes of their own ([`helper()`]).
+//! Each name starts a relay of its own, with all limits as they are without flags; but for `restart`, which says what it
+//! changes. The plain proxy and the crowds of listeners and nodes are this program again, as processes of their own ([`helper()`]).
 //!
 //! It does *not* measure networks that lose or delay, nor relays that many tunnels use at once.
 
@@ -21,6 +22,7 @@ mod helper;
 mod latency;
 mod listeners;
 pub(crate) mod process;
+mod restart;
 mod setup;
 mod strangers;
 mod throughput;
@@ -114,13 +116,14 @@ fn number(value: f64) -> String {
 type Measure = fn() -> Result<Vec<Figure>>;
 
 /// Names and how they are measured, in the order in which they run: what others disturb most comes first.
-const FIGURES: [(&str, Measure); 6] = [
+const FIGURES: [(&str, Measure); 7] = [
     ("tunnel", throughput::measure),
     ("latency", latency::measure),
     ("set-up", setup::measure),
     ("strangers", strangers::measure),
     ("files", files::measure),
     ("listeners", listeners::measure),
+    ("restart", restart::measure),
 ];
 
 /// Measures figures by name, all without any, and prints each one beside its goal.

@@ -29,11 +29,19 @@ impl Relay {
     /// # Panics
     /// As everything in [`crate::programs`], if the programs cannot be built or started.
     pub(super) fn start() -> Result<Relay> {
+        Relay::start_with("")
+    }
+
+    /// Starts one with these flags.
+    ///
+    /// # Errors
+    /// As of [`Relay::start`].
+    pub(super) fn start_with(flags: &str) -> Result<Relay> {
         let shell = Shell::new();
         shell.ok("stmgr gen-ident --output relay.ident");
         let identity: serde_json::Value = serde_json::from_str(&shell.read("relay.ident"))?;
         let key = identity["public_key"].as_str().unwrap_or_default().parse().context("the relay's identity file")?;
-        let server = shell.start("strelay --idfile relay.ident --laddr 127.0.0.1:0");
+        let server = shell.start(&format!("strelay --idfile relay.ident --laddr 127.0.0.1:0 {flags}"));
         let address = server.address().parse().context("the relay's address")?;
         Ok(Relay { server, _shell: shell, place: Place { address, key } })
     }
@@ -41,6 +49,16 @@ impl Relay {
     /// Its process.
     pub(super) fn process(&self) -> Process {
         Process(self.server.id())
+    }
+
+    /// Ends it at once.
+    pub(super) fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again where it was.
+    pub(super) fn restart(&mut self) {
+        self.server.restart();
     }
 
     /// Lets it open no more than `files` files, as if it had been started so: it raised its own limit when it started, and

@@ -30,8 +30,7 @@ impl Listener {
     pub(super) fn new(place: Place) -> Result<Listener> {
         let who = Who::fresh();
         let mut client = Client::open(place, Ipv4Addr::LOCALHOST, &who).context("a listener cannot connect")?;
-        client.tell(&ToRelay::Listen)?;
-        client.expect(&FromRelay::Ready)?;
+        client.listen()?;
         Ok(Listener { who, place, client })
     }
 

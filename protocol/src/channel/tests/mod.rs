@@ -61,7 +61,12 @@ impl TestEnd {
     }
 
     pub(crate) fn receive(&mut self, now: Instant, bytes: &[u8]) {
-        self.door(|channel, wire| channel.receive(now, bytes, wire));
+        // Both doors say the same, so every test goes through either.
+        if bytes.len().is_multiple_of(2) {
+            self.door(|channel, wire| channel.receive(now, bytes, wire));
+        } else {
+            self.door(|channel, wire| channel.receive_in_place(now, &mut bytes.to_vec(), wire));
+        }
     }
 
     pub(crate) fn send(&mut self, now: Instant, message: &[u8]) {

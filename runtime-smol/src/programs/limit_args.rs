@@ -1,0 +1,214 @@
+//! Flags for limits: those of the door, which all servers have, and those of a relay. Defaults are those of the structs that
+//! the flags fill; what makes no sense together is refused before any door opens.
+
+use offset_protocol::machine::Duration;
+use offset_relay_sm::server::{LEAST_BYTES_PER_S, Limits, Quota, TunnelRate};
+
+use super::exit::Failure;
+use crate::connection::{LEAST_BUDGET, PIPE_BYTES, STALL_LIMIT};
+use crate::gate::{AcceptRate, DoorLimits};
+use crate::limits::NetLimits;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// Limits of the connections of every server.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits of connections")]
+pub(super) struct NetArgs {
+    /// Connections a second that are let in before anybody knows whose they are, in the long run
+    #[arg(long, value_name = "N", default_value_t = DoorLimits::default().accepts.per_s, value_parser = some())]
+    accept_rate: u32,
+    /// Connections that are let in at once after a rest
+    #[arg(long, value_name = "N", default_value_t = DoorLimits::default().accepts.burst, value_parser = some())]
+    accept_burst: u32,
+    /// The same of one address (IPv6: one /64), in the long run
+    #[arg(long, value_name = "N", default_value_t = DoorLimits::default().accepts_per_address.per_s, value_parser = some())]
+    accept_rate_per_address: u32,
+    /// The same of one address, at once after a rest
+    #[arg(long, value_name = "N", default_value_t = DoorLimits::default().accepts_per_address.burst, value_parser = some())]
+    accept_burst_per_address: u32,
+    /// Handshakes in progress
+    #[arg(long, value_name = "N", default_value_t = DoorLimits::default().handshakes, value_parser = some())]
+    max_handshakes: u32,
+    /// Handshakes in progress from one address
+    #[arg(long, value_name = "N", default_value_t = DoorLimits::default().handshakes_per_address, value_parser = some())]
+    max_handshakes_per_address: u32,
+    /// Seconds after which a peer that takes nothing of what waits for it is disconnected
+    #[arg(long, value_name = "SECONDS", default_value_t = STALL_LIMIT.as_micros() / 1_000_000, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    stall_limit: u64,
+    /// MiB in the buffers of all connections from which on each gets by with a message at a time
+    #[arg(long, value_name = "MIB", default_value_t = NetLimits::default().memory_bytes as u64 / MIB, value_parser = clap::value_parser!(u64).range(LEAST_BUDGET as u64 / MIB..=1 << 20))]
+    buffer_memory: u64,
+}
+
+fn some() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+impl NetArgs {
+    /// What the flags say.
+    ///
+    /// # Errors
+    /// If they make no sense together.
+    pub(super) fn limits(&self) -> Result<NetLimits, Failure> {
+        self.with_pipes(PIPE_BYTES)
+    }
+
+    fn with_pipes(&self, pipe_bytes: usize) -> Result<NetLimits, Failure> {
+        let accepts = AcceptRate { per_s: self.accept_rate, burst: self.accept_burst };
+        let accepts_per_address =
+            AcceptRate { per_s: self.accept_rate_per_address, burst: self.accept_burst_per_address };
+        let (handshakes, handshakes_per_address) = (self.max_handshakes, self.max_handshakes_per_address);
+        let limits = NetLimits {
+            door: DoorLimits { accepts, accepts_per_address, handshakes, handshakes_per_address },
+            stall: Duration::from_secs(self.stall_limit),
+            memory_bytes: usize::try_from(self.buffer_memory * MIB).unwrap_or(usize::MAX),
+            pipe_bytes,
+        };
+        limits.check().map_err(Failure::usage)?;
+        Ok(limits)
+    }
+}
+
+/// Limits of a relay.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits of a relay")]
+pub(super) struct RelayArgs {
+    /// Connections that have not said what they are for
+    #[arg(long, value_name = "N", default_value_t = Limits::default().setups.total, value_parser = some())]
+    max_setups: u32,
+    /// The same of one identity; a newer one drives out its oldest
+    #[arg(long, value_name = "N", default_value_t = Limits::default().setups.per_identity, value_parser = some())]
+    max_setups_per_identity: u32,
+    /// The same of one address
+    #[arg(long, value_name = "N", default_value_t = Limits::default().setups.per_address, value_parser = some())]
+    max_setups_per_address: u32,
+    /// Nodes that wait for calls
+    #[arg(long, value_name = "N", default_value_t = Limits::default().listeners.total, value_parser = some())]
+    max_listeners: u32,
+    /// The same of one address
+    #[arg(long, value_name = "N", default_value_t = Limits::default().listeners.per_address, value_parser = some())]
+    max_listeners_per_address: u32,
+    /// Calls that wait to be accepted
+    #[arg(long, value_name = "N", default_value_t = Limits::default().halves.total, value_parser = some())]
+    max_halves: u32,
+    /// The same of one calling identity; a newer one drives out its oldest
+    #[arg(long, value_name = "N", default_value_t = Limits::default().halves.per_identity, value_parser = some())]
+    max_halves_per_identity: u32,
+    /// The same of one calling address
+    #[arg(long, value_name = "N", default_value_t = Limits::default().halves.per_address, value_parser = some())]
+    max_halves_per_address: u32,
+    /// Calls that wait for one called node
+    #[arg(long, value_name = "N", default_value_t = Limits::default().waiting_calls, value_parser = some())]
+    max_waiting_calls: u32,
+    /// Ends of tunnels: a tunnel has two
+    #[arg(long, value_name = "N", default_value_t = Limits::default().tunnel_ends.total, value_parser = some())]
+    max_tunnel_ends: u32,
+    /// The same of one identity; it needs two for each friend
+    #[arg(long, value_name = "N", default_value_t = Limits::default().tunnel_ends.per_identity, value_parser = some())]
+    max_tunnel_ends_per_identity: u32,
+    /// The same of one address
+    #[arg(long, value_name = "N", default_value_t = Limits::default().tunnel_ends.per_address, value_parser = some())]
+    max_tunnel_ends_per_address: u32,
+    /// Bytes a second that an identity may send through its tunnels, in the long run
+    #[arg(long, value_name = "BYTES", default_value_t = TunnelRate::default().bytes_per_s, value_parser = clap::value_parser!(u64).range(LEAST_BYTES_PER_S..))]
+    tunnel_rate: u64,
+    /// Bytes that it may send at once after a rest
+    #[arg(long, value_name = "BYTES", default_value_t = TunnelRate::default().burst_bytes, value_parser = clap::value_parser!(u64).range(1..))]
+    tunnel_burst: u64,
+    /// KiB that wait in one direction of a tunnel, and one message more, before its sender has to wait
+    #[arg(long, value_name = "KIB", default_value_t = PIPE_BYTES as u64 / KIB, value_parser = clap::value_parser!(u64).range(4..=64 * 1_024))]
+    tunnel_buffer: u64,
+}
+
+impl RelayArgs {
+    /// What the flags say, of the relay and of its connections.
+    ///
+    /// # Errors
+    /// If they make no sense together.
+    pub(super) fn limits(&self, net: &NetArgs) -> Result<(Limits, NetLimits), Failure> {
+        let quota = |per_identity, per_address, total| Quota { per_identity, per_address, total };
+        let limits = Limits {
+            setups: quota(self.max_setups_per_identity, self.max_setups_per_address, self.max_setups),
+            listeners: quota(1, self.max_listeners_per_address, self.max_listeners),
+            halves: quota(self.max_halves_per_identity, self.max_halves_per_address, self.max_halves),
+            tunnel_ends: quota(
+                self.max_tunnel_ends_per_identity,
+                self.max_tunnel_ends_per_address,
+                self.max_tunnel_ends,
+            ),
+            waiting_calls: self.max_waiting_calls,
+            tunnel_rate: TunnelRate { bytes_per_s: self.tunnel_rate, burst_bytes: self.tunnel_burst },
+        };
+        limits.check().map_err(Failure::usage)?;
+        let pipe_bytes = usize::try_from(self.tunnel_buffer * KIB).unwrap_or(usize::MAX);
+        Ok((limits, net.with_pipes(pipe_bytes)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Args {
+        #[command(flatten)]
+        net: NetArgs,
+        #[command(flatten)]
+        relay: RelayArgs,
+    }
+
+    fn limits(flags: &str) -> Result<(Limits, NetLimits), Failure> {
+        let args = Args::try_parse_from(["relay"].into_iter().chain(flags.split_whitespace())).unwrap();
+        args.relay.limits(&args.net)
+    }
+
+    #[test]
+    fn without_flags_everything_is_as_the_structs_say() {
+        assert_eq!(limits("").unwrap(), (Limits::default(), NetLimits::default()));
+    }
+
+    #[test]
+    fn every_flag_reaches_its_limit() {
+        let flags = "--accept-rate 11 --accept-burst 12 --accept-rate-per-address 3 --accept-burst-per-address 4 \
+            --max-handshakes 15 --max-handshakes-per-address 6 --stall-limit 7 --buffer-memory 18 --max-setups 30 \
+            --max-setups-per-identity 8 --max-setups-per-address 9 --max-listeners 31 --max-listeners-per-address 10 \
+            --max-halves 32 --max-halves-per-identity 13 --max-halves-per-address 14 --max-waiting-calls 16 \
+            --max-tunnel-ends 33 --max-tunnel-ends-per-identity 17 --max-tunnel-ends-per-address 19 --tunnel-rate 2000 \
+            --tunnel-burst 3000 --tunnel-buffer 20";
+        let quota = |per_identity, per_address, total| Quota { per_identity, per_address, total };
+        let relay = Limits {
+            setups: quota(8, 9, 30),
+            listeners: quota(1, 10, 31),
+            halves: quota(13, 14, 32),
+            tunnel_ends: quota(17, 19, 33),
+            waiting_calls: 16,
+            tunnel_rate: TunnelRate { bytes_per_s: 2_000, burst_bytes: 3_000 },
+        };
+        let door = DoorLimits {
+            accepts: AcceptRate { per_s: 11, burst: 12 },
+            accepts_per_address: AcceptRate { per_s: 3, burst: 4 },
+            handshakes: 15,
+            handshakes_per_address: 6,
+        };
+        let (stall, memory_bytes, pipe_bytes) = (Duration::from_secs(7), 18 << 20, 20 << 10);
+        assert_eq!(limits(flags).unwrap(), (relay, NetLimits { door, stall, memory_bytes, pipe_bytes }));
+    }
+
+    #[test]
+    fn what_makes_no_sense_together_is_wrong_usage() {
+        let wrong = |flags: &str| {
+            let failure = limits(flags).unwrap_err();
+            assert_eq!(failure.exit, super::super::exit::Exit::Usage);
+            failure.sentence
+        };
+        assert!(wrong("--max-halves 100").starts_with("halves per identity must be at most 100"));
+        assert!(wrong("--max-handshakes 10").starts_with("handshakes per address must be at most 10"));
+        assert!(wrong("--buffer-memory 16 --tunnel-buffer 8192").starts_with("the buffer of a tunnel"));
+        let none = Args::try_parse_from(["relay", "--max-listeners", "0"]);
+        assert!(none.is_err_and(|error| error.exit_code() == 2));
+    }
+}
