@@ -4,6 +4,8 @@
 //! It shows that the limits at the door let everybody back within a bounded time while strangers never get more of the
 //! processor than they should. It does not show what a real system does to 10,000 real sockets: `stbench relay restart` does.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::IpAddr;
