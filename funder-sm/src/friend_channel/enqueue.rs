@@ -4,6 +4,7 @@
 //! its turn comes. What makes a queued request impossible afterwards (the link goes, a currency closes) takes it out at once.
 
 use offset_protocol::friend::Operation;
+use offset_protocol::limits::MAX_PENDING;
 use offset_protocol::money::Currency;
 use offset_protocol::payment::{Cancel, CancelReason, Collect, CommitRequest, Request, Response, Withdraw};
 use offset_protocol::sometimes;
@@ -11,6 +12,10 @@ use offset_protocol::sometimes;
 use super::queue::{Class, Waiting};
 use super::{Channel, ChannelEvent, CurrencyState, Enqueued, Listing, Origin, Refused, State};
 use crate::ledger::{Unsendable, check_request};
+
+/// Of [`MAX_PENDING`], so many are not for requests of others: whoever makes requests that nobody answers keeps a node from
+/// forwarding, never from paying. Chosen freely.
+pub const OWN_REQUESTS: usize = 256;
 
 /// Sending.
 impl Channel {
@@ -103,6 +108,11 @@ impl Channel {
             return Err(Refused::Full);
         }
         let before = self.queue.requests(currency);
+        let open = state.ledger.outgoing().len() + before.count;
+        if origin == Origin::Forwarded && open >= MAX_PENDING - OWN_REQUESTS {
+            sometimes!("channel: what is left is kept for the node's own requests", true);
+            return Err(Refused::Full);
+        }
         state.ledger.check_room_out(frozen, before.count, before.frozen)?;
         Ok(())
     }

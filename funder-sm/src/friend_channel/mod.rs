@@ -51,6 +51,7 @@ use offset_protocol::relay::RelayAddress;
 use offset_protocol::{wire_enum, wire_struct};
 
 pub use audit::{LogMarks, Size};
+pub use enqueue::OWN_REQUESTS;
 pub use event::{
     ChannelEvent, ConfigError, Enqueued, LinkMisbehaviour, Misbehaviour, NoSuchTerms, Origin, Refused, Standing,
     TermsOf,

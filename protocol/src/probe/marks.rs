@@ -110,6 +110,7 @@ pub const MARKS: &[&str] = &[
     "reset: the friend's epoch raises ours",
     "reset: we accept the friend's terms",
     "seller: a commit comes for an offer that lost a part",
+    "channel: what is left is kept for the node's own requests",
     "seller: a mediator took less than it was offered",
     "seller: a part comes for an offer that is complete",
     "seller: a part is lost as it is collected",

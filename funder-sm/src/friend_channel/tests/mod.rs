@@ -297,6 +297,16 @@ impl Pair {
         currency: Currency,
         operation: Operation,
     ) -> Result<Enqueued, Refused> {
+        self.enqueue_from(who, currency, Origin::Own, operation)
+    }
+
+    pub(super) fn enqueue_from(
+        &mut self,
+        who: usize,
+        currency: Currency,
+        origin: Origin,
+        operation: Operation,
+    ) -> Result<Enqueued, Refused> {
         let party = &mut self.parties[who];
         let earns = match &operation {
             Operation::Collect(collect) => {
@@ -305,7 +315,7 @@ impl Pair {
             _ => None,
         };
         let asks = if let Operation::Request(request) = &operation { Some(request.request_id) } else { None };
-        let result = party.channel.enqueue(currency, Origin::Own, operation);
+        let result = party.channel.enqueue(currency, origin, operation);
         match &result {
             Ok(Enqueued::Queued) => {
                 *party.app.earned.entry(currency).or_default() += earns.unwrap_or(0) as i128;
