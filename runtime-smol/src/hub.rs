@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -23,12 +23,18 @@ use crate::connection::counters::{self, NetCounters};
 use crate::connection::rate::{Bucket, TunnelRate};
 use crate::connection::{self, Bounds, Budget, Connection, JoinEnd, Mail, Opening, Outlet, Parts, PipeLimits, Reading};
 use crate::executor::Executor;
-use crate::gate::{Full, Gate, Ticket};
+use crate::gate::{self, DoorLimits, Full, Gate, Ticket};
 use crate::limits::NetLimits;
 use crate::tcp;
 
 /// How long accepting rests when the system has no more sockets or memory to give.
 const EXHAUSTED_REST: Duration = Duration::from_millis(100);
+/// Accepts in a row before others have their turn.
+const ACCEPTS_IN_A_ROW: u32 = 32;
+/// Refusals in a row after which accepting rests, for [`REFUSAL_REST`]: at most 20,000 refusals a second.
+const REFUSALS_IN_A_ROW: u32 = 100;
+/// See [`REFUSALS_IN_A_ROW`].
+const REFUSAL_REST: Duration = Duration::from_millis(5);
 /// How long it rests after any other error that is not the peer's, so that an error that stays does not burn a core.
 const ERROR_REST: Duration = Duration::from_millis(5);
 
@@ -59,6 +65,8 @@ pub struct Hub {
     /// Connections with new mail since the last [`Hub::flush`].
     touched: Vec<Arc<Mail>>,
     listeners: Vec<smol::Task<()>>,
+    door: DoorLimits,
+    gates: Vec<Gate>,
 }
 
 /// A connection.
@@ -80,7 +88,6 @@ struct Shared {
     executor: Executor,
     outlet: Arc<dyn Outlet>,
     counters: Arc<NetCounters>,
-    gate: Gate,
     bounds: Bounds,
     accepted: AtomicU64,
 }
@@ -97,7 +104,6 @@ impl Hub {
             executor,
             outlet,
             counters: Arc::default(),
-            gate: Gate::new(limits.door),
             bounds: Bounds { stall: limits.stall, budget: budget.clone() },
             accepted: AtomicU64::new(0),
         };
@@ -109,6 +115,8 @@ impl Hub {
             pipes: PipeLimits { bytes: limits.pipe_bytes, budget },
             touched: Vec::new(),
             listeners: Vec::new(),
+            door: limits.door,
+            gates: Vec::new(),
         }
     }
 
@@ -123,7 +131,10 @@ impl Hub {
         reading: Reading,
     ) -> io::Result<SocketAddr> {
         let address = listener.get_ref().local_addr()?;
-        let accepting = accept_all(self.shared.clone(), listener, purpose, reading);
+        // Each door has limits of its own: a flood at one keeps nobody out of another.
+        let gate = Gate::new(self.door);
+        self.gates.push(gate.clone());
+        let accepting = accept_all(self.shared.clone(), gate, listener, purpose, reading);
         self.listeners.push(self.shared.executor.spawn_owned(accepting));
         Ok(address)
     }
@@ -251,8 +262,8 @@ impl Hub {
     }
 
     /// The handshakes of those who come to us.
-    pub fn gate(&self) -> Gate {
-        self.shared.gate.clone()
+    pub fn gates(&self) -> Vec<Gate> {
+        self.gates.clone()
     }
 
     fn tell(&mut self, conn: ConnId, say: impl FnOnce(&Mail)) {
@@ -318,24 +329,27 @@ async fn connect(shared: Arc<Shared>, target: Target, mail: Arc<Mail>) {
     Connection::new(parts).await;
 }
 
-async fn accept_all(shared: Arc<Shared>, listener: Async<TcpListener>, purpose: Purpose, reading: Reading) {
-    let mut exhausted = false;
+async fn accept_all(shared: Arc<Shared>, gate: Gate, listener: Async<TcpListener>, purpose: Purpose, reading: Reading) {
+    let (mut exhausted, mut refused, mut in_a_row) = (false, 0, 0);
     loop {
-        match listener.accept().await {
+        // Nothing is set up for a socket before the gate has let it in.
+        match listener.read_with(TcpListener::accept).await {
             Ok((stream, from)) => {
                 exhausted = false;
-                match shared.gate.enter(from.ip(), shared.clock.now()) {
-                    Ok(ticket) => accept(&shared, stream, from, ticket, purpose, reading),
-                    Err(full) => {
-                        shared.counters.refused.add(match full {
-                            Full::Address => counters::ADDRESS_LIMIT,
-                            Full::Total => counters::TOTAL_LIMIT,
-                            Full::AddressRate => counters::ADDRESS_RATE,
-                            Full::TotalRate => counters::TOTAL_RATE,
-                        });
-                        tcp::cut(stream);
-                        tracing::debug!(%from, ?full, "connection refused");
-                    }
+                if arrive(&shared, &gate, (stream, from), purpose, reading) {
+                    refused = 0;
+                } else {
+                    refused += 1;
+                }
+                in_a_row += 1;
+                // While some wait, accepting is always ready: others must get their turn, and a flood waits in the system's
+                // queue, which costs nobody anything.
+                if refused >= REFUSALS_IN_A_ROW {
+                    (refused, in_a_row) = (0, 0);
+                    Timer::after(REFUSAL_REST).await;
+                } else if in_a_row >= ACCEPTS_IN_A_ROW {
+                    in_a_row = 0;
+                    futures_lite::future::yield_now().await;
                 }
             }
             Err(error) if is_exhausted(&error) => {
@@ -353,22 +367,52 @@ async fn accept_all(shared: Arc<Shared>, listener: Async<TcpListener>, purpose: 
     }
 }
 
+/// Somebody came: shakes hands with them, unless the gate refuses. Whether it let them in.
+fn arrive(
+    shared: &Arc<Shared>,
+    gate: &Gate,
+    (stream, from): (TcpStream, SocketAddr),
+    purpose: Purpose,
+    reading: Reading,
+) -> bool {
+    let mail = Arc::<Mail>::default();
+    match gate.enter(from.ip(), shared.clock.now(), &mail) {
+        Ok(ticket) => {
+            match Async::new(stream) {
+                Ok(stream) => accept(shared, stream, from, (ticket, mail), purpose, reading),
+                Err(error) => tracing::debug!(%from, %error, "a connection was not accepted"),
+            }
+            true
+        }
+        Err(full) => {
+            shared.counters.refused.add(match full {
+                Full::Address => counters::ADDRESS_LIMIT,
+                Full::Total => counters::TOTAL_LIMIT,
+                Full::AddressRate => counters::ADDRESS_RATE,
+                Full::TotalRate => counters::TOTAL_RATE,
+            });
+            tcp::cut(stream);
+            tracing::debug!(%from, ?full, "connection refused");
+            false
+        }
+    }
+}
+
 fn accept(
     shared: &Arc<Shared>,
-    stream: Async<std::net::TcpStream>,
+    stream: Async<TcpStream>,
     from: SocketAddr,
-    ticket: Ticket,
+    (ticket, mail): (Ticket, Arc<Mail>),
     purpose: Purpose,
     reading: Reading,
 ) {
-    // The text of an IP address is far shorter than an address may be.
-    let Ok(from) = Address::new(&from.ip().to_canonical().to_string()) else { return };
+    // What the machine counts by address is one subscriber. The text of an IP address is far shorter than an address may be.
+    let Ok(from) = Address::new(&gate::site(from.ip()).to_string()) else { return };
     tcp::configure(&stream);
     let conn = ConnId::incoming(shared.accepted.fetch_add(1, Relaxed));
     let channel = SecureChannel::responder(shared.channel_config(purpose), shared.clock.now());
     let opening = Opening::Theirs { purpose, from, ticket };
     let (outlet, counters, clock) = (shared.outlet.clone(), shared.counters.clone(), shared.clock);
-    let mail = Arc::default();
     let bounds = shared.bounds.clone();
     let parts = Parts { conn, stream, channel, opening, reading, mail, outlet, counters, bounds, clock };
     shared.executor.spawn(Connection::new(parts));

@@ -132,7 +132,7 @@ pub fn configure(stream: &Async<TcpStream>) {
 }
 
 /// Ends a connection that is not wanted at once and without a trace: the peer sees a reset, and the system keeps nothing.
-pub fn cut(stream: Async<TcpStream>) {
+pub fn cut(stream: TcpStream) {
     // Without it the peer sees an ordinary end.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     drop(stream);

@@ -226,7 +226,7 @@ impl World {
         let Some(relay) = &mut self.relay else { return self.later(Event::Gone(node, conn)) };
         let second = self.now.as_micros() / 1_000_000;
         *self.counts.knocked.entry(second).or_default() += 1;
-        let Ok(ticket) = relay.gate.enter(World::address(node), self.now) else {
+        let Ok(ticket) = relay.gate.enter(World::address(node), self.now, &std::sync::Arc::default()) else {
             self.counts.refused += 1;
             return self.later(Event::Gone(node, conn));
         };

@@ -19,6 +19,8 @@ pub(crate) const TOTAL_RATE: &str = "total_rate";
 pub(crate) const NOT_ADMITTED: &str = "not_admitted";
 /// Ended by us because the peer took too little or nothing of what we sent.
 pub(crate) const SLOW_READER: &str = "slow_reader";
+/// A handshake that took a place which somebody with fewer of them needed.
+pub(crate) const GAVE_WAY: &str = "gave_way";
 /// Never began: the address that we dialled did not answer.
 pub(crate) const UNREACHABLE: &str = "unreachable";
 
@@ -40,6 +42,7 @@ const ENDED: &[&str] = &[
     "misbehaved",
     "unsendable",
     SLOW_READER,
+    GAVE_WAY,
     UNREACHABLE,
 ];
 

@@ -44,6 +44,8 @@ pub(super) enum End {
     Close,
     /// At once: the peer reads too slowly.
     Overflow,
+    /// At once: somebody else needs the place.
+    GiveWay,
 }
 
 /// What the task took.
@@ -96,6 +98,16 @@ impl Mail {
         state.end = state.end.or(Some(End::Close));
     }
 
+    /// End at once, without a word: the handshake takes a place that somebody else needs.
+    pub fn give_way(&self) {
+        self.lock().end = Some(End::GiveWay);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn gives_way(&self) -> bool {
+        self.lock().end == Some(End::GiveWay)
+    }
+
     /// Tells the task that there is something. Once after several of the above, so that they share one write.
     pub fn wake(&self) {
         let waker = self.lock().waker.take();
@@ -133,7 +145,7 @@ impl Mail {
         (taken.more, taken.left) = (!state.messages.is_empty(), state.bytes);
         // A peer that is admitted now hears what is meant for it before the end: the channel opens first.
         let may_open = open || taken.orders.admit;
-        taken.end = state.end.filter(|end| *end == End::Overflow || !may_open || (open && !taken.more));
+        taken.end = state.end.filter(|end| *end != End::Close || !may_open || (open && !taken.more));
         taken
     }
 

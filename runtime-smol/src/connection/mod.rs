@@ -255,6 +255,11 @@ impl Connection {
             None => moved,
             Some(End::Close) => self.begin_close(now),
             Some(End::Overflow) => self.abandon("reads too slowly"),
+            Some(End::GiveWay) => {
+                self.parts.counters.ended.add(counters::GAVE_WAY);
+                self.phase = Phase::Done;
+                true
+            }
         }
     }
 

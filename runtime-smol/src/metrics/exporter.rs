@@ -31,7 +31,7 @@ pub(crate) struct Sources {
     /// The labels of `offset_build_info`.
     pub(crate) build: &'static [(&'static str, &'static str)],
     pub(crate) net: Arc<NetCounters>,
-    pub(crate) gate: Gate,
+    pub(crate) gates: Vec<Gate>,
     pub(crate) budget: Budget,
     /// If the program has a database.
     pub(crate) store: Option<Arc<StoreCounters>>,
@@ -129,7 +129,7 @@ impl Exporter {
     }
 
     fn own_samples(&self) -> Vec<Sample> {
-        let Sources { build, net, gate, budget, store, meters, .. } = &self.sources;
+        let Sources { build, net, gates, budget, store, meters, .. } = &self.sources;
         let build_info = Sample { labels: build, ..Sample::gauge("offset_build_info", "Which program this is", 1) };
         let draining = usize::from(meters.is_draining());
         let handshakes = "Handshakes of those who connect to us, now";
@@ -137,7 +137,11 @@ impl Exporter {
         let mut samples = vec![
             build_info,
             Sample::gauge("offset_draining", "1 from the moment the program was asked to end, else 0", draining),
-            Sample::gauge("offset_handshakes_in_progress", handshakes, gate.in_progress()),
+            Sample::gauge(
+                "offset_handshakes_in_progress",
+                handshakes,
+                gates.iter().map(Gate::in_progress).sum::<usize>(),
+            ),
             Sample::gauge("offset_buffer_bytes", "Bytes in the buffers of all connections, now", budget.held()),
             Sample::gauge("offset_buffer_limit_bytes", limit, budget.limit()),
         ];
@@ -205,7 +209,7 @@ mod tests {
         Exporter::new(Sources {
             build: &[("program", "test"), ("version", "1")],
             net: Arc::default(),
-            gate: Gate::default(),
+            gates: vec![Gate::default()],
             budget: Budget::new(100),
             store: Some(Arc::default()),
             meters: Meters::new(),

@@ -16,19 +16,20 @@ const MIB: u64 = 1 << 20;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits of connections")]
 pub(super) struct NetArgs {
-    /// Connections a second that are let in before anybody knows whose they are, in the long run
+    /// Connections a second that each door lets in before anybody knows whose they are, in the long run; a quarter is for
+    /// addresses that have not come for a second
     #[arg(long, value_name = "N", default_value_t = DoorLimits::default().accepts.per_s, value_parser = some())]
     accept_rate: u32,
     /// Connections that are let in at once after a rest
     #[arg(long, value_name = "N", default_value_t = DoorLimits::default().accepts.burst, value_parser = some())]
     accept_burst: u32,
-    /// The same of one address (IPv6: one /64), in the long run
+    /// The same of one address (IPv6: one /56), in the long run
     #[arg(long, value_name = "N", default_value_t = DoorLimits::default().accepts_per_address.per_s, value_parser = some())]
     accept_rate_per_address: u32,
     /// The same of one address, at once after a rest
     #[arg(long, value_name = "N", default_value_t = DoorLimits::default().accepts_per_address.burst, value_parser = some())]
     accept_burst_per_address: u32,
-    /// Handshakes in progress
+    /// Handshakes in progress at each door; with all places taken the oldest of whoever has most gives way
     #[arg(long, value_name = "N", default_value_t = DoorLimits::default().handshakes, value_parser = some())]
     max_handshakes: u32,
     /// Handshakes in progress from one address

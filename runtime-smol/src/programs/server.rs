@@ -136,10 +136,10 @@ impl<I: Send + 'static> Server<I> {
         }
         let meters = watch.is_some().then(Meters::new);
         let _watching = watch.zip(meters.clone()).map(|(watch, meters)| {
-            let (build, net, gate, budget) = (watch.build, hub.counters(), hub.gate(), hub.budget());
+            let (build, net, gates, budget) = (watch.build, hub.counters(), hub.gates(), hub.budget());
             let (store, inbox) = (store.as_ref().map(Store::counters), inbox.clone());
             let observe = Box::new(move || inbox.observe());
-            let sources = Sources { build, net, gate, budget, store, meters, observe };
+            let sources = Sources { build, net, gates, budget, store, meters, observe };
             announce("listening for metrics on", watch.address);
             metrics::start(watch.listener, &executor, sources)
         });

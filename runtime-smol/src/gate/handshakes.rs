@@ -1,0 +1,85 @@
+//! Handshakes in progress: who holds most gives way, so that nobody keeps others out by beginning many and ending none.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+
+use crate::connection::Mail;
+
+/// Names a handshake; later ones have greater numbers.
+type Number = u64;
+
+/// All handshakes in progress, by who makes them.
+#[derive(Debug, Default)]
+pub(super) struct Handshakes {
+    next: Number,
+    total: usize,
+    by_site: HashMap<IpAddr, BTreeMap<Number, Weak<Mail>>>,
+    /// Sites by how many they have, and those with equally many by their oldest, the oldest last.
+    by_count: BTreeSet<(usize, std::cmp::Reverse<Number>, IpAddr)>,
+}
+
+impl Handshakes {
+    pub(super) const fn total(&self) -> usize {
+        self.total
+    }
+
+    pub(super) fn of(&self, site: &IpAddr) -> usize {
+        self.by_site.get(site).map_or(0, BTreeMap::len)
+    }
+
+    /// Begins one. `mail` reaches who waits for it.
+    pub(super) fn add(&mut self, site: IpAddr, mail: &Arc<Mail>) -> Number {
+        self.next += 1;
+        let number = self.next;
+        self.change(site, |of_site| {
+            of_site.insert(number, Arc::downgrade(mail));
+        });
+        self.total += 1;
+        number
+    }
+
+    /// Ends one. Nothing happens if it gave way before.
+    pub(super) fn remove(&mut self, site: IpAddr, number: Number) -> Option<Weak<Mail>> {
+        let mut removed = None;
+        self.change(site, |of_site| removed = of_site.remove(&number));
+        self.total -= usize::from(removed.is_some());
+        removed
+    }
+
+    /// Ends the oldest of whoever has most, if that is more than `site` has. Whether somebody gave way.
+    pub(super) fn give_way_to(&mut self, site: &IpAddr) -> bool {
+        let Some(&(count, std::cmp::Reverse(oldest), of)) = self.by_count.last() else { return false };
+        if count <= self.of(site) {
+            return false;
+        }
+        if let Some(mail) = self.remove(of, oldest).and_then(|mail| mail.upgrade()) {
+            mail.give_way();
+            mail.wake();
+        }
+        true
+    }
+
+    /// Changes what is held of a site, and its place among the others with it.
+    fn change(&mut self, site: IpAddr, change: impl FnOnce(&mut BTreeMap<Number, Weak<Mail>>)) {
+        let of_site = self.by_site.entry(site).or_default();
+        if let Some(place) = place(site, of_site) {
+            self.by_count.remove(&place);
+        }
+        change(of_site);
+        match place(site, of_site) {
+            Some(place) => drop(self.by_count.insert(place)),
+            None => drop(self.by_site.remove(&site)),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.total == 0 && self.by_site.is_empty() && self.by_count.is_empty()
+    }
+}
+
+fn place(site: IpAddr, of_site: &BTreeMap<Number, Weak<Mail>>) -> Option<(usize, std::cmp::Reverse<Number>, IpAddr)> {
+    let (oldest, _) = of_site.first_key_value()?;
+    Some((of_site.len(), std::cmp::Reverse(*oldest), site))
+}
