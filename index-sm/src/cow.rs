@@ -3,7 +3,7 @@
 //!
 //! | type | a copy costs | a change costs, once after each copy |
 //! |---|---|---|
-//! | [`CowList`] | a pointer for each 32,768 elements | its leaf of 8 elements, a branch of 64 pointers, a trunk of 64 |
+//! | [`CowList`] | a pointer for each 65,536 elements | its leaf of 16 elements, a branch of 64 pointers, a trunk of 64 |
 //! | [`Shared`] | a pointer | the whole list |
 //!
 //! While nobody holds a copy, changes happen in place.
@@ -12,9 +12,9 @@
 
 use std::sync::Arc;
 
-/// Elements of a leaf, as a power of two. Chosen by measuring: more make each first change after a copy dearer, fewer make
-/// searches chase more pointers.
-const LEAF_BITS: u32 = 3;
+/// Elements of a leaf, as a power of two. Between two that were measured on graphs of 30,000 to 300,000 nodes: with leaves of 32
+/// searches are 3 to 7 % faster than with leaves of 8, and the first change after a copy takes half as long again.
+const LEAF_BITS: u32 = 4;
 /// Leaves of a branch, and branches of a trunk, as a power of two.
 const FORK_BITS: u32 = 6;
 
