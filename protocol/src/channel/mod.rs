@@ -145,6 +145,15 @@ enum Phase {
     Closed,
 }
 
+/// Places for events that a channel keeps when none waits. Chosen freely: some hundred bytes.
+const KEPT_EVENTS: usize = 8;
+
+/// Bytes that a message which waits takes: its own, and its place in a queue that grows by doubling with what an allocation
+/// costs. A peer may send empty ones.
+fn cost(message: &Vec<u8>) -> usize {
+    message.capacity() + 2 * size_of::<ChannelEvent>() + 16
+}
+
 /// One end of a secure channel; see the module's documentation for the order of its doors.
 pub struct SecureChannel {
     phase: Phase,
@@ -152,7 +161,7 @@ pub struct SecureChannel {
     /// One frame or record that is not whole yet; or what a responder keeps until its owner has decided.
     inbox: Vec<u8>,
     events: VecDeque<ChannelEvent>,
-    /// Bytes of the messages among them.
+    /// What the messages among them take.
     queued: usize,
     /// What the [`Machine`](crate::machine::Machine) door has to transmit.
     outbox: Vec<u8>,
@@ -320,7 +329,10 @@ impl SecureChannel {
     pub fn poll_event(&mut self) -> Option<ChannelEvent> {
         let event = self.events.pop_front();
         if let Some(ChannelEvent::Message(message)) = &event {
-            self.queued = self.queued.saturating_sub(message.len());
+            self.queued = self.queued.saturating_sub(cost(message));
+        }
+        if self.events.is_empty() {
+            self.events.shrink_to(KEPT_EVENTS);
         }
         event
     }
@@ -416,7 +428,7 @@ impl SecureChannel {
             (Effect::Admitted, Phase::Unadmitted(transport)) => self.open(now, transport),
             (Effect::Message(message), phase) => {
                 self.phase = phase;
-                self.queued = self.queued.saturating_add(message.len());
+                self.queued = self.queued.saturating_add(cost(&message));
                 let waits = matches!(self.events.back(), Some(ChannelEvent::Message(_)));
                 if mutant!(MessagesSwapped) && waits {
                     return self.events.insert(self.events.len() - 1, ChannelEvent::Message(message));

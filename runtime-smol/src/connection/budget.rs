@@ -81,10 +81,11 @@ impl Charge {
         self.bytes = bytes;
     }
 
-    /// As [`set`](Self::set), but without telling small changes: for holders that change with every message.
+    /// As [`set`](Self::set), but in steps, for holders that change with every message: never less than is held, and less
+    /// than two steps more.
     pub(super) fn set_roughly(&mut self, bytes: usize) {
-        if bytes == 0 || bytes.abs_diff(self.bytes) >= ROUGH {
-            self.set(bytes);
+        if bytes == 0 || bytes > self.bytes || self.bytes - bytes >= 2 * ROUGH {
+            self.set(bytes.next_multiple_of(ROUGH));
         }
     }
 }
@@ -95,7 +96,7 @@ impl Drop for Charge {
     }
 }
 
-/// Changes that are not worth a shared counter.
+/// The step of what is told roughly: smaller changes are not worth a shared counter.
 const ROUGH: usize = 4_096;
 
 #[cfg(test)]
@@ -118,15 +119,16 @@ mod tests {
     }
 
     #[test]
-    fn small_changes_are_told_late_but_an_end_always() {
+    fn what_is_told_roughly_is_never_less_than_is_held_and_an_end_is_always_told() {
         let budget = Budget::new(100_000);
         let mut charge = budget.charge();
-        charge.set_roughly(ROUGH - 1);
-        assert_eq!(budget.held(), 0);
-        charge.set_roughly(ROUGH);
-        charge.set_roughly(ROUGH + 1);
-        assert_eq!(budget.held(), ROUGH);
-        charge.set_roughly(0);
-        assert_eq!(budget.held(), 0);
+        for bytes in (0..40_000).step_by(77).chain((0..40_000).rev().step_by(91)) {
+            charge.set_roughly(bytes);
+            assert!((bytes..=bytes + 2 * ROUGH).contains(&budget.held()), "{} for {bytes}", budget.held());
+        }
+        for (bytes, told) in [(0, 0), (1, ROUGH), (0, 0)] {
+            charge.set_roughly(bytes);
+            assert_eq!(budget.held(), told);
+        }
     }
 }

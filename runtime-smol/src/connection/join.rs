@@ -1,7 +1,8 @@
 //! Two connections joined: whole messages go straight from one task to the other, through a bounded pipe each way.
 //!
-//! 1. A pipe holds at most [`PipeLimits::bytes`] and one message more, or one message while the budget is tight; whoever fills it waits, and meanwhile reads nothing from its
-//!    peer. So TCP's own flow control reaches from end to end.
+//! 1. A pipe holds at most [`PipeLimits::bytes`] and one message more, [`PIPE_MESSAGES`] at most, or one message while the
+//!    budget is tight; whoever fills it waits, and meanwhile reads nothing from its peer. So TCP's own flow control reaches
+//!    from end to end. Counted is what a message takes of memory ([`cost`]), and an empty pipe keeps next to none.
 //! 2. A task that waits for room in one pipe goes on emptying the other: there is no circle of waiting.
 //! 3. When one end goes, what it sent before is still forwarded, then the other end closes in order. The outlet hears
 //!    [`super::Outlet::join_ended`] once.
@@ -23,8 +24,19 @@ use super::rate::Bucket;
 
 /// Bytes that wait in one direction of a tunnel, if nothing else is said. Chosen freely: a quarter of the largest message keeps a fast link busy.
 pub const PIPE_BYTES: usize = 256 * 1024;
+/// Messages that wait in one direction of a tunnel at most, however small they are. Chosen freely: as many as a mailbox.
+pub const PIPE_MESSAGES: usize = 4_096;
+/// Places for messages that an empty pipe keeps. Chosen freely: some hundred bytes, so that a tunnel that is idle costs
+/// little.
+const KEPT_PLACES: usize = 16;
 /// An idle tunnel ends after this long: the friends' own channel sends keepalives far more often.
 pub const JOIN_IDLE: Duration = KEEPALIVE_SILENCE;
+
+/// Bytes that a message which waits takes: its own, and its place in a queue that grows by doubling with what an allocation
+/// costs (on 64 bits 2 times 24, and 16).
+pub(super) fn cost(message: &Vec<u8>) -> usize {
+    message.capacity() + 64
+}
 
 /// The other task is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +152,8 @@ impl Drop for JoinHalf {
     fn drop(&mut self) {
         self.to_other.close();
         self.from_other.close();
+        // Nobody reads it any more.
+        self.from_other.clear();
         if !self.join.ended.swap(true, Relaxed) {
             self.join.outlet.join_ended(self.join.a, self.join.b);
         }
@@ -192,13 +206,12 @@ impl Pipe {
             return Poll::Ready(Err(Gone));
         }
         let most = if state.charge.budget().is_tight() { 1 } else { self.most_bytes };
-        if state.bytes >= most {
+        if state.bytes >= most || state.messages.len() >= PIPE_MESSAGES {
             state.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
         if let Some(message) = slot.take() {
-            // An empty message takes room too.
-            let bytes = state.bytes + message.len().max(1);
+            let bytes = state.bytes + cost(&message);
             state.now_holds(bytes);
             state.messages.push_back(message);
         }
@@ -217,10 +230,14 @@ impl Pipe {
             state.reader = Some(cx.waker().clone());
             return Poll::Pending;
         };
-        let bytes = state.bytes.saturating_sub(message.len().max(1));
+        let bytes = state.bytes.saturating_sub(cost(&message));
         state.now_holds(bytes);
+        if state.messages.is_empty() {
+            state.messages.shrink_to(KEPT_PLACES);
+        }
         // Woken at half, not at every message: a writer that moves one message at a time is twice as slow.
-        let writer = if state.bytes <= self.most_bytes / 2 { state.writer.take() } else { None };
+        let half = state.bytes <= self.most_bytes / 2 && state.messages.len() <= PIPE_MESSAGES / 2;
+        let writer = if half { state.writer.take() } else { None };
         drop(state);
         writer.into_iter().for_each(Waker::wake);
         Poll::Ready(Some(message))
@@ -234,8 +251,81 @@ impl Pipe {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
+    /// Gives back what is in it.
+    fn clear(&self) {
+        let mut state = self.lock();
+        state.now_holds(0);
+        let messages = std::mem::take(&mut state.messages);
+        drop(state);
+        drop(messages);
+    }
+
     fn lock(&self) -> MutexGuard<'_, PipeState> {
         // No code that can panic runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipe(bytes: usize) -> (Pipe, Budget) {
+        let budget = Budget::new(64 << 20);
+        (Pipe::new(&PipeLimits { bytes, budget: budget.clone() }), budget)
+    }
+
+    /// Pushes copies until there is no room; how many went in.
+    fn fill(pipe: &Pipe, message: &[u8]) -> usize {
+        let mut context = Context::from_waker(Waker::noop());
+        (0..).take_while(|_| pipe.poll_push(&mut context, &mut Some(message.to_vec())).is_ready()).count()
+    }
+
+    fn drain(pipe: &Pipe) -> usize {
+        let mut context = Context::from_waker(Waker::noop());
+        std::iter::from_fn(|| match pipe.poll_pop(&mut context) {
+            Poll::Ready(message) => message,
+            Poll::Pending => None,
+        })
+        .count()
+    }
+
+    /// What the queue itself and the allocations of its messages take, at least.
+    fn memory(pipe: &Pipe) -> usize {
+        let state = pipe.lock();
+        let own: usize = state.messages.iter().map(Vec::capacity).sum();
+        state.messages.capacity() * size_of::<Vec<u8>>() + own
+    }
+
+    #[test]
+    fn a_pipe_full_of_empty_messages_is_charged_for_what_it_takes_and_gives_it_back() {
+        for size in [0, 1, 30, 5_000] {
+            let (pipe, budget) = pipe(PIPE_BYTES);
+            let count = fill(&pipe, &vec![0; size]);
+            assert!(count <= PIPE_MESSAGES, "{count} messages of {size} bytes");
+            assert!(memory(&pipe) <= budget.held(), "{} bytes, {} counted", memory(&pipe), budget.held());
+            assert!(budget.held() <= PIPE_BYTES + 2 * (size + 4_096), "{} bytes are counted", budget.held());
+            assert_eq!(drain(&pipe), count);
+            assert_eq!(budget.held(), 0);
+            assert!(memory(&pipe) <= 2 * KEPT_PLACES * size_of::<Vec<u8>>(), "an empty pipe keeps {}", memory(&pipe));
+        }
+    }
+
+    #[test]
+    fn a_wide_pipe_holds_a_bounded_number_of_messages_and_wakes_its_writer_all_the_same() {
+        let (pipe, _) = pipe(64 << 20);
+        assert_eq!(fill(&pipe, b""), PIPE_MESSAGES);
+        assert_eq!(drain(&pipe), PIPE_MESSAGES);
+        assert!(pipe.lock().writer.is_none(), "the writer was woken");
+        assert_eq!(fill(&pipe, b""), PIPE_MESSAGES);
+    }
+
+    #[test]
+    fn what_nobody_reads_any_more_is_given_back_at_once() {
+        let (pipe, budget) = pipe(PIPE_BYTES);
+        fill(&pipe, &[0; 1_000]);
+        pipe.close();
+        pipe.clear();
+        assert_eq!((budget.held(), memory(&pipe)), (0, 0));
     }
 }

@@ -277,3 +277,17 @@ fn a_direction_opens_what_it_sealed_and_in_place() {
     let record = receiving.open(&mut wire[8..]).unwrap();
     assert_eq!((record.kind, record.content), (Kind::Data, &b"content"[..]));
 }
+
+#[test]
+fn empty_messages_that_wait_are_counted_for_what_they_take_and_their_places_are_given_back() {
+    const COUNT: usize = 1_000;
+    let mut pair = Pair::open(1);
+    let mut bytes: Vec<u8> = (0..COUNT).flat_map(|_| sealed(&mut pair, b"")).collect();
+    let (now, channel) = (pair.now, &mut pair.bob.channel);
+    let idle = channel.held();
+    channel.receive_in_place(now, &mut bytes, &mut Vec::new());
+    let places = channel.events.capacity() * size_of::<ChannelEvent>();
+    assert!(channel.held() >= idle + places, "{} for {places}", channel.held());
+    assert_eq!(std::iter::from_fn(|| channel.poll_event()).count(), COUNT);
+    assert_eq!((channel.held(), channel.events.capacity()), (idle, KEPT_EVENTS));
+}
