@@ -7,7 +7,8 @@
 //! 3. When one end goes, what it sent before is still forwarded, then the other end closes in order. The outlet hears
 //!    [`super::Outlet::join_ended`] once.
 //! 4. What an identity sends is paid from its bucket ([`super::rate`]); in debt it waits, and so does its peer's reading.
-//! 5. A tunnel through which nothing moved either way for [`JOIN_IDLE`] ends.
+//! 5. A tunnel through which nothing moved either way for [`JOIN_IDLE`] ends. Bytes of a long message that a slow reader
+//!    takes are movement, and so is waiting for a debt to be paid.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -25,7 +26,7 @@ use super::rate::Bucket;
 /// Bytes that wait in one direction of a tunnel, if nothing else is said. Chosen freely: a quarter of the largest message keeps a fast link busy.
 pub const PIPE_BYTES: usize = 256 * 1024;
 /// Messages that wait in one direction of a tunnel at most, however small they are. Chosen freely: as many as a mailbox.
-pub const PIPE_MESSAGES: usize = 4_096;
+const PIPE_MESSAGES: usize = 4_096;
 /// Places for messages that an empty pipe keeps. Chosen freely: some hundred bytes, so that a tunnel that is idle costs
 /// little.
 const KEPT_PLACES: usize = 16;
@@ -93,7 +94,7 @@ pub fn join(a: &JoinEnd<'_>, b: &JoinEnd<'_>, limits: &PipeLimits, now: Instant,
 }
 
 /// The two halves of a join of `a` and `b`, in this order.
-fn halves(
+pub(super) fn halves(
     a: &JoinEnd<'_>,
     b: &JoinEnd<'_>,
     limits: &PipeLimits,
@@ -122,9 +123,14 @@ impl JoinHalf {
             if let Some(bucket) = &self.bucket {
                 bucket.pay(bytes);
             }
-            self.join.last_moved_us.fetch_max(now.as_micros(), Relaxed);
+            self.moves_until(now);
         }
         poll
+    }
+
+    /// The tunnel is not idle before this.
+    pub(super) fn moves_until(&self, at: Instant) {
+        self.join.last_moved_us.fetch_max(at.as_micros(), Relaxed);
     }
 
     /// Ready when the other task has taken everything that came from here, or is gone.

@@ -177,6 +177,8 @@ pub(crate) struct Connection {
     join: Option<JoinHalf>,
     /// When the peer may send on through its tunnel.
     blocked_until: Option<Instant>,
+    /// With little memory for all: its tunnel takes the next message when the other end has taken the last.
+    waits_for_clear: bool,
     stalled_since: Option<Instant>,
     /// Bytes in the mailbox that there was no room for.
     mail_left: usize,
@@ -207,6 +209,7 @@ impl Connection {
             pending: None,
             join: None,
             blocked_until: None,
+            waits_for_clear: false,
             stalled_since: None,
             mail_left: 0,
             charge,
@@ -314,6 +317,12 @@ impl Connection {
             Poll::Ready(Ok(written)) => {
                 self.parts.counters.writes.fetch_add(1, Relaxed);
                 self.parts.counters.bytes_out.fetch_add(written as u64, Relaxed);
+                // A long message may take a slow reader longer than a tunnel may be idle. A keepalive leaves nothing behind.
+                if self.wire.waiting() > 0
+                    && let Some(join) = &self.join
+                {
+                    join.moves_until(now);
+                }
                 self.stalled_since = None;
                 true
             }
@@ -363,7 +372,9 @@ impl Connection {
         }
         if let Some(join) = &self.join {
             self.blocked_until = join.blocked_until(now);
-            if self.blocked_until.is_some() {
+            if let Some(until) = self.blocked_until {
+                // Who waits because we say so is not idle.
+                join.moves_until(until);
                 return false;
             }
             return match join.poll_forward(cx, now, &mut self.pending) {
@@ -457,10 +468,11 @@ impl Connection {
             return false;
         }
         // With little memory left for all, a tunnel takes one message at a time.
-        if let Some(join) = &self.join
-            && self.parts.bounds.budget.is_tight()
-            && join.poll_clear(cx).is_pending()
-        {
+        self.waits_for_clear = match &self.join {
+            Some(join) => self.parts.bounds.budget.is_tight() && join.poll_clear(cx).is_pending(),
+            None => false,
+        };
+        if self.waits_for_clear {
             return false;
         }
         READ_BUFFER.with_borrow_mut(|buffer| match self.poll_read(cx, buffer) {
@@ -602,7 +614,7 @@ impl Connection {
 
     /// A channel whose owner does not read must not take that for the peer's silence.
     fn tell_channel_whether_we_read(&mut self, now: Instant) {
-        let reading = self.may_read() && !self.paused;
+        let reading = self.may_read() && !self.paused && !self.waits_for_clear;
         if self.phase != Phase::Running || !self.open || reading != self.channel_paused {
             return;
         }

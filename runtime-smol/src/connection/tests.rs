@@ -506,3 +506,141 @@ fn stalled_readers_keep_the_budget_and_others_go_on() {
         std::thread::sleep(StdDuration::from_millis(5));
     }
 }
+
+/// The relay's connection with a sender, and the sender's channel, in virtual time.
+struct Timed {
+    connection: Connection,
+    sender: SecureChannel,
+    socket: TcpStream,
+    now: Instant,
+}
+
+impl Timed {
+    /// Open.
+    fn new(outlet: Arc<Desk>, budget: &Budget) -> Timed {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (stream, from) = listener.accept().unwrap();
+        let signer = |number| Arc::new(Identity::from_private_key(&[number; 32]));
+        let (now, purpose) = (Instant::from_micros(1_000_000), Purpose::NodeRelay);
+        let config = |number: u8| {
+            let signer: SharedSigner = signer(number);
+            offset_protocol::channel::ChannelConfig { purpose, signer, seed: Seed::from_number(number.into()) }
+        };
+        let ticket = crate::gate::Gate::new(NetLimits::default().door).enter(from.ip(), now, &Arc::default()).unwrap();
+        let from = Address::new("127.0.0.1").unwrap();
+        let parts = Parts {
+            conn: ConnId::incoming(1),
+            stream: Async::new(stream).unwrap(),
+            channel: SecureChannel::responder(config(2), now),
+            opening: Opening::Theirs { purpose, from, ticket },
+            reading: Reading::OneByOne,
+            mail: Arc::default(),
+            outlet,
+            counters: Arc::default(),
+            bounds: Bounds { stall: STALL_LIMIT, budget: budget.clone() },
+            clock: Clock::start(),
+        };
+        let mut sender = SecureChannel::initiator(config(1), signer(2).public_key(), now);
+        let mut wire = Vec::new();
+        sender.start(now, &mut wire);
+        std::io::Write::write_all(&mut &socket, &wire).unwrap();
+        let mut timed = Timed { connection: Connection::new(parts), sender, socket, now };
+        for _ in 0..10 {
+            timed.pass(Duration::from_millis(1));
+            timed.connection.parts.mail.admit();
+        }
+        assert!(timed.connection.open);
+        timed
+    }
+
+    /// Lets time pass on both sides, and then both do what they can.
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        let (now, mut wire, mut buffer) = (self.now, Vec::new(), [0; 4_096]);
+        self.sender.tick(now, &mut wire);
+        if let Ok(read) = self.socket.read(&mut buffer) {
+            self.sender.receive(now, &buffer[..read], &mut wire);
+        }
+        std::io::Write::write_all(&mut &self.socket, &wire).unwrap();
+        self.work();
+    }
+
+    /// The relay does what it can, without waiting for the system to say that there is something to read.
+    fn work(&mut self) {
+        self.connection.maybe_readable = true;
+        let mut context = Context::from_waker(Waker::noop());
+        assert!((0..100).any(|_| !self.connection.round(&mut context, self.now)), "it comes to rest");
+        self.connection.tell_channel_whether_we_read(self.now);
+    }
+
+    fn say(&mut self, message: &[u8]) {
+        let mut wire = Vec::new();
+        self.sender.send(self.now, message, &mut wire).unwrap();
+        std::io::Write::write_all(&mut &self.socket, &wire).unwrap();
+    }
+}
+
+#[test]
+fn a_sender_whose_message_waits_for_a_slow_reader_while_memory_is_short_is_not_taken_for_silent() {
+    let desk = Arc::new(Desk::default());
+    let budget = Budget::new(1);
+    let mut used = budget.charge();
+    used.set(1);
+    let mut timed = Timed::new(desk.clone(), &budget);
+    let (mail, other) = (timed.connection.parts.mail.clone(), Mail::default());
+    let [a, b] =
+        [(1, &*mail), (2, &other)].map(|(number, mail)| JoinEnd { conn: ConnId::incoming(number), mail, bucket: None });
+    let limits = PipeLimits { bytes: PIPE_BYTES, budget };
+    let (ours, reader) = join::halves(&a, &b, &limits, timed.now, desk);
+    mail.join(ours);
+    timed.say(b"first");
+    timed.pass(Duration::from_millis(1));
+    timed.say(b"second");
+    // The reader takes bytes all the time, but the message is long.
+    for _ in 0..3 * 40 {
+        timed.pass(Duration::from_secs(1));
+        reader.moves_until(timed.now);
+    }
+    assert_eq!(timed.connection.phase, Phase::Running);
+    let mut context = Context::from_waker(Waker::noop());
+    for expected in [b"first".to_vec(), b"second".to_vec()] {
+        assert_eq!(reader.poll_next(&mut context), Poll::Ready(Some(expected)));
+        timed.pass(Duration::from_millis(1));
+        timed.pass(Duration::from_millis(1));
+    }
+    // Who says nothing at all while it is read is.
+    for _ in 0..41 {
+        timed.now = timed.now + Duration::from_secs(1);
+        reader.moves_until(timed.now);
+        timed.work();
+    }
+    assert!(timed.connection.parts.counters.ended.read().contains(&("silent", 1)));
+}
+
+#[test]
+fn a_tunnel_in_debt_for_longer_than_it_may_be_idle_goes_on_when_that_is_paid() {
+    let desk = Arc::new(Desk::default());
+    let budget = Budget::new(LEAST_BUDGET);
+    let mut timed = Timed::new(desk.clone(), &budget);
+    let rate = TunnelRate { bytes_per_s: 1_000, burst_bytes: 1_000 };
+    let bucket = Arc::new(rate::Bucket::new(rate, timed.now));
+    // Two minutes of debt.
+    bucket.pay(121_000);
+    let other = Mail::default();
+    let mail = timed.connection.parts.mail.clone();
+    let a = JoinEnd { conn: ConnId::incoming(1), mail: &mail, bucket: Some(bucket) };
+    let b = JoinEnd { conn: ConnId::incoming(2), mail: &other, bucket: None };
+    let (ours, reader) = join::halves(&a, &b, &PipeLimits { bytes: PIPE_BYTES, budget }, timed.now, desk);
+    mail.join(ours);
+    timed.say(b"late");
+    for second in 0..119 {
+        timed.pass(Duration::from_secs(1));
+        assert_eq!(timed.connection.phase, Phase::Running, "after {second} s");
+    }
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(reader.poll_next(&mut context).is_pending());
+    timed.pass(Duration::from_secs(2));
+    assert_eq!(reader.poll_next(&mut context), Poll::Ready(Some(b"late".to_vec())));
+}
