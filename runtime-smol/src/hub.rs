@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_lite::FutureExt;
@@ -20,7 +20,7 @@ use smol::{Async, Timer};
 
 use crate::clock::Clock;
 use crate::connection::counters::{self, NetCounters};
-use crate::connection::rate::{Bucket, TunnelRate};
+use crate::connection::rate::{Bucket, Buckets, TunnelRate};
 use crate::connection::{self, Bounds, Budget, Connection, JoinEnd, Mail, Opening, Outlet, Parts, PipeLimits, Reading};
 use crate::executor::Executor;
 use crate::gate::{self, DoorLimits, Full, Gate, Ticket};
@@ -58,8 +58,8 @@ pub struct HubConfig {
 pub struct Hub {
     shared: Arc<Shared>,
     connections: BTreeMap<ConnId, Known>,
-    /// What identities with tunnels may send. Weak: a bucket is forgotten with the last tunnel, and a new one is full.
-    buckets: BTreeMap<PublicKey, Weak<Bucket>>,
+    /// What identities with tunnels may send.
+    buckets: Buckets,
     tunnel_rate: TunnelRate,
     pipes: PipeLimits,
     /// Connections with new mail since the last [`Hub::flush`].
@@ -76,9 +76,6 @@ struct Known {
     peer: Option<PublicKey>,
     purpose: Purpose,
 }
-
-/// Identities with a bucket past which those without a tunnel are swept out.
-const SWEEP_BUCKETS: usize = 1_024;
 
 /// What the tasks share.
 struct Shared {
@@ -110,7 +107,7 @@ impl Hub {
         Hub {
             shared: Arc::new(shared),
             connections: BTreeMap::new(),
-            buckets: BTreeMap::new(),
+            buckets: Buckets::default(),
             tunnel_rate: TunnelRate::default(),
             pipes: PipeLimits { bytes: limits.pipe_bytes, budget },
             touched: Vec::new(),
@@ -184,15 +181,7 @@ impl Hub {
     /// The bucket that all tunnels of a connection's identity share.
     fn bucket_of(&mut self, conn: ConnId) -> Option<Arc<Bucket>> {
         let peer = self.connections.get(&conn)?.peer?;
-        if let Some(bucket) = self.buckets.get(&peer).and_then(Weak::upgrade) {
-            return Some(bucket);
-        }
-        if self.buckets.len() >= SWEEP_BUCKETS.max(2 * self.connections.len()) {
-            self.buckets.retain(|_, bucket| bucket.strong_count() > 0);
-        }
-        let bucket = Arc::new(Bucket::new(self.tunnel_rate, self.shared.clock.now()));
-        self.buckets.insert(peer, Arc::downgrade(&bucket));
-        Some(bucket)
+        Some(self.buckets.of(peer, self.tunnel_rate, self.shared.clock.now()))
     }
 
     /// Wakes the tasks of all connections that were told something since the last time: once each, so that what they were

@@ -38,8 +38,9 @@ impl Default for TunnelRate {
     }
 }
 
-/// The least [`TunnelRate::bytes_per_s`] that is of any use: a message of the greatest length within a quarter of an hour.
-pub const LEAST_BYTES_PER_S: u64 = 1_024;
+/// The least [`TunnelRate::bytes_per_s`]: a message of the greatest length, 1 MiB, is paid for within 32 s. Its sender cannot
+/// send meanwhile, and a node takes a relay that reads nothing for 40 s for dead.
+pub const LEAST_BYTES_PER_S: u64 = 32 << 10;
 
 /// All limits of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -417,6 +417,6 @@ fn limits_that_lock_everybody_out_or_cannot_be_reached_are_named() {
         wrong(|limits| limits.tunnel_ends = Quota { per_identity: 1, per_address: 1, total: 1 }).contains("least 2")
     );
     assert!(wrong(|limits| limits.waiting_calls = 0).starts_with("calls that wait for one node"));
-    assert!(wrong(|limits| limits.tunnel_rate.bytes_per_s = 0).contains("1024"));
+    assert!(wrong(|limits| limits.tunnel_rate.bytes_per_s = 0).contains("32768"));
     assert!(wrong(|limits| limits.tunnel_rate.burst_bytes = 0).starts_with("bytes at once"));
 }

@@ -2,11 +2,70 @@
 //!
 //! All tunnels of one identity share one bucket. A message may leave while the bucket is not in debt, so even the largest
 //! one passes at some time; what it costs beyond is a debt, and the connection reads nothing more until that is paid.
+//!
+//! A bucket outlives the tunnels of its identity until it is full again: whoever closes them and comes back finds it as it
+//! was. So [`Buckets`] holds those of identities with tunnels, and of others a bounded number.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use offset_protocol::bytes::PublicKey;
 use offset_protocol::machine::{Duration, Instant};
 pub use offset_relay_sm::server::TunnelRate;
+
+/// The least that a message costs: as much as the shortest one takes on the wire.
+pub(crate) const LEAST_COST: usize = 64;
+/// Buckets of identities without a tunnel that are kept. Chosen freely, in some 10 MiB: with the limits as they are without
+/// flags a bucket is full again after three seconds, and so many do not come in that time.
+const MOST_UNUSED: usize = 65_536;
+/// Buckets past which the first sweep looks for those that are full and not in use.
+const FIRST_SWEEP: usize = 1_024;
+
+/// The buckets of all identities.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    by_identity: BTreeMap<PublicKey, Arc<Bucket>>,
+    /// How many there are at the next sweep, so that sweeping costs little for each that comes.
+    sweep_at: usize,
+    most_unused: usize,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Buckets { by_identity: BTreeMap::new(), sweep_at: FIRST_SWEEP, most_unused: MOST_UNUSED }
+    }
+}
+
+impl Buckets {
+    /// The bucket of an identity; a full one with this limit if there is none.
+    pub(crate) fn of(&mut self, identity: PublicKey, limit: TunnelRate, now: Instant) -> Arc<Bucket> {
+        if let Some(bucket) = self.by_identity.get(&identity) {
+            return bucket.clone();
+        }
+        if self.by_identity.len() >= self.sweep_at {
+            self.sweep(now);
+        }
+        let bucket = Arc::new(Bucket::new(limit, now));
+        self.by_identity.insert(identity, bucket.clone());
+        bucket
+    }
+
+    /// Forgets those that are full and not in use, and if others not in use are still too many, the half of them that is
+    /// nearest to full.
+    fn sweep(&mut self, now: Instant) {
+        let is_unused = |bucket: &Arc<Bucket>| Arc::strong_count(bucket) == 1;
+        self.by_identity.retain(|_, bucket| !is_unused(bucket) || !bucket.is_full(now));
+        let unused = self.by_identity.iter().filter(|(_, bucket)| is_unused(bucket));
+        let mut unused: Vec<_> = unused.map(|(identity, bucket)| (bucket.bytes(now), *identity)).collect();
+        if unused.len() > self.most_unused {
+            unused.sort();
+            for (_, identity) in unused.drain(self.most_unused / 2..) {
+                self.by_identity.remove(&identity);
+            }
+        }
+        self.sweep_at = FIRST_SWEEP.max(2 * self.by_identity.len());
+    }
+}
 
 /// The bucket of one identity.
 #[derive(Debug)]
@@ -40,10 +99,20 @@ impl Bucket {
         Some(now + Duration::from_micros(wait_us))
     }
 
-    /// Takes what a message that leaves costs.
+    /// Takes what a message of so many bytes costs that leaves.
     pub(crate) fn pay(&self, bytes: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.bytes = state.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        state.bytes = state.bytes.saturating_sub(i64::try_from(bytes.max(LEAST_COST)).unwrap_or(i64::MAX));
+    }
+
+    fn is_full(&self, now: Instant) -> bool {
+        u64::try_from(self.bytes(now)).is_ok_and(|bytes| bytes >= self.limit.burst_bytes)
+    }
+
+    fn bytes(&self, now: Instant) -> i64 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.fill(&self.limit, now);
+        state.bytes
     }
 }
 
@@ -97,5 +166,64 @@ mod tests {
             let _ = bucket.blocked_until(start + Duration::from_micros(us));
         }
         assert_eq!(bucket.blocked_until(start + Duration::from_micros(1_001)), None);
+    }
+
+    #[test]
+    fn empty_messages_are_not_free() {
+        let start = Instant::from_micros(1);
+        let bucket = Bucket::new(LIMIT, start);
+        let mut sent = 0;
+        while bucket.blocked_until(start).is_none() {
+            bucket.pay(0);
+            sent += 1;
+            assert!(sent <= 5_000 / LEAST_COST + 1, "{sent} empty messages at once");
+        }
+    }
+
+    fn key(n: usize) -> PublicKey {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        PublicKey(key)
+    }
+
+    #[test]
+    fn who_closes_its_tunnels_and_comes_back_finds_its_bucket_as_it_was() {
+        let (mut buckets, start) = (Buckets::default(), Instant::from_micros(1));
+        buckets.of(key(0), LIMIT, start).pay(9_000);
+        // Whatever comes meanwhile.
+        for n in 1..10 * FIRST_SWEEP {
+            buckets.of(key(n), LIMIT, start);
+        }
+        assert!(buckets.by_identity.len() <= 2 * FIRST_SWEEP, "full ones are forgotten");
+        assert!(buckets.of(key(0), LIMIT, start).blocked_until(start).is_some(), "still in debt");
+        let later = start + Duration::from_secs(9);
+        for n in 1..10 * FIRST_SWEEP {
+            buckets.of(key(n), LIMIT, later);
+        }
+        assert!(!buckets.by_identity.contains_key(&key(0)), "what is full again is forgotten");
+    }
+
+    #[test]
+    fn buckets_of_identities_that_left_in_debt_are_bounded_and_the_deepest_in_debt_stay() {
+        let (mut buckets, start) = (Buckets { most_unused: 100, ..Buckets::default() }, Instant::from_micros(1));
+        let used = buckets.of(key(usize::MAX), LIMIT, start);
+        used.pay(1);
+        buckets.of(key(0), LIMIT, start).pay(1_000_000);
+        for n in 1..20 * FIRST_SWEEP {
+            buckets.of(key(n), LIMIT, start).pay(100 + n % 7);
+        }
+        assert!(buckets.by_identity.len() <= FIRST_SWEEP + 101, "{} buckets", buckets.by_identity.len());
+        assert!(buckets.of(key(0), LIMIT, start).blocked_until(start).is_some());
+        assert!(Arc::ptr_eq(&used, &buckets.of(key(usize::MAX), LIMIT, start)), "one in use is never forgotten");
+    }
+
+    #[test]
+    fn at_the_least_rate_the_greatest_message_is_paid_before_its_sender_takes_us_for_dead() {
+        let rate = TunnelRate { bytes_per_s: offset_relay_sm::server::LEAST_BYTES_PER_S, burst_bytes: 1 };
+        let start = Instant::from_micros(1);
+        let bucket = Bucket::new(rate, start);
+        bucket.pay(offset_protocol::limits::MAX_FRAME);
+        let until = bucket.blocked_until(start).unwrap();
+        assert!(until.since(start) < offset_protocol::limits::KEEPALIVE_SILENCE, "{until:?}");
     }
 }

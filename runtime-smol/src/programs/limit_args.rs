@@ -178,7 +178,7 @@ mod tests {
             --max-handshakes 15 --max-handshakes-per-address 6 --stall-limit 7 --buffer-memory 18 --max-setups 30 \
             --max-setups-per-identity 8 --max-setups-per-address 9 --max-listeners 31 --max-listeners-per-address 10 \
             --max-halves 32 --max-halves-per-identity 13 --max-halves-per-address 14 --max-waiting-calls 16 \
-            --max-tunnel-ends 33 --max-tunnel-ends-per-identity 17 --max-tunnel-ends-per-address 19 --tunnel-rate 2000 \
+            --max-tunnel-ends 33 --max-tunnel-ends-per-identity 17 --max-tunnel-ends-per-address 19 --tunnel-rate 40000 \
             --tunnel-burst 3000 --tunnel-buffer 20";
         let quota = |per_identity, per_address, total| Quota { per_identity, per_address, total };
         let relay = Limits {
@@ -187,7 +187,7 @@ mod tests {
             halves: quota(13, 14, 32),
             tunnel_ends: quota(17, 19, 33),
             waiting_calls: 16,
-            tunnel_rate: TunnelRate { bytes_per_s: 2_000, burst_bytes: 3_000 },
+            tunnel_rate: TunnelRate { bytes_per_s: 40_000, burst_bytes: 3_000 },
         };
         let door = DoorLimits {
             accepts: AcceptRate { per_s: 11, burst: 12 },

@@ -131,7 +131,7 @@ fn all_servers_take_their_flags_from_a_file_and_name_what_is_wrong_in_it() {
         (RELAY, "max-listener = 1", "there is no key 'max-listener'"),
         (INDEX, "max-listeners = 1", "there is no key 'max-listeners'"),
         (NODE, "accept-rate = 'fast'", "accept-rate: a whole number is wanted, not a text"),
-        (RELAY, "tunnel-rate = 3", "tunnel-rate: 3 is not in 1024.."),
+        (RELAY, "tunnel-rate = 3", "tunnel-rate: 3 is not in 32768.."),
         (INDEX, "lclient = 4002", "lclient: a text in quotes is wanted, not a number"),
     ] {
         text(&["# first", line]);
