@@ -33,7 +33,7 @@ use offset_protocol::net::{ConnId, ConnIds, NetCommand, NetEvent};
 use offset_protocol::relay::{FailReason, RELAY_HALF_DEADLINE, RejectReason, RelayAddress, RelayShare};
 use serde::{Deserialize, Serialize};
 
-pub use backoff::{FIRST_WAIT, LONGEST_WAIT, STABLE_AFTER};
+pub use backoff::{FIRST_WAIT, LISTENER_SPREAD, LONGEST_WAIT, STABLE_AFTER, TUNNEL_SPREAD};
 use connector::Connector;
 pub use connector::{HEAD_START, MAX_ATTEMPTS, MAX_IN_RACE};
 use effects::Effects;

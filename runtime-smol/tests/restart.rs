@@ -1,8 +1,11 @@
 //! A relay that restarts, and its 10,000 nodes, a thousand of them behind one address, in virtual time: the real machines of
 //! both sides, the real door with its limits as they are by default, and a model of the network and of what handshakes cost.
 //!
-//! It shows that the limits at the door let everybody back within a bounded time while strangers never get more of the
-//! processor than they should. It does not show what a real system does to 10,000 real sockets: `stbench relay restart` does.
+//! A stranger meanwhile knocks three thousand times a second from one address, takes every handshake that it gets, and finishes
+//! none.
+//!
+//! It shows that the nodes do not come as a herd, that the limits at the door let everybody back within a bounded time, and
+//! that the stranger never gets more of the processor than it should. It does not show what a real system does to 10,000 real sockets: `stbench relay restart` does.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -24,6 +27,10 @@ const NODES: usize = 10_000;
 const BEHIND_NAT: usize = 1_000;
 /// What a handshake costs the relay, on both of its cores: 0.3 ms on one.
 const HANDSHAKE: Duration = Duration::from_micros(150);
+/// Between two knocks of the stranger.
+const STRANGER_EVERY: Duration = Duration::from_micros(333);
+/// The stranger's address.
+const STRANGER: [u8; 4] = [198, 51, 100, 1];
 /// The relay's key.
 const RELAY: PublicKey = PublicKey([200; 32]);
 
@@ -44,6 +51,9 @@ enum Event {
     Gone(usize, ConnId),
     /// The relay hears `Listen`.
     Asked(ConnId),
+    /// The stranger knocks; the relay gives up a handshake of its.
+    StrangerKnocks,
+    StrangerLeaves(u64),
 }
 
 /// A connection that the relay has let in.
@@ -61,6 +71,8 @@ struct Relay {
     server: RelayServer,
     gate: Gate,
     peers: BTreeMap<ConnId, Peer>,
+    /// The stranger's places among the handshakes.
+    strange: BTreeMap<u64, Ticket>,
     busy_until: Instant,
 }
 
@@ -70,6 +82,8 @@ struct Counts {
     knocked: BTreeMap<u64, usize>,
     let_in: BTreeMap<u64, usize>,
     refused: usize,
+    /// The stranger's handshakes, by second.
+    strange: BTreeMap<u64, usize>,
     last_up: Option<Instant>,
 }
 
@@ -107,7 +121,8 @@ impl World {
 
     fn start_relay(&mut self) {
         let (server, gate) = (RelayServer::new(Limits::default()), Gate::new(DoorLimits::default()));
-        self.relay = Some(Relay { server, gate, peers: BTreeMap::new(), busy_until: self.now });
+        let (peers, strange) = (BTreeMap::new(), BTreeMap::new());
+        self.relay = Some(Relay { server, gate, peers, strange, busy_until: self.now });
         self.counts = Counts::default();
     }
 
@@ -156,6 +171,12 @@ impl World {
             Event::Knocks(node, conn) => self.on_knock(node, conn),
             Event::Shaken(theirs) => self.on_shaken(theirs),
             Event::Asked(theirs) => self.on_asked(theirs),
+            Event::StrangerKnocks => self.on_stranger(),
+            Event::StrangerLeaves(number) => {
+                if let Some(relay) = &mut self.relay {
+                    relay.strange.remove(&number);
+                }
+            }
             Event::Hears(node, conn) => {
                 let answers = self.peer_of(node, conn).map(|peer| std::mem::take(&mut peer.answers));
                 for bytes in answers.unwrap_or_default() {
@@ -243,6 +264,18 @@ impl World {
         self.at(done + trips, Event::Shaken(theirs));
     }
 
+    fn on_stranger(&mut self) {
+        self.at(self.now + STRANGER_EVERY, Event::StrangerKnocks);
+        let Some(relay) = &mut self.relay else { return };
+        let Ok(ticket) = relay.gate.enter(IpAddr::from(STRANGER), self.now, &std::sync::Arc::default()) else { return };
+        *self.counts.strange.entry(self.now.as_micros() / 1_000_000).or_default() += 1;
+        relay.busy_until = relay.busy_until.max(self.now) + HANDSHAKE;
+        self.next_conn += 1;
+        let number = self.next_conn;
+        relay.strange.insert(number, ticket);
+        self.at(self.now + HANDSHAKE_DEADLINE, Event::StrangerLeaves(number));
+    }
+
     fn on_shaken(&mut self, theirs: ConnId) {
         let Some(relay) = &mut self.relay else { return };
         let Some(peer) = relay.peers.get_mut(&theirs) else { return };
@@ -311,6 +344,7 @@ fn restart(down: Duration) -> (Duration, Counts) {
     world.run(back);
     world.now = back;
     world.start_relay();
+    world.at(back, Event::StrangerKnocks);
     world.run(back + Duration::from_secs(600));
     assert!(world.up.iter().all(|up| *up), "everybody is back");
     let last = world.counts.last_up.unwrap();
@@ -321,18 +355,24 @@ fn restart(down: Duration) -> (Duration, Counts) {
 fn ten_thousand_nodes_are_back_soon_after_a_restart_and_never_all_at_once() {
     let limits = DoorLimits::default();
     // A restart of the process, of the machine, and a repair.
-    for (down_s, within_s) in [(1, 30), (20, 60), (600, LONGEST_WAIT.as_micros() / 1_000_000)] {
+    for (down_s, within_s) in [(1, 10), (20, 40), (600, LONGEST_WAIT.as_micros() / 1_000_000)] {
         let (took, counts) = restart(Duration::from_secs(down_s));
         let peak = |by_second: &BTreeMap<u64, usize>| by_second.values().copied().max().unwrap();
         let (knocked, let_in) = (peak(&counts.knocked), peak(&counts.let_in));
+        let (strange, tries) = (peak(&counts.strange), counts.knocked.values().sum::<usize>());
         println!(
-            "away for {down_s} s: the last is back after {} ms; at most {knocked} connections came in a second, \
-             {let_in} were let in, {} refused in all",
+            "away for {down_s} s: the last is back after {} ms; {tries} tries, at most {knocked} in a second, of which \
+             {let_in} were let in, {} refused in all; {strange} of the stranger were let in in a second",
             took.as_millis(),
             counts.refused
         );
         // A few trips and handshakes beyond the longest wait.
         assert!(took <= Duration::from_secs(within_s + 5), "{} ms", took.as_millis());
+        // Of the nodes alone no second sees more than the door lets in.
+        assert!(knocked <= limits.accepts.per_s as usize, "{knocked} tries in one second are a herd");
+        assert!(tries <= NODES + NODES / 10, "{tries} tries, nearly all of them should be the first");
         assert!(let_in <= (limits.accepts.burst + limits.accepts.per_s) as usize, "{let_in} a second");
+        // So many handshakes may be in progress from one address, and the stranger finishes none within the second.
+        assert!(strange <= limits.handshakes_per_address as usize, "{strange} handshakes for a stranger");
     }
 }

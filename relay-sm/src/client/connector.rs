@@ -25,7 +25,7 @@ use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::ConnId;
 use offset_protocol::relay::{FromRelay, RelayAddress, ToRelay};
 
-use super::backoff::{Backoff, STABLE_AFTER};
+use super::backoff::{Backoff, STABLE_AFTER, TUNNEL_SPREAD};
 use super::effects::{Effects, parse};
 use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Direction, Ending, Tunnel};
 use offset_protocol::deadlines::Deadlines;
@@ -260,7 +260,7 @@ impl Connector {
         if let Phase::Resting | Phase::Racing(_) = friend.phase {
             return;
         }
-        friend.rests_until = now + friend.backoff.after(Some(tunnel.since), now, &mut fx.rng);
+        friend.rests_until = now + friend.backoff.after_end(tunnel.since, now, TUNNEL_SPREAD, &mut fx.rng);
         if connected {
             self.rest_or_race(now, fx, key);
         }
@@ -341,7 +341,7 @@ impl Connector {
         }
         // Without relays there is nothing to wait for: the parent dials again when it learns of some.
         let nothing_to_try = relays.is_empty();
-        *rests_until = now + backoff.after(None, now, &mut fx.rng);
+        *rests_until = now + backoff.after_failure(&mut fx.rng);
         if !nothing_to_try {
             self.deadlines.set(Wait::Friend(key), *rests_until);
         }

@@ -19,7 +19,7 @@ use offset_protocol::machine::Instant;
 use offset_protocol::net::ConnId;
 use offset_protocol::relay::{FailReason, FromRelay, RELAY_HALF_DEADLINE, RejectReason, RelayAddress, ToRelay};
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, LISTENER_SPREAD};
 use super::effects::{Effects, parse};
 use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Output};
 use offset_protocol::deadlines::Deadlines;
@@ -342,7 +342,10 @@ impl Listener {
     fn fail(&mut self, now: Instant, fx: &mut Effects, relay: PublicKey, reason: Option<FailReason>) {
         let since = self.disconnect(fx, relay).since();
         let Some(own) = self.relays.get_mut(&relay) else { return };
-        let wait = own.backoff.after(since, now, &mut fx.rng);
+        let wait = match since {
+            Some(since) => own.backoff.after_end(since, now, LISTENER_SPREAD, &mut fx.rng),
+            None => own.backoff.after_failure(&mut fx.rng),
+        };
         if !mutant!(RelayNotRedialled) {
             self.deadlines.set(Wait::Relay(relay), now + wait);
         }

@@ -197,6 +197,24 @@ fn a_lost_listener_comes_back_with_growing_waits_and_at_once_when_the_network_re
 }
 
 #[test]
+fn a_listener_that_was_lost_after_a_long_time_comes_back_at_some_moment_of_some_seconds() {
+    let mut client = Client::listening();
+    client.now += STABLE_AFTER;
+    client.expect(closed(0), &[Output::RelayDown { relay: at(0), reason: None }]);
+    let first = client.machine.poll_timeout().unwrap().at.since(client.now);
+    client.expect_alarm(Duration::from_micros(0), LISTENER_SPREAD, &[connect(1, 0)]);
+    assert!(first > HALF_SECOND, "of this seed: {} ms", first.as_millis());
+    client.expect(closed(1), &[Output::RelayDown { relay: at(0), reason: None }]);
+    client.expect_alarm(Duration::from_millis(250), HALF_SECOND, &[connect(2, 0)]);
+    // Its own network changed: that is no reason to wait.
+    client.feed(opened(2));
+    client.feed(says(2, FromRelay::Listening { share: SHARE }));
+    client.now += STABLE_AFTER;
+    client.feed(closed(2));
+    client.expect(Input::NetworkReturned, &[connect(3, 0)]);
+}
+
+#[test]
 fn a_relay_that_talks_nonsense_is_left() {
     let mut client = Client::listening();
     let down = Output::RelayDown { relay: at(0), reason: None };
@@ -233,7 +251,7 @@ fn a_race_starts_relays_one_after_the_other_and_the_first_tunnel_wins() {
     // The one that worked, and long, has the head start next time.
     client.now += STABLE_AFTER;
     client.expect(closed(1), &[Output::TunnelClosed { conn: conn(1), friend: FRIEND }]);
-    client.expect_alarm(Duration::from_millis(250), HALF_SECOND, &[connect(4, 1)]);
+    client.expect_alarm(Duration::from_micros(0), TUNNEL_SPREAD, &[connect(4, 1)]);
     client.expect(closed(4), &[connect(5, 0)]);
 }
 
