@@ -1,7 +1,9 @@
 //! A folder of small files that takes effect while the program runs: tickets of trusted apps, of trusted servers.
 //!
 //! Twice a second the folder's names, sizes and times are compared with what they were; only a file that changed is read.
-//! Simple, and right on every file system. A file that does not parse counts as absent and is named in the log, once.
+//! Simple, and right on every file system. A file that does not parse, or that we may not read, counts as absent and is named
+//! in the log, once. A file that could not be read for another reason (no open file left, a disk that fails) is as it was, and
+//! read again at the next look. A folder that is gone is empty, until it is back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -87,9 +89,39 @@ pub struct Folder<T, P> {
     path: PathBuf,
     parse: P,
     most: usize,
+    read: fn(&Path, &Metadata) -> Result<Vec<u8>, Unread>,
     /// Every file that was looked at; `None` if it says nothing that can be read.
     files: BTreeMap<OsString, (Look, Option<T>)>,
+    /// Those among them that could not be read the last time: what is known of them is old.
+    unread: BTreeSet<OsString>,
     too_many: bool,
+    was_there: bool,
+    gone: bool,
+}
+
+/// Why a file says nothing.
+enum Unread {
+    /// What is there is of no use.
+    Useless(String),
+    /// It may be of use; the system could not give it to us now.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        if is_there_no_more(&error) || error.kind() == io::ErrorKind::PermissionDenied {
+            return Unread::Useless(error.to_string());
+        }
+        Unread::Failed(error)
+    }
+}
+
+/// Whether nothing is at a path, or it leads nowhere.
+fn is_there_no_more(error: &io::Error) -> bool {
+    /// Links that lead in a circle.
+    const ELOOP: i32 = 40;
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(ELOOP)
 }
 
 impl<T, P> Folder<T, P>
@@ -99,7 +131,17 @@ where
 {
     /// A folder that was never scanned; `parse` turns a file's path and content into a value, or says what is wrong.
     pub fn new(path: &Path, parse: P) -> Self {
-        Folder { path: path.to_owned(), parse, most: MAX_FILES, files: BTreeMap::new(), too_many: false }
+        Folder {
+            path: path.to_owned(),
+            parse,
+            most: MAX_FILES,
+            read,
+            files: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            too_many: false,
+            was_there: false,
+            gone: false,
+        }
     }
 
     /// The same with another number of files that are looked at.
@@ -110,9 +152,25 @@ where
     /// What changed since the last scan, by name; the first time, everything.
     ///
     /// # Errors
-    /// If the folder itself cannot be read; what is known stays.
+    /// If the folder itself cannot be read; what is known stays. A folder that was there and is gone is no error, but empty.
     pub fn scan(&mut self) -> Result<Vec<FolderChange<T>>, FolderError> {
-        let names = self.names().map_err(|error| FolderError { path: self.path.clone(), error })?;
+        let names = match self.names() {
+            Ok(names) => {
+                if std::mem::take(&mut self.gone) {
+                    tracing::info!(folder = %self.path.display(), "the folder is back");
+                }
+                self.was_there = true;
+                names
+            }
+            Err(error) if self.was_there && is_there_no_more(&error) => {
+                if !std::mem::replace(&mut self.gone, true) {
+                    tracing::warn!(folder = %self.path.display(), "the folder is gone, nothing that was in it counts until it is back");
+                }
+                BTreeSet::new()
+            }
+            Err(error) => return Err(FolderError { path: self.path.clone(), error }),
+        };
+        self.unread.retain(|name| names.contains(name));
         let gone: Vec<_> = self.files.keys().filter(|name| !names.contains(*name)).cloned().collect();
         let removed = gone.into_iter().filter_map(|name| {
             let (_, value) = self.files.remove(&name)?;
@@ -173,22 +231,27 @@ where
 
     fn look(&mut self, name: OsString) -> Option<FolderChange<T>> {
         let path = self.path.join(&name);
-        // A folder, a link that leads nowhere any more, a file that vanished since it was listed: nothing to be read is there.
-        let Some(metadata) = std::fs::metadata(&path).ok().filter(|metadata| !metadata.is_dir()) else {
-            let (_, value) = self.files.remove(&name)?;
-            return value.map(|value| FolderChange::Removed { name, value });
+        let metadata = match std::fs::metadata(&path).map_err(Unread::from) {
+            Ok(metadata) if !metadata.is_dir() => metadata,
+            Err(Unread::Failed(error)) => return self.keep(name, &error),
+            // A folder, a link that leads nowhere any more, a file that vanished since it was listed: nothing to be read is
+            // there.
+            Ok(_) | Err(Unread::Useless(_)) => {
+                let (_, value) = self.files.remove(&name)?;
+                return value.map(|value| FolderChange::Removed { name, value });
+            }
         };
         let look = Look::from(&metadata);
         if self.files.get(&name).is_some_and(|(before, _)| *before == look) {
             return None;
         }
-        let value = match read(&path, &metadata).and_then(|content| (self.parse)(&path, &content)) {
-            Ok(value) => Some(value),
-            Err(why) => {
-                tracing::warn!(file = %path.display(), "ignored: {why}");
-                None
-            }
+        let content = match (self.read)(&path, &metadata) {
+            Err(Unread::Failed(error)) => return self.keep(name, &error),
+            Err(Unread::Useless(why)) => Err(why),
+            Ok(content) => (self.parse)(&path, &content),
         };
+        self.unread.remove(&name);
+        let value = content.inspect_err(|why| tracing::warn!(file = %path.display(), "ignored: {why}")).ok();
         let before = self.files.insert(name.clone(), (look, value.clone())).and_then(|(_, value)| value);
         match (before, value) {
             (None, None) => None,
@@ -200,23 +263,33 @@ where
     }
 }
 
+impl<T, P> Folder<T, P> {
+    /// Leaves a file that could not be read as it was; the next look tries again.
+    fn keep(&mut self, name: OsString, error: &io::Error) -> Option<FolderChange<T>> {
+        let file = self.path.join(&name);
+        if self.unread.insert(name) {
+            tracing::warn!(file = %file.display(), %error, "it cannot be read now, what it said before counts");
+        }
+        None
+    }
+}
+
 impl<T, P> std::fmt::Debug for Folder<T, P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Folder").field("path", &self.path).field("files", &self.files.len()).finish_non_exhaustive()
     }
 }
 
-fn read(path: &Path, metadata: &Metadata) -> Result<Vec<u8>, String> {
+fn read(path: &Path, metadata: &Metadata) -> Result<Vec<u8>, Unread> {
     // Opening a pipe would wait for its writer.
     if !metadata.is_file() {
-        return Err("not a file".to_owned());
+        return Err(Unread::Useless("not a file".to_owned()));
     }
     if metadata.len() > MAX_FILE_BYTES {
-        return Err(format!("{} bytes, at most {MAX_FILE_BYTES} are read", metadata.len()));
+        return Err(Unread::Useless(format!("{} bytes, at most {MAX_FILE_BYTES} are read", metadata.len())));
     }
     let mut content = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_FILE_BYTES).read_to_end(&mut content).map_err(|error| error.to_string())?;
+    File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -293,6 +366,47 @@ mod tests {
     fn a_missing_folder_is_an_error_that_names_it() {
         let error = Folder::new(Path::new("/no/such/folder"), parse).scan().unwrap_err();
         assert!(error.to_string().starts_with("cannot read the folder /no/such/folder: "), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_for_lack_of_open_files_is_as_it_was_and_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("a"), "1").unwrap();
+        let mut watched = Folder::new(folder.path(), parse);
+        assert_eq!(watched.scan().unwrap(), [added("a", "1")]);
+        // The ticket is replaced, and another comes, while the program has no file left.
+        std::fs::write(at("new"), "22").unwrap();
+        std::fs::rename(at("new"), at("a")).unwrap();
+        std::fs::write(at("b"), "3").unwrap();
+        watched.read = |_, _| Err(io::Error::from_raw_os_error(24).into());
+        assert_eq!(watched.scan().unwrap(), []);
+        assert_eq!(watched.scan().unwrap(), []);
+        watched.read = read;
+        let changed = FolderChange::Changed { name: "a".into(), old: "1".into(), new: "22".into() };
+        assert_eq!(watched.scan().unwrap(), [changed, added("b", "3")]);
+        assert_eq!(watched.scan().unwrap(), []);
+        assert!(watched.unread.is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_is_removed_is_empty_until_it_is_back() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, aside) = (parent.path().join("tickets"), parent.path().join("aside"));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("a"), "1").unwrap();
+        let mut watched = Folder::new(&path, parse);
+        assert_eq!(watched.scan().unwrap(), [added("a", "1")]);
+        std::fs::rename(&path, &aside).unwrap();
+        let removed = FolderChange::Removed { name: "a".into(), value: "1".into() };
+        assert_eq!(watched.scan().unwrap(), std::slice::from_ref(&removed));
+        assert_eq!(watched.scan().unwrap(), []);
+        std::fs::rename(&aside, &path).unwrap();
+        assert_eq!(watched.scan().unwrap(), [added("a", "1")]);
+        // Something else in its place is no folder either.
+        std::fs::remove_dir_all(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(watched.scan().unwrap(), [removed]);
     }
 
     #[test]
