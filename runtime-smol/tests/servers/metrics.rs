@@ -59,7 +59,7 @@ impl Watched {
             .collect()
     }
 
-    fn value(&self, name: &str) -> f64 {
+    pub(super) fn value(&self, name: &str) -> f64 {
         self.scrape().get(name).copied().unwrap_or_else(|| panic!("there is no {name}"))
     }
 
