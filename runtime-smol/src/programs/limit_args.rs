@@ -35,10 +35,11 @@ pub(super) struct NetArgs {
     /// Handshakes in progress from one address
     #[arg(long, value_name = "N", default_value_t = DoorLimits::default().handshakes_per_address, value_parser = some())]
     max_handshakes_per_address: u32,
-    /// Seconds after which a peer that takes nothing of what waits for it is disconnected
-    #[arg(long, value_name = "SECONDS", default_value_t = STALL_LIMIT.as_micros() / 1_000_000, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    /// Seconds after which a peer that takes less than a KiB a second of what waits for it is disconnected
+    #[arg(long, value_name = "SECONDS", default_value_t = STALL_LIMIT.as_micros() / 1_000_000, value_parser = clap::value_parser!(u64).range(1..=STALL_LIMIT.as_micros() / 1_000_000))]
     stall_limit: u64,
-    /// MiB in the buffers of all connections from which on each gets by with a message at a time
+    /// MiB in the buffers of all connections from which on each gets by with a message at a time; at a quarter more those that
+    /// hold most for longest are closed
     #[arg(long, value_name = "MIB", default_value_t = NetLimits::default().memory_bytes as u64 / MIB, value_parser = clap::value_parser!(u64).range(LEAST_BUDGET as u64 / MIB..=1 << 20))]
     buffer_memory: u64,
 }
@@ -209,7 +210,9 @@ mod tests {
         assert!(wrong("--max-halves 100").starts_with("halves per identity must be at most 100"));
         assert!(wrong("--max-handshakes 10").starts_with("handshakes per address must be at most 10"));
         assert!(wrong("--buffer-memory 16 --tunnel-buffer 8192").starts_with("the buffer of a tunnel"));
-        let none = Args::try_parse_from(["relay", "--max-listeners", "0"]);
-        assert!(none.is_err_and(|error| error.exit_code() == 2));
+        for flags in [["--max-listeners", "0"], ["--stall-limit", "41"], ["--tunnel-rate", "32767"]] {
+            let none = Args::try_parse_from(["relay"].into_iter().chain(flags));
+            assert!(none.is_err_and(|error| error.exit_code() == 2), "{flags:?}");
+        }
     }
 }
