@@ -10,17 +10,18 @@ use crate::gate::{DoorLimits, DoorLimitsError};
 pub struct NetLimits {
     /// Who is let in.
     pub door: DoorLimits,
-    /// A peer that takes no byte for this long, while some wait, is disconnected.
+    /// A peer that takes less than a KiB a second for this long, while something waits for it, is disconnected.
     pub stall: Duration,
-    /// Bytes in all buffers together from which on each connection gets by with a message at a time.
+    /// Bytes in all buffers together from which on each connection gets by with a message at a time. At a quarter more, or when
+    /// that lasts for as long as a peer may stall, connections are closed: see [`crate::connection::budget`].
     pub memory_bytes: usize,
     /// Bytes that wait in one direction of a tunnel; and one message more.
     pub pipe_bytes: usize,
 }
 
 impl Default for NetLimits {
-    /// The memory is chosen freely: half of what the service file of a relay gives it, and enough for some hundreds of
-    /// tunnels whose readers stand still.
+    /// The memory is chosen freely: enough for some hundreds of tunnels whose readers stand still. The service file of a relay
+    /// says what that comes to with everything else.
     fn default() -> Self {
         NetLimits { door: DoorLimits::default(), stall: STALL_LIMIT, memory_bytes: 512 << 20, pipe_bytes: PIPE_BYTES }
     }

@@ -20,7 +20,7 @@ use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::ConnId;
 
 use super::Outlet;
-use super::budget::{Budget, Charge};
+use super::budget::{Account, Budget, Charge};
 use super::rate::Bucket;
 
 /// Bytes that wait in one direction of a tunnel, if nothing else is said. Chosen freely: a quarter of the largest message keeps a fast link busy.
@@ -126,6 +126,11 @@ impl JoinHalf {
             self.moves_until(now);
         }
         poll
+    }
+
+    /// What waits for this connection is counted as its own.
+    pub(super) fn charge_to(&self, account: &Account) {
+        self.from_other.lock().charge.move_to(account);
     }
 
     /// The tunnel is not idle before this.

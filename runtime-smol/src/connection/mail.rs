@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::join::JoinHalf;
+use super::join::{JoinHalf, cost};
 
 /// Messages that may wait for a slow reader. Chosen freely: several windows of batches.
 pub(super) const MAX_MESSAGES: usize = 4_096;
@@ -24,9 +24,17 @@ pub struct Mail {
 struct State {
     messages: VecDeque<Vec<u8>>,
     bytes: usize,
+    /// What they take in memory.
+    cost: usize,
     orders: Orders,
     end: Option<End>,
     waker: Option<Waker>,
+}
+
+impl State {
+    fn clear(&mut self) {
+        (self.messages, self.bytes, self.cost) = (VecDeque::new(), 0, 0);
+    }
 }
 
 /// Orders that are carried out before the messages.
@@ -57,7 +65,7 @@ pub(super) struct Taken {
     pub(super) end: Option<End>,
     /// Whether messages still wait.
     pub(super) more: bool,
-    /// Their bytes.
+    /// What they take in memory.
     pub(super) left: usize,
 }
 
@@ -69,10 +77,10 @@ impl Mail {
             return;
         }
         state.bytes = state.bytes.saturating_add(message.len());
+        state.cost = state.cost.saturating_add(cost(&message));
         state.messages.push_back(message);
         if state.messages.len() > MAX_MESSAGES || state.bytes > MAX_BYTES {
-            state.messages = VecDeque::new();
-            state.bytes = 0;
+            state.clear();
             state.end = Some(End::Overflow);
         }
     }
@@ -108,6 +116,15 @@ impl Mail {
         self.lock().end == Some(End::GiveWay)
     }
 
+    /// End at once, whatever waits.
+    pub(super) fn abandon(&self) {
+        let mut state = self.lock();
+        state.clear();
+        state.end = Some(End::Overflow);
+        drop(state);
+        self.wake();
+    }
+
     /// Tells the task that there is something. Once after several of the above, so that they share one write.
     pub fn wake(&self) {
         let waker = self.lock().waker.take();
@@ -139,14 +156,20 @@ impl Mail {
         while left > 0 {
             let Some(message) = state.messages.pop_front() else { break };
             state.bytes = state.bytes.saturating_sub(message.len());
+            state.cost = state.cost.saturating_sub(cost(&message));
             left = left.saturating_sub(message.len());
             taken.messages.push(message);
         }
-        (taken.more, taken.left) = (!state.messages.is_empty(), state.bytes);
+        (taken.more, taken.left) = (!state.messages.is_empty(), state.cost);
         // A peer that is admitted now hears what is meant for it before the end: the channel opens first.
         let may_open = open || taken.orders.admit;
         taken.end = state.end.filter(|end| *end != End::Close || !may_open || (open && !taken.more));
         taken
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_ended(&self) -> bool {
+        self.lock().end.is_some()
     }
 
     #[cfg(test)]

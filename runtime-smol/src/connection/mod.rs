@@ -9,7 +9,8 @@
 //! 1. Nothing is read while a message waits for room, so that a fast peer is slowed by TCP and not buffered for.
 //! 2. The task goes on writing whatever it waits for, and never waits for its own writes before it reads: two peers that
 //!    flood each other cannot block each other.
-//! 3. A socket that takes nothing for [`Bounds::stall`] ends its connection.
+//! 3. A socket that takes too little ([`wire::LEAST_DRAIN_PER_S`] on average) for [`Bounds::stall`] while something waits for
+//!    it ends its connection.
 //! 4. The outlet hears `Closed` exactly once, last, if it ever heard of the connection.
 //!
 //! What waits in memory is bounded by the mailbox, the wire and one message, whatever the peer does; and for all connections
@@ -39,7 +40,7 @@ use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::{Address, ConnId, NetEvent, Purpose};
 use smol::{Async, Timer};
 
-use budget::Charge;
+use budget::{Account, Charge};
 pub use budget::{Budget, LEAST_BUDGET};
 pub use counters::NetCounters;
 pub use join::JoinEnd;
@@ -47,12 +48,13 @@ use join::JoinHalf;
 pub use join::{JOIN_IDLE, PIPE_BYTES, PipeLimits, join};
 pub use mail::Mail;
 use mail::{End, Room};
-use wire::{WIRE_BYTES, WIRE_SLACK, Wire};
+use wire::{Drain, WIRE_BYTES, WIRE_SLACK, Wire};
 
 use crate::clock::Clock;
 use crate::gate::Ticket;
 
-/// A peer that takes no byte for this long, while some wait, is gone, if nothing else is said. Chosen freely: as long as its silence may be.
+/// A peer that takes too little for this long, while something waits for it, is gone, if nothing else is said. Chosen freely:
+/// as long as its silence may be; longer makes no difference, because then the system and the tunnel end by themselves.
 pub const STALL_LIMIT: Duration = offset_protocol::limits::KEEPALIVE_SILENCE;
 /// How long the last bytes may take. Within the five seconds in which a program closes.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
@@ -106,7 +108,7 @@ pub enum Reading {
 /// What one connection may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
-    /// A peer that takes no byte for this long, while some wait, is gone.
+    /// A peer that takes too little for this long, while something waits for it, is gone.
     pub(crate) stall: Duration,
     /// What it holds is counted here.
     pub(crate) budget: Budget,
@@ -179,9 +181,10 @@ pub(crate) struct Connection {
     blocked_until: Option<Instant>,
     /// With little memory for all: its tunnel takes the next message when the other end has taken the last.
     waits_for_clear: bool,
-    stalled_since: Option<Instant>,
+    drain: Drain,
     /// Bytes in the mailbox that there was no room for.
     mail_left: usize,
+    account: Account,
     charge: Charge,
     timer: Timer,
     timer_at: Option<Instant>,
@@ -193,7 +196,8 @@ impl Connection {
         let mut wire = Wire::default();
         parts.channel.start(parts.clock.now(), wire.buffer());
         let known = matches!(parts.opening, Opening::Ours { .. });
-        let charge = parts.bounds.budget.charge();
+        let account = parts.bounds.budget.account(parts.mail.clone());
+        let charge = account.charge();
         Connection {
             parts,
             phase: Phase::Running,
@@ -210,8 +214,9 @@ impl Connection {
             join: None,
             blocked_until: None,
             waits_for_clear: false,
-            stalled_since: None,
+            drain: Drain::default(),
             mail_left: 0,
+            account,
             charge,
             timer: Timer::never(),
             timer_at: None,
@@ -248,6 +253,7 @@ impl Connection {
             moved = true;
         }
         if let Some(half) = taken.orders.join {
+            half.charge_to(&self.account);
             (self.join, self.paused) = (Some(half), false);
             moved = true;
         }
@@ -295,12 +301,14 @@ impl Connection {
     }
 
     /// Tells the budget what this connection holds.
-    fn count(&mut self) {
+    fn count(&mut self, now: Instant) {
         if self.wire.waiting() == 0 && self.parts.bounds.budget.is_tight() {
             self.wire.release();
         }
         let pending = self.pending.as_ref().map_or(0, Vec::capacity);
         self.charge.set(self.wire.room() + self.parts.channel.held() + pending + self.mail_left);
+        self.account.waits_since(self.drain.waits_since());
+        self.parts.bounds.budget.relieve(now, self.parts.bounds.stall);
     }
 
     // -- to the socket
@@ -310,9 +318,9 @@ impl Connection {
             return false;
         }
         if self.wire.waiting() == 0 {
-            self.stalled_since = None;
             return self.flushed(now);
         }
+        let stall = self.parts.bounds.stall;
         match self.wire.poll_write(cx, &self.parts.stream) {
             Poll::Ready(Ok(written)) => {
                 self.parts.counters.writes.fetch_add(1, Relaxed);
@@ -323,12 +331,12 @@ impl Connection {
                 {
                     join.moves_until(now);
                 }
-                self.stalled_since = None;
+                self.drain.on_written(now, written, self.wire.waiting(), stall);
                 true
             }
             Poll::Ready(Err(error)) => self.broken(now, &error),
             Poll::Pending => {
-                self.stalled_since = self.stalled_since.or(Some(now));
+                self.drain.on_written(now, 0, self.wire.waiting(), stall);
                 // The channel's own bytes come on top of the messages; a peer that makes it talk must also listen.
                 self.wire.waiting() > 2 * WIRE_BYTES + WIRE_SLACK + offset_protocol::limits::MAX_FRAME
                     && self.abandon("reads too slowly")
@@ -560,7 +568,7 @@ impl Connection {
         match self.phase {
             Phase::Running => {
                 let channel = self.parts.channel.poll_timeout().map(|alarm| alarm.at);
-                let stall = self.stalled_since.map(|since| since + self.parts.bounds.stall);
+                let stall = self.drain.stalled_at(self.parts.bounds.stall);
                 let idle = self.join.as_ref().map(JoinHalf::idle_at);
                 [channel, stall, idle, self.blocked_until].into_iter().flatten().min()
             }
@@ -578,8 +586,8 @@ impl Connection {
             return false;
         }
         match self.phase {
-            Phase::Running if self.stalled_since.is_some_and(|since| since + self.parts.bounds.stall <= now) => {
-                self.abandon("reads nothing")
+            Phase::Running if self.drain.stalled_at(self.parts.bounds.stall).is_some_and(|at| at <= now) => {
+                self.abandon("reads too little")
             }
             Phase::Running if self.join.as_ref().is_some_and(|join| join.idle_at() <= now) => self.begin_close(now),
             Phase::Running => {
@@ -638,7 +646,7 @@ impl Future for Connection {
             if connection.phase == Phase::Done {
                 return Poll::Ready(());
             }
-            connection.count();
+            connection.count(now);
             if moved {
                 continue;
             }

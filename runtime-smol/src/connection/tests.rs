@@ -557,7 +557,7 @@ impl Timed {
 
     /// Lets time pass on both sides, and then both do what they can.
     fn pass(&mut self, time: Duration) {
-        self.now = self.now + time;
+        self.now += time;
         let (now, mut wire, mut buffer) = (self.now, Vec::new(), [0; 4_096]);
         self.sender.tick(now, &mut wire);
         if let Ok(read) = self.socket.read(&mut buffer) {
@@ -612,7 +612,7 @@ fn a_sender_whose_message_waits_for_a_slow_reader_while_memory_is_short_is_not_t
     }
     // Who says nothing at all while it is read is.
     for _ in 0..41 {
-        timed.now = timed.now + Duration::from_secs(1);
+        timed.now += Duration::from_secs(1);
         reader.moves_until(timed.now);
         timed.work();
     }
@@ -643,4 +643,39 @@ fn a_tunnel_in_debt_for_longer_than_it_may_be_idle_goes_on_when_that_is_paid() {
     assert!(reader.poll_next(&mut context).is_pending());
     timed.pass(Duration::from_secs(2));
     assert_eq!(reader.poll_next(&mut context), Poll::Ready(Some(b"late".to_vec())));
+}
+
+/// Readers that take far more than the least, and far less than is sent to them: alone none of them stalls.
+#[test]
+fn readers_that_take_a_little_do_not_keep_the_memory() {
+    const SLOW: u8 = 6;
+    const SIZE: usize = 16 * 1024;
+    let limits = NetLimits { memory_bytes: 512 * 1024, stall: Duration::from_secs(20), ..NetLimits::default() };
+    let mut relay = Host::with(9, limits);
+    let budget = relay.hub.budget();
+    let address = relay.listen(Purpose::NodeRelay, Reading::OneByOne);
+    let mut slow: Vec<_> = (0..SLOW).map(|number| tunnel(&mut relay, address, [20 + number, 40 + number]).0).collect();
+    let ([(mut caller, to_caller), (callee, _)], inner) = tunnel(&mut relay, address, [1, 2]);
+    slow.iter().for_each(|[_, (reader, _)]| reader.desk.set_room(0));
+    let (begun, mut number) = (std::time::Instant::now(), 0);
+    let closed = loop {
+        assert!(begun.elapsed() < PATIENCE, "{} bytes are held, nobody is closed", budget.held());
+        for [(writer, conn), (reader, _)] in &mut slow {
+            let mail = writer.hub.mail(*conn);
+            for n in 0..50_usize.saturating_sub(mail.waiting()) {
+                writer.send(*conn, message(n, SIZE));
+            }
+            reader.desk.set_room(1);
+        }
+        // Whoever reads is served all the time.
+        caller.send(to_caller, message(number, SIZE));
+        assert!(callee.desk.next_message() == message(number, SIZE));
+        number += 1;
+        if let Some(NetEvent::Closed { conn }) = relay.desk.next_within(StdDuration::from_millis(100)) {
+            break conn;
+        }
+    };
+    assert!(!inner.contains(&closed), "a slow one had to go");
+    caller.send(to_caller, message(number, SIZE));
+    assert!(callee.desk.next_message() == message(number, SIZE));
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::task::{Context, Poll, ready};
 
+use offset_protocol::machine::{Duration, Instant};
 use smol::Async;
 
 /// Sealed bytes that may wait for the socket before no more messages are taken. Chosen freely: what a fast link holds.
@@ -13,6 +14,45 @@ pub(super) const WIRE_SLACK: usize = 128 * 1024;
 /// An empty buffer that has grown beyond this is given back at once; the rest of it when the connection has been idle for a
 /// while. As much as a busy connection uses again and again: growing it anew each time costs a copy of what is in it.
 const KEPT: usize = WIRE_BYTES + WIRE_SLACK;
+
+/// What a peer must take of what waits for it, in each time in which it may stall. Chosen freely: a thousandth of what a
+/// slow line carries, and enough that who takes a byte now and then does not hold our memory for ever.
+pub(super) const LEAST_DRAIN_PER_S: usize = 1_024;
+
+/// Whether a peer takes what waits for it, and fast enough.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    /// Since when something has waited all the time.
+    waits_since: Option<Instant>,
+    /// Since when [`LEAST_DRAIN_PER_S`] is counted, and what was taken since.
+    counted: Option<(Instant, usize)>,
+}
+
+impl Drain {
+    /// So much was taken, and so much still waits.
+    pub(super) fn on_written(&mut self, now: Instant, written: usize, waiting: usize, stall: Duration) {
+        if waiting == 0 {
+            *self = Drain::default();
+            return;
+        }
+        self.waits_since = self.waits_since.or(Some(now));
+        let (since, before) = self.counted.unwrap_or((now, 0));
+        let enough =
+            usize::try_from(stall.as_micros() / 1_000_000).unwrap_or(usize::MAX).saturating_mul(LEAST_DRAIN_PER_S);
+        let taken = before + written;
+        self.counted = Some(if taken >= enough { (now, 0) } else { (since, taken) });
+    }
+
+    /// Since when something has waited all the time; `None` if nothing waits.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.waits_since
+    }
+
+    /// When the peer will have taken too little.
+    pub(super) fn stalled_at(&self, stall: Duration) -> Option<Instant> {
+        self.counted.map(|(since, _)| since + stall)
+    }
+}
 
 /// Sealed bytes, some of them sent.
 #[derive(Debug, Default)]
@@ -76,5 +116,36 @@ impl Wire {
         if waiting == 0 {
             self.bytes.shrink_to(KEPT);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(40);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(0) + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn who_takes_a_little_now_and_then_has_stalled_as_who_takes_nothing() {
+        let mut drain = Drain::default();
+        drain.on_written(at(1), 0, 500_000, STALL);
+        for second in 2..41 {
+            drain.on_written(at(second), 1_000, 400_000, STALL);
+            assert_eq!(drain.stalled_at(STALL), Some(at(41)));
+        }
+    }
+
+    #[test]
+    fn who_takes_enough_or_all_has_not() {
+        let mut drain = Drain::default();
+        drain.on_written(at(1), 0, 500_000, STALL);
+        drain.on_written(at(30), 40 * LEAST_DRAIN_PER_S, 400_000, STALL);
+        assert_eq!((drain.stalled_at(STALL), drain.waits_since()), (Some(at(70)), Some(at(1))));
+        drain.on_written(at(31), 400_000, 0, STALL);
+        assert_eq!((drain.stalled_at(STALL), drain.waits_since()), (None, None));
     }
 }
