@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 #[cfg(any(test, feature = "probes"))]
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::List;
-use offset_protocol::index::{MultiRoute, RequestRoutes, RoutePart, Routes};
+use offset_protocol::index::{Edge, MultiRoute, RequestRoutes, RoutePart, Routes};
 use offset_protocol::limits::{MAX_AMOUNT, MAX_ROUTE_OPTIONS, MAX_SPLIT};
 
 use crate::graph::{CurrencyGraph, Graph};
@@ -95,14 +95,14 @@ impl Question {
         if request.amount == 0 || request.amount > MAX_AMOUNT {
             return None;
         }
-        let number = |key| graph.number(key);
-        let edge = |(from, to)| Some((number(from)?, number(to)?));
-        let banned: BTreeSet<_> =
-            request.exclude.iter().filter_map(|banned| edge((&banned.from, &banned.to))).collect();
+        // The ends first: to look up all excluded edges costs a hundred times as much.
+        let (source, destination) = (graph.number(&request.source)?, graph.number(&request.destination)?);
+        let edge = |banned: &Edge| Some((graph.number(&banned.from)?, graph.number(&banned.to)?));
+        let banned: BTreeSet<_> = request.exclude.iter().filter_map(edge).collect();
         Some(Question {
             id: request.id,
-            source: number(&request.source)?,
-            destination: number(&request.destination)?,
+            source,
+            destination,
             amount: request.amount,
             max_fee: request.max_fee,
             residual: Residual::new(banned),

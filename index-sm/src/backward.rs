@@ -23,6 +23,7 @@ use std::collections::BinaryHeap;
 
 use offset_protocol::limits::MAX_ROUTE_LEN;
 
+use crate::fronts::LABELS_A_LINE;
 use crate::path::Path;
 use crate::search::{Budget, Query, Room};
 use crate::view::{Line, View};
@@ -34,6 +35,8 @@ pub(crate) struct Backward {
     heap: BinaryHeap<Reverse<Candidate>>,
     nodes: Vec<Seen>,
     round: u64,
+    /// Labels that were compared with others.
+    looks: u64,
 }
 
 const NONE: u32 = u32::MAX;
@@ -110,7 +113,13 @@ impl Search<'_> {
             if candidate.node == self.query.source && candidate.next != NONE {
                 return Some(self.path(&candidate));
             }
-            if self.is_dominated(&candidate, pass) {
+            let before = self.workspace.looks;
+            let dominated = self.is_dominated(&candidate, pass);
+            budget.charge(self.workspace.looks / LABELS_A_LINE - before / LABELS_A_LINE);
+            if budget.exhausted {
+                return None;
+            }
+            if dominated {
                 continue;
             }
             let graph = self.graph;
@@ -131,10 +140,11 @@ impl Search<'_> {
     }
 
     /// Whether labels settled at the node before make this one useless: one of its own root, or two of other roots.
-    fn is_dominated(&self, candidate: &Candidate, pass: Pass) -> bool {
+    fn is_dominated(&mut self, candidate: &Candidate, pass: Pass) -> bool {
         let mut other = None;
         let mut at = self.workspace.seen(candidate.node).newest;
         while let Some(index) = at {
+            self.workspace.looks += 1;
             let label = &self.workspace.labels[index as usize];
             at = (label.older != NONE).then_some(label.older);
             if pass == Pass::Front && label.hops > candidate.hops {
@@ -212,9 +222,15 @@ impl Backward {
         self.labels.clear();
         self.heap.clear();
         self.round += 1;
+        self.looks = 0;
         if self.nodes.len() < size {
             self.nodes.resize(size, Seen::default());
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks
     }
 
     fn seen(&self, node: u32) -> Seen {

@@ -88,6 +88,7 @@ fn run_server(steps: &[Step]) {
         max_entries: 5,
         max_clients: 4,
         work: 50,
+        quick_work: 8,
         workers: 1,
         max_searches: 6,
         max_searches_each: 4,

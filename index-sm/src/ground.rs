@@ -56,20 +56,22 @@ pub(crate) struct Ground<'a, C> {
     pub(crate) graph: &'a View,
     pub(crate) query: &'a Query<'a>,
     amount: C,
-    /// Edges that no route can use, though it looks so from the source.
-    shut: &'a [(u32, u32)],
+    /// Edges that no route can use, though it looks so from the source; ascending.
+    shut: Vec<(u32, u32)>,
     /// Nodes whose edges are not all what the graph says: from them, and to them; ascending.
     special: [Vec<u32>; 2],
 }
 
 impl<'a, C: Cost> Ground<'a, C> {
-    pub(crate) fn new(graph: &'a View, query: &'a Query<'a>, shut: &'a [(u32, u32)]) -> Self {
+    pub(crate) fn new(graph: &'a View, query: &'a Query<'a>, shut: &[(u32, u32)]) -> Self {
         let edges = || query.residual.edges().chain(shut.iter().copied());
         let sorted = |mut nodes: Vec<u32>| {
             nodes.sort_unstable();
             nodes
         };
         let special = [sorted(edges().map(|(from, _)| from).collect()), sorted(edges().map(|(_, to)| to).collect())];
+        let mut shut = shut.to_vec();
+        shut.sort_unstable();
         Ground { graph, query, amount: C::amount(query.amount), shut, special }
     }
 
@@ -136,7 +138,7 @@ impl<'a, C: Cost> Ground<'a, C> {
             },
             Edges::Special => {
                 let left = self.query.residual.left(edge, self.capacity(edge));
-                need.wide() <= left && !self.shut.contains(&edge)
+                need.wide() <= left && self.shut.binary_search(&edge).is_err()
             }
         }
     }

@@ -11,7 +11,7 @@
 //! Ties: of equal routes the one that the search meets first; searches take labels in the order of (fee, hops, number) and
 //! edges in the order of (`mul`, `add`, number). So the same graph, numbers included, and query give the same route.
 //!
-//! Work is counted in lines looked at; at the cap a search ends and says so, with the best that it met so far.
+//! Work is counted in lines looked at, and in labels where a node can have several; at the cap a search ends and says so, with the best that it met so far.
 
 use offset_protocol::limits::MAX_ROUTE_LEN;
 
@@ -91,6 +91,15 @@ impl Budget {
                 self.exhausted = true;
                 false
             }
+        }
+    }
+
+    /// Takes `lines` away for what was looked at already; if they are not there all that is left, and the budget is
+    /// exhausted.
+    pub(crate) fn charge(&mut self, lines: u64) {
+        match self.left.checked_sub(lines) {
+            Some(left) => self.left = left,
+            None => (self.left, self.exhausted) = (0, true),
         }
     }
 

@@ -26,6 +26,7 @@
 
 pub mod federation;
 pub mod heard;
+mod queue;
 pub mod reports;
 pub mod searches;
 pub mod ticks;
@@ -52,8 +53,9 @@ use crate::backoff::Bucket;
 use crate::graph::Graph;
 use federation::Federation;
 use heard::{Heard, NodeWord, ServerWord};
+use queue::Searches;
 use reports::{Origin, Reports};
-use searches::{Found, Search, Searches};
+use searches::{Found, Search};
 use ticks::Ticks;
 
 /// One request for routes each so long, sustained: 20 a second.
@@ -80,6 +82,9 @@ pub struct ServerLimits {
     pub max_clients: usize,
     /// Lines of reports that one request for routes may look at.
     pub work: u64,
+    /// Lines that its first search may look at; only a request that this is too little for is searched for again, with all of
+    /// `work`.
+    pub quick_work: u64,
     /// Threads that search: budgets and the number of searches that are out at once grow with them. None counts as one.
     pub workers: usize,
     /// Requests for routes that are not answered yet, of all clients.
@@ -90,7 +95,8 @@ pub struct ServerLimits {
 
 impl Default for ServerLimits {
     /// Chosen freely for a machine with 8 GiB: 4 million nodes, 32 million entries, 100,000 sessions; 2 million lines take
-    /// about a fifth of a second. Requests that wait are of up to 8 KiB, so all of them take 32 MiB at most; one client's are
+    /// about a fifth of a second, and 50,000, a hundred times what a usual request takes, 5 ms: so two hundred clients that ask
+    /// for the costliest keep nobody waiting for longer than [`SEARCH_PATIENCE`](searches::SEARCH_PATIENCE). Requests that wait are of up to 8 KiB, so all of them take 32 MiB at most; one client's are
     /// as many as a busy node has payments under way. One thread, unless somebody knows better.
     fn default() -> Self {
         ServerLimits {
@@ -98,6 +104,7 @@ impl Default for ServerLimits {
             max_entries: 32_000_000,
             max_clients: 100_000,
             work: 2_000_000,
+            quick_work: 50_000,
             workers: 1,
             max_searches: 4_096,
             max_searches_each: 128,
@@ -239,6 +246,8 @@ pub struct ServerStats {
     pub waiting: usize,
     /// Searches that were handed out and are not over.
     pub searching: usize,
+    /// Those of them that a quick search was not enough for: they may look at all that [`ServerLimits::work`] allows.
+    pub searching_costly: usize,
     /// Requests for routes answered.
     pub answered: u64,
     /// Requests for routes met with `Busy`.
@@ -341,6 +350,7 @@ impl IndexServer {
             wanted_since: self.reports.wanted_since(),
             waiting: self.searches.waiting(),
             searching: self.searches.running(),
+            searching_costly: self.searches.running_full(),
             ..self.stats
         }
     }
@@ -490,7 +500,7 @@ impl IndexServer {
         }
         self.expire(now);
         self.dial_due(now);
-        self.refuse_impatient(now);
+        self.on_search_alarms(now);
     }
 
     /// A tick out of turn, so that nobody waits for the regular one to be heard; one for all who want it by then.
@@ -561,6 +571,8 @@ impl Machine for IndexServer {
         let expiry = self.reports.next_expiry().map(|at| Alarm { at, why: "silent node" });
         let dial = self.federation.next_dial().map(|at| Alarm { at, why: "dial" });
         let refusal = self.searches.next_refusal().map(|at| Alarm { at, why: "impatient request" });
-        Alarm::earliest(Alarm::earliest(tick, refusal), Alarm::earliest(expiry, dial))
+        let budget = self.searches.next_budget().map(|at| Alarm { at, why: "search budget" });
+        let search = Alarm::earliest(refusal, budget);
+        Alarm::earliest(Alarm::earliest(tick, search), Alarm::earliest(expiry, dial))
     }
 }

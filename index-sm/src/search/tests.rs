@@ -190,6 +190,77 @@ fn one_sided(graph: &View, query: &Query<'_>) -> Option<Path> {
     backward::cheapest(graph, query, &mut Backward::default(), &mut Budget::new(WORK), Pass::Cheapest)
 }
 
+/// Entries of nodes about their friends: node, friend, capacity and fee.
+fn graph_of(entries: impl IntoIterator<Item = (u32, u32, u128, u32)>) -> Graph {
+    let mut graph = Graph::new();
+    for (node, friend, recv_capacity, add) in entries {
+        let entry = Entry { friend: key(friend), currency: currency(), recv_capacity, rate: Rate { mul: 0, add } };
+        graph.update(&key(node), &[entry], &[]);
+    }
+    graph
+}
+
+/// A cycle at node 0 has `k` friends to leave by, each of which knows `m` nodes. The later a friend, the dearer he is, and the
+/// cheaper what follows him: each label at these nodes is better than all before. Nothing leads back to the friends.
+fn ever_better_labels(k: u32, m: u32) -> Graph {
+    let own = (1..=k).flat_map(|friend| [(0, friend, 1 << 40, 0), (friend, 0, 1 << 40, friend)]);
+    let far = (1..=k).flat_map(|friend| (0..m).map(move |far| (friend, 1_000_000 + far)));
+    let far = far.flat_map(|(friend, far)| [(friend, far, 0, 0), (far, friend, 1 << 40, 3 * k - 2 * friend)]);
+    graph_of(own.chain(far))
+}
+
+#[test]
+fn no_more_labels_are_looked_at_than_the_budget_pays_for() {
+    let residual = Residual::new(BTreeSet::new());
+    for (k, m) in [(50, 4), (100, 4), (200, 4)] {
+        let graph = ever_better_labels(k, m);
+        let view = graph.currency(&currency()).unwrap().view();
+        let end = graph.currency(&currency()).unwrap().number(&key(0)).unwrap();
+        let (amount, max_fee) = (1, MAX_AMOUNT - 1);
+        let (room, care) = (Room::Whole, Care::Exact);
+        let query = Query { source: end, destination: end, amount, max_fee, room, care, residual: &residual };
+        for work in [WORK, u64::from(k)] {
+            let (mut fronts, mut budget) = (Fronts::<u64>::default(), Budget::new(work));
+            fronts::cheapest(view, &query, &mut fronts, &mut budget, &[], None);
+            let lines = work - budget.left();
+            // What is behind the last line that was paid for: one offer.
+            assert!(fronts.looks() <= (lines + 1) * fronts::LABELS_A_LINE + 200, "{} for {lines}", fronts.looks());
+            assert!(lines <= u64::from(6 * k * m), "{lines} lines for {} labels", k * m);
+            let (mut backward, mut budget) = (Backward::default(), Budget::new(work));
+            backward::cheapest(view, &query, &mut backward, &mut budget, Pass::Front);
+            let lines = work - budget.left();
+            assert!(backward.looks() <= (lines + 1) * fronts::LABELS_A_LINE + 200, "{} for {lines}", backward.looks());
+        }
+    }
+}
+
+#[test]
+fn cycles_in_small_dense_graphs_are_as_cheap_as_from_one_end() {
+    let mut workspace = Workspace::new();
+    let residual = Residual::new(BTreeSet::new());
+    for seed in 0..3_000 {
+        let mut rng = Seed::from_number(seed).rng();
+        let mut pairs = BTreeSet::new();
+        for node in 1..12 {
+            let friends: Vec<u32> = (0..3).map(|_| rng.below(node.into()) as u32).collect();
+            pairs.extend(friends.into_iter().map(|friend| (friend, node)));
+        }
+        let both = pairs.into_iter().flat_map(|(a, b)| [(a, b), (b, a)]);
+        let entries: Vec<_> = both.map(|(a, b)| (a, b, rng.below(4).min(1).into(), rng.below(4) as u32)).collect();
+        let graph = graph_of(entries);
+        let Some(graph) = graph.currency(&currency()) else { continue };
+        for node in 0..12 {
+            let Some(end) = graph.number(&key(node)) else { continue };
+            let (amount, max_fee, room, care) = (1, MAX_AMOUNT - 1, Room::Whole, Care::Exact);
+            let query = Query { source: end, destination: end, amount, max_fee, room, care, residual: &residual };
+            let found = cheapest(graph.view(), &query, &mut workspace, &mut Budget::new(WORK));
+            let best = one_sided(graph.view(), &query);
+            let costs = [&found, &best].map(|path| cost(graph.view(), &query, path));
+            assert_eq!(costs[0], costs[1], "seed {seed}, node {node}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 

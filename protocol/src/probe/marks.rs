@@ -75,6 +75,7 @@ pub const MARKS: &[&str] = &[
     "index: a silent node leaves the graph",
     "index: the news of another server travels on",
     "index: too many questions",
+    "index: a quick search was not enough",
     "index: a request waits for its turn",
     "index: a request waited too long for its turn",
     "index: who asked has gone before the answer",

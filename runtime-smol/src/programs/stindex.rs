@@ -157,6 +157,11 @@ impl Program for Index {
                 stats.waiting,
             ),
             Sample::gauge("offset_index_searches", "Searches for routes in progress", stats.searching),
+            Sample::gauge(
+                "offset_index_searches_costly",
+                "Searches in progress that a quick one was not enough for",
+                stats.searching_costly,
+            ),
             Sample::new(
                 "offset_index_search_seconds_total",
                 "Time that searches took, all threads together",
