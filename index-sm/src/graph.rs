@@ -31,7 +31,7 @@ use offset_protocol::index::{Entry, EntryKey};
 use offset_protocol::money::Currency;
 use offset_protocol::mutant;
 
-use crate::arc::{Arcs, Rounded};
+use crate::arc::Arcs;
 use crate::cow;
 use crate::view::{Line, Node, View};
 
@@ -283,14 +283,7 @@ impl CurrencyGraph {
         if !line.mutual {
             return;
         }
-        self.change_edge(owner, (line.friend, owner), own, |arcs, node| {
-            if old.rate == line.rate {
-                arcs.set_capacity(node, line.rate, Rounded::of(line.capacity));
-            } else {
-                arcs.remove(node, old.rate);
-                arcs.insert(line.arc(node));
-            }
-        });
+        self.change_edge(owner, (line.friend, owner), own, |arcs, node| arcs.set(old.rate, line.arc(node)));
     }
 
     /// Adds lines about friends that `owner` has none about; sorts once, however many they are.
