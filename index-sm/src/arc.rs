@@ -77,6 +77,11 @@ impl Arcs {
         }
     }
 
+    /// The same arcs to nodes with other numbers, in the same order.
+    pub(crate) fn renumbered(&self, number: impl Fn(u32) -> u32) -> Self {
+        Arcs(self.0.iter().map(|arc| Arc { node: number(arc.node), ..*arc }).collect())
+    }
+
     fn find(&self, node: u32, rate: Rate) -> Option<usize> {
         self.0.binary_search_by_key(&(rate.mul, rate.add, node), Arc::place).ok()
     }
