@@ -10,12 +10,15 @@
 //! 2. The task goes on writing whatever it waits for, and never waits for its own writes before it reads: two peers that
 //!    flood each other cannot block each other.
 //! 3. A socket that takes nothing for [`Bounds::stall`] ends its connection.
-//! 4. The outlet hears `Closed` exactly once, last, if it ever heard of the connection.
+//! 4. Messages that cost something before the machine hears them are looked at a few at a time, within a rate if the peer
+//!    pays for them, and not at all behind one that ends the connection ([`checks`]).
+//! 5. The outlet hears `Closed` exactly once, last, if it ever heard of the connection.
 //!
 //! What waits in memory is bounded by the mailbox, the wire and one message, whatever the peer does; and for all connections
 //! together by the [`budget`].
 
 pub mod budget;
+mod checks;
 pub mod counters;
 mod join;
 mod mail;
@@ -41,6 +44,8 @@ use smol::{Async, Timer};
 
 use budget::Charge;
 pub use budget::{Budget, LEAST_BUDGET};
+use checks::Checks;
+pub use checks::Handed;
 pub use counters::NetCounters;
 pub use join::JoinEnd;
 use join::JoinHalf;
@@ -60,7 +65,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes read at once: most records of the greatest length are then whole, and opened where they lie.
 const READ_BYTES: usize = 128 * 1024;
-/// Rounds of work before other tasks get their turn.
+/// Rounds of work before other tasks get their turn; fewer if messages cost much ([`checks`]).
 const ROUNDS: usize = 32;
 
 thread_local! {
@@ -81,8 +86,8 @@ pub struct Whence {
 
 /// Where a connection's events go.
 pub trait Outlet: Send + Sync {
-    /// A message in `slot`, if there is room; else it stays there and the task is woken later.
-    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<()>;
+    /// A message in `slot`, if there is room; else it stays there and the task is woken later. Says what was done with it.
+    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<Handed>;
 
     /// `Opened` or `Closed`. Never waits.
     fn event(&self, event: NetEvent);
@@ -175,7 +180,9 @@ pub(crate) struct Connection {
     /// A message that waits for room.
     pending: Option<Vec<u8>>,
     join: Option<JoinHalf>,
-    /// When the peer may send on through its tunnel.
+    /// What looking at its messages costs.
+    checks: Checks,
+    /// When the peer may send on through its tunnel, or have its messages looked at.
     blocked_until: Option<Instant>,
     stalled_since: Option<Instant>,
     /// Bytes in the mailbox that there was no room for.
@@ -206,6 +213,7 @@ impl Connection {
             wire,
             pending: None,
             join: None,
+            checks: Checks::default(),
             blocked_until: None,
             stalled_since: None,
             mail_left: 0,
@@ -352,7 +360,7 @@ impl Connection {
 
     /// Whether the pending message is out of the way.
     fn poll_hand_over(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.closing {
+        if self.closing || self.checks.is_over() {
             self.pending = None;
             return true;
         }
@@ -373,9 +381,12 @@ impl Connection {
         }
         // No message comes before the channel has opened.
         let Some(whence) = &self.whence else { return false };
-        if self.paused || self.parts.outlet.poll_message(cx, whence, &mut self.pending).is_pending() {
+        self.blocked_until = self.checks.blocked_until(now);
+        if self.blocked_until.is_some() || self.checks.is_turn_over() || self.paused {
             return false;
         }
+        let Poll::Ready(handed) = self.parts.outlet.poll_message(cx, whence, &mut self.pending) else { return false };
+        self.checks.count(now, handed);
         self.paused = self.parts.reading == Reading::OneByOne;
         true
     }
@@ -436,7 +447,10 @@ impl Connection {
 
     fn may_read(&self) -> bool {
         match self.phase {
-            Phase::Running => !self.ended_by_peer && !self.closing && self.pending.is_none() && !self.undecided(),
+            Phase::Running => {
+                let heard = !self.closing && !self.checks.is_over();
+                !self.ended_by_peer && heard && self.pending.is_none() && !self.undecided()
+            }
             Phase::Lingering { .. } => !self.ended_by_peer,
             Phase::Flushing { .. } | Phase::Done => false,
         }
@@ -615,6 +629,7 @@ impl Future for Connection {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let connection = &mut *self;
+        connection.checks.begin_turn();
         for _ in 0..ROUNDS {
             let now = connection.parts.clock.now();
             let moved = connection.round(cx, now);
@@ -622,6 +637,9 @@ impl Future for Connection {
                 return Poll::Ready(());
             }
             connection.count();
+            if connection.checks.is_turn_over() {
+                break;
+            }
             if moved {
                 continue;
             }
