@@ -74,14 +74,13 @@ impl Reporter {
     }
 
     pub(crate) fn remove(&mut self, key: EntryKey) {
-        if !mutant!(RemovalNotReported) {
-            if self.entries.remove(&key).is_some()
-                && let Some(left) = self.currencies.get_mut(&key.currency)
-            {
-                *left -= 1;
-                if *left == 0 {
-                    self.currencies.remove(&key.currency);
-                }
+        if !mutant!(RemovalNotReported)
+            && self.entries.remove(&key).is_some()
+            && let Some(left) = self.currencies.get_mut(&key.currency)
+        {
+            *left -= 1;
+            if *left == 0 {
+                self.currencies.remove(&key.currency);
             }
         }
         self.compare(key);
