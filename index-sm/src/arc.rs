@@ -61,11 +61,25 @@ impl Arcs {
         }
     }
 
-    /// Sets the capacity of the arc to `node`, whose rate is `rate`.
-    pub(crate) fn set_capacity(&mut self, node: u32, rate: Rate, capacity: Rounded) {
-        if let Some(at) = self.find(node, rate) {
-            std::sync::Arc::make_mut(&mut self.0)[at].capacity = capacity;
+    /// Puts `arc` in the place of the arc to the same node, whose rate was `rate`. The list is copied at most once, and not at
+    /// all while nobody else holds it; what lies between the old place and the new one moves.
+    pub(crate) fn set(&mut self, rate: Rate, arc: Arc) {
+        let Some(from) = self.find(arc.node, rate) else { return };
+        let arcs = std::sync::Arc::make_mut(&mut self.0);
+        arcs[from] = arc;
+        // Places of different nodes are never the same, so those before the new place are those that are smaller.
+        let before = |other: &Arc| other.place() < arc.place();
+        let to = arcs[..from].partition_point(before) + arcs[from + 1..].partition_point(before);
+        if to < from {
+            arcs[to..=from].rotate_right(1);
+        } else {
+            arcs[from..=to].rotate_left(1);
         }
+    }
+
+    /// The same arcs to nodes with other numbers, in the same order.
+    pub(crate) fn renumbered(&self, number: impl Fn(u32) -> u32) -> Self {
+        Arcs(self.0.iter().map(|arc| Arc { node: number(arc.node), ..*arc }).collect())
     }
 
     fn find(&self, node: u32, rate: Rate) -> Option<usize> {
@@ -124,12 +138,21 @@ mod tests {
             let mut rates = std::collections::BTreeMap::new();
             for (node, mul, add) in steps {
                 let rate = Rate { mul, add };
-                if let Some(old) = rates.remove(&node) {
-                    arcs.remove(node, old);
-                } else {
-                    arcs.insert(Arc { node, rate, capacity: Rounded::of(1) });
-                    arcs.set_capacity(node, rate, Rounded::of(node.into()));
-                    rates.insert(node, rate);
+                let new = Arc { node, rate, capacity: Rounded::of(node.into()) };
+                match rates.get(&node).copied() {
+                    Some(old) if old == rate => {
+                        arcs.remove(node, old);
+                        rates.remove(&node);
+                    }
+                    Some(old) => {
+                        arcs.set(old, new);
+                        rates.insert(node, rate);
+                    }
+                    None => {
+                        arcs.insert(Arc { capacity: Rounded::of(1), ..new });
+                        arcs.set(rate, new);
+                        rates.insert(node, rate);
+                    }
                 }
                 let arc = |(node, rate): (&u32, &Rate)| {
                     Arc { node: *node, rate: *rate, capacity: Rounded::of((*node).into()) }

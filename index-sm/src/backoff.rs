@@ -58,6 +58,11 @@ impl Bucket {
         self.full_at <= now
     }
 
+    /// Whether there is nothing left of a burst.
+    pub(crate) fn is_empty(&self, now: Instant, interval: Duration, burst: u64) -> bool {
+        self.full_at.since(now) >= interval.times(burst)
+    }
+
     /// Whether so many tokens are there.
     pub(crate) fn has_room(&self, now: Instant, interval: Duration, burst: u64, tokens: u64) -> bool {
         tokens <= burst && self.full_at.since(now) <= interval.times(burst - tokens)

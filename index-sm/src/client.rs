@@ -3,6 +3,7 @@
 //! | input | effect |
 //! |---|---|
 //! | `AddServer`, `RemoveServer` | the servers that may be used; one is used at a time, the next one if it fails |
+//! | a server's `Tick` | the whole report, if it is the session's first; else, after a short pause that is drawn, news or a sign of life |
 //! | `SetEntry`, `RemoveEntry` | the node's report; the server hears of it at once, at most once a second, or at the heartbeat if it is small |
 //! | `Request` | `Routes` with the same number, exactly once, within [`REQUEST_DEADLINE`] |
 //! | `EdgeFailed` | requests leave the edge out for a while, as long as anything is found without it: [`failed`] |
@@ -53,6 +54,9 @@ pub const HEARTBEAT_GAP: Duration = Duration::from_secs(20);
 /// Heartbeats at once. A tick out of turn tells that a server has come, perhaps back from a crash: what answers it can be
 /// proven there, and nobody has to wait for routes until the next regular one.
 pub const HEARTBEAT_BURST: u64 = 4;
+/// A heartbeat leaves at some moment in this time after the tick that it answers: a hundred thousand nodes hear a tick at
+/// once. Chosen freely: a burst becomes a second's ordinary work, and no person who waits for it notices.
+pub const HEARTBEAT_SPREAD: Duration = Duration::from_millis(500);
 
 /// What happens to an index client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +143,9 @@ pub enum EntryRefusal {
     /// A report has no more room.
     #[error("a report has no room for more entries")]
     TooMany,
+    /// A report has no more room for currencies.
+    #[error("a report has no room for more currencies")]
+    TooManyCurrencies,
 }
 
 /// The machine of the node's side. See the [module](self).
@@ -146,6 +153,8 @@ pub struct IndexClient {
     signer: SharedSigner,
     conn_ids: ConnIds,
     rng: Rng,
+    /// Where in [`HEARTBEAT_SPREAD`] heartbeats leave.
+    spread: Rng,
     servers: Vec<(PublicKey, Address)>,
     /// The next one to try.
     next_server: usize,
@@ -188,6 +197,8 @@ struct Session {
     /// The next delta is not before this.
     delta_at: Instant,
     heartbeats: Bucket,
+    /// When the last tick is answered, if nothing is said before that.
+    heartbeat_at: Option<Instant>,
 }
 
 impl IndexClient {
@@ -199,6 +210,7 @@ impl IndexClient {
             signer,
             conn_ids,
             rng: seed.fork("index client").rng(),
+            spread: seed.fork("index client heartbeats").rng(),
             servers: Vec::new(),
             next_server: 0,
             calls: 0,
@@ -248,6 +260,7 @@ impl IndexClient {
             wants_state: true,
             delta_at: now,
             heartbeats: Bucket::default(),
+            heartbeat_at: None,
         });
         self.outputs.push_back(ClientOutput::Using { server: Some(server) });
         self.ask();
@@ -262,7 +275,7 @@ impl IndexClient {
             Ok(IndexToNode::Tick(tick)) => {
                 session.tick = Some(tick);
                 session.silent_at = now + TICK_PATIENCE;
-                self.report_if_due(now, Occasion::Tick);
+                self.answer_tick(now);
             }
             Ok(IndexToNode::Want) => {
                 sometimes!("index client: the server wants the whole report", true);
@@ -288,6 +301,19 @@ impl IndexClient {
         }
         self.reserve();
         self.report_if_due(now, Occasion::Change);
+    }
+
+    /// A server that has heard nothing yet is told everything at once.
+    fn answer_tick(&mut self, now: Instant) {
+        let Link::Up(session) = &mut self.link else { return };
+        if session.wants_state {
+            return self.report_if_due(now, Occasion::Heartbeat);
+        }
+        let mut heartbeats = session.heartbeats;
+        if !mutant!(HeartbeatNever) && heartbeats.take(now, HEARTBEAT_GAP, HEARTBEAT_BURST) {
+            let pause = Duration::from_micros(self.spread.below(HEARTBEAT_SPREAD.as_micros()));
+            session.heartbeat_at.get_or_insert(now + pause);
+        }
     }
 
     fn on_routes(&mut self, now: Instant, routes: Routes) {
@@ -385,6 +411,9 @@ impl IndexClient {
                 sometimes!("index client: a silent server is left", true);
                 self.leave(now);
             }
+            Link::Up(session) if session.heartbeat_at.is_some_and(|at| at <= now) => {
+                self.report_if_due(now, Occasion::Heartbeat);
+            }
             Link::Up(_) => self.report_if_due(now, Occasion::Change),
             Link::Calling { .. } => {}
         }
@@ -431,8 +460,11 @@ impl IndexClient {
     fn report_if_due(&mut self, now: Instant, occasion: Occasion) {
         let Link::Up(session) = &mut self.link else { return };
         let Some(tick) = session.tick else { return };
+        if occasion == Occasion::Heartbeat {
+            session.heartbeat_at = None;
+        }
         let mut heartbeats = session.heartbeats;
-        let heartbeat = occasion == Occasion::Tick
+        let heartbeat = occasion == Occasion::Heartbeat
             && !mutant!(HeartbeatNever)
             && heartbeats.take(now, HEARTBEAT_GAP, HEARTBEAT_BURST);
         let due = heartbeat || now >= session.delta_at && (session.wants_state || self.reporter.is_urgent());
@@ -447,6 +479,8 @@ impl IndexClient {
         sometimes!("index client: news waits for a version", message.is_none());
         let Some(message) = message.or_else(|| self.reporter.stand(sign).filter(|_| heartbeat)) else { return };
         session.heartbeats = heartbeats;
+        // Whatever it is, it names the last tick.
+        session.heartbeat_at = None;
         session.wants_state = false;
         session.delta_at = now + DELTA_GAP;
         let conn = session.conn;
@@ -484,8 +518,8 @@ impl IndexClient {
 /// Why a report might be due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Occasion {
-    /// The server ticked.
-    Tick,
+    /// The server's tick is to be answered.
+    Heartbeat,
     /// The report changed, or the server wants it.
     Change,
 }
@@ -530,6 +564,8 @@ impl Machine for IndexClient {
                 let pending = session.tick.is_some() && (session.wants_state || self.reporter.is_urgent());
                 let report =
                     (pending && self.reporter.has_version()).then_some(Alarm { at: session.delta_at, why: "report" });
+                let heartbeat = session.heartbeat_at.map(|at| Alarm { at, why: "heartbeat" });
+                let report = Alarm::earliest(report, heartbeat);
                 Alarm::earliest(report, Some(Alarm { at: session.silent_at, why: "silent server" }))
             }
         };

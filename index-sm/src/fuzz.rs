@@ -86,6 +86,8 @@ fn run_server(steps: &[Step]) {
     let limits = ServerLimits {
         max_nodes: 4,
         max_entries: 5,
+        max_numbers: 6,
+        max_currencies: 2,
         max_clients: 4,
         work: 50,
         quick_work: 8,

@@ -8,9 +8,14 @@
 //! | change | costs, with `d` lines of the nodes concerned |
 //! |---|---|
 //! | a capacity | O(log d) |
-//! | a rate, a line more or less | O(d) bytes moved |
-//! | a report of `n` lines | n times that at the friends; sorting at its node |
+//! | a rate | O(d) bytes moved within the friend's list, 16 a line |
+//! | a line more or less | the friend's two lists made anew: O(d) bytes copied, 32 a line |
+//! | a report of `n` lines | n times that at the friends, *d* being theirs; sorting at its node, O(n log n) |
+//! | a node more or less | O(log) of the nodes; now and then, when most numbers are free, all that are left move together |
 //! | the first change of a node after a snapshot | besides, O(d) bytes of its lists that change, and some 200 pointers |
+//!
+//! What a report moves at friends is up to the friends' reports, not to its own: [`Graph::update`] says how much it was, so
+//! that whoever sent the report can be charged for it.
 //!
 //! Invariants:
 //! 1. Lines of a node are in the order of their friends' numbers, one a friend.
@@ -31,9 +36,13 @@ use offset_protocol::index::{Entry, EntryKey};
 use offset_protocol::money::Currency;
 use offset_protocol::mutant;
 
-use crate::arc::{Arcs, Rounded};
-use crate::cow;
+use crate::arc::Arcs;
+use crate::cow::{self, CowList};
 use crate::view::{Line, Node, View};
+
+/// When more of a graph's numbers than this are free, and three of four are, those in use move together. Chosen freely: below
+/// it there is nothing to gain, and each move is paid for by three numbers given free.
+const SPARSE: usize = 1_024;
 
 /// More changed edges of one node than this, and its lists are made anew. Chosen freely: moving a list's bytes a few times
 /// is cheaper than looking up every friend's line.
@@ -46,6 +55,7 @@ pub struct Graph {
     /// The currencies of each report, ascending.
     members: BTreeMap<PublicKey, Vec<Currency>>,
     entries: usize,
+    numbers: usize,
 }
 
 /// The graph of one currency.
@@ -54,6 +64,8 @@ pub struct CurrencyGraph {
     numbers: BTreeMap<PublicKey, u32>,
     view: View,
     free: Vec<u32>,
+    /// Lines and arcs of friends in the lists that the change under way has touched.
+    moved: u64,
     /// The last view that was handed out, if nothing has changed since.
     handed_out: Option<sync::Arc<View>>,
 }
@@ -67,6 +79,19 @@ impl Snapshot {
     pub fn size(&self) -> usize {
         self.0.size()
     }
+}
+
+/// What a report would bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Growth {
+    /// Numbers that are not in use, at most.
+    pub(crate) numbers: usize,
+    /// Currencies that nobody has.
+    pub(crate) currencies: usize,
+    /// Currencies that it names.
+    pub(crate) named: usize,
+    /// Currencies that the report has then.
+    pub(crate) of_report: usize,
 }
 
 /// When the arcs at the owner of a report that changes are put right; those at its friends are at once.
@@ -85,6 +110,40 @@ impl Graph {
     /// Entries of all reports.
     pub fn entries(&self) -> usize {
         self.entries
+    }
+
+    /// Numbers in use, of all currencies: a node has one in each that it has an entry in, or somebody an entry about it.
+    pub fn numbers(&self) -> usize {
+        self.numbers
+    }
+
+    /// Entries of one report.
+    pub fn entries_of(&self, node: &PublicKey) -> usize {
+        let degree = |currency| self.currencies.get(currency).map_or(0, |graph: &CurrencyGraph| graph.degree(node));
+        self.members.get(node).into_iter().flatten().map(degree).sum()
+    }
+
+    /// What there would be more of if `set` came into `node`'s report and nothing left it.
+    pub(crate) fn growth(&self, node: &PublicKey, set: &[Entry]) -> Growth {
+        let own = self.members.get(node).map_or(&[][..], Vec::as_slice);
+        let mut named: BTreeSet<Currency> = BTreeSet::new();
+        let (mut friends, mut last) = (0, None);
+        for entry in set {
+            let graph = self.currencies.get(&entry.currency);
+            friends += usize::from(graph.is_none_or(|graph| graph.number(&entry.friend).is_none()));
+            // Most reports have one currency.
+            if last.replace(entry.currency) != Some(entry.currency) {
+                named.insert(entry.currency);
+            }
+        }
+        let fresh = named.iter().filter(|currency| own.binary_search(currency).is_err()).count();
+        let currencies = named.iter().filter(|currency| !self.currencies.contains_key(*currency)).count();
+        Growth { numbers: friends + fresh, currencies, named: named.len(), of_report: own.len() + fresh }
+    }
+
+    /// Currencies that there are.
+    pub fn currencies(&self) -> usize {
+        self.currencies.len()
     }
 
     /// Nodes with an entry.
@@ -131,11 +190,11 @@ impl Graph {
         Some(Entry { friend: key.friend, currency: key.currency, recv_capacity: line.capacity, rate: line.rate })
     }
 
-    /// Makes `entries` (strictly ascending) the whole report of `node`.
-    pub fn replace(&mut self, node: &PublicKey, entries: &[Entry]) {
+    /// Makes `entries` (strictly ascending) the whole report of `node`. Says what [`update`](Self::update) does.
+    pub fn replace(&mut self, node: &PublicKey, entries: &[Entry]) -> u64 {
         let gone = |key: &EntryKey| entries.binary_search_by_key(key, Entry::key).is_err();
         let removed: Vec<_> = self.report(node).iter().map(Entry::key).filter(gone).collect();
-        self.update(node, entries, &removed);
+        self.update(node, entries, &removed)
     }
 
     /// Removes `node`'s report.
@@ -143,8 +202,10 @@ impl Graph {
         self.replace(node, &[]);
     }
 
-    /// Sets and removes entries of `node`. Removing what is not there changes nothing; no entry is in both lists.
-    pub fn update(&mut self, node: &PublicKey, set: &[Entry], removed: &[EntryKey]) {
+    /// Sets and removes entries of `node`. Removing what is not there changes nothing; no entry is in both lists. Says how many
+    /// lines and arcs of its friends stand in lists that had to change: what was moved or copied, at most.
+    pub fn update(&mut self, node: &PublicKey, set: &[Entry], removed: &[EntryKey]) -> u64 {
+        let mut moved = 0;
         let mut changes: BTreeMap<Currency, (Vec<&Entry>, Vec<PublicKey>)> = BTreeMap::new();
         for entry in set {
             changes.entry(entry.currency).or_default().0.push(entry);
@@ -154,16 +215,18 @@ impl Graph {
         }
         for (currency, (set, removed)) in changes {
             let graph = self.currencies.entry(currency).or_default();
-            let before = graph.degree(node);
-            graph.update(node, &set, &removed);
+            let (before, numbers) = (graph.degree(node), graph.numbers.len());
+            moved += graph.update(node, &set, &removed);
             let after = graph.degree(node);
             self.entries = self.entries - before + after;
+            self.numbers = self.numbers - numbers + graph.numbers.len();
             let empty = graph.numbers.is_empty();
             if empty {
                 self.currencies.remove(&currency);
             }
             self.remember_membership(node, currency, after > 0);
         }
+        moved
     }
 
     /// For simulations and tests: panics if an invariant of the module does not hold. Costs as much as the whole graph.
@@ -171,6 +234,8 @@ impl Graph {
     pub fn assert_consistent(&self) {
         let entries: usize = self.currencies.values().map(CurrencyGraph::assert_consistent).sum();
         assert_eq!(entries, self.entries, "entries are counted");
+        let numbers: usize = self.currencies.values().map(|graph| graph.numbers.len()).sum();
+        assert_eq!(numbers, self.numbers, "numbers are counted");
         for (node, currencies) in &self.members {
             let has_lines =
                 |currency: &Currency| self.currencies.get(currency).is_some_and(|graph| graph.degree(node) > 0);
@@ -244,7 +309,8 @@ impl CurrencyGraph {
         self.number(node).map_or(0, |number| self.view.lines(number).len())
     }
 
-    fn update(&mut self, node: &PublicKey, set: &[&Entry], removed: &[PublicKey]) {
+    fn update(&mut self, node: &PublicKey, set: &[&Entry], removed: &[PublicKey]) -> u64 {
+        self.moved = 0;
         // First: what nobody but us holds need not be copied.
         self.handed_out = None;
         let owner = self.intern(node);
@@ -271,6 +337,10 @@ impl CurrencyGraph {
             (node.back, node.ahead) = (back, ahead);
         }
         self.release(owner);
+        if self.free.len() > SPARSE && self.free.len() > self.view.size() / 4 * 3 {
+            self.move_together();
+        }
+        self.moved
     }
 
     fn change_line(&mut self, owner: u32, at: usize, entry: &Entry, own: Own) {
@@ -283,14 +353,7 @@ impl CurrencyGraph {
         if !line.mutual {
             return;
         }
-        self.change_edge(owner, (line.friend, owner), own, |arcs, node| {
-            if old.rate == line.rate {
-                arcs.set_capacity(node, line.rate, Rounded::of(line.capacity));
-            } else {
-                arcs.remove(node, old.rate);
-                arcs.insert(line.arc(node));
-            }
-        });
+        self.change_edge(owner, (line.friend, owner), own, |arcs, node| arcs.set(old.rate, line.arc(node)));
     }
 
     /// Adds lines about friends that `owner` has none about; sorts once, however many they are.
@@ -338,6 +401,7 @@ impl CurrencyGraph {
     fn set_mutual(&mut self, owner: u32, friend: u32, mutual: bool) {
         if let Ok(at) = self.view.position(owner, friend) {
             self.line_mut(owner, at).mutual = mutual;
+            self.moved += self.view.lines(owner).len() as u64;
         }
     }
 
@@ -379,10 +443,14 @@ impl CurrencyGraph {
         let (from, to) = edge;
         let wanted = |end: u32| end != owner || own == Own::Now;
         if wanted(to) {
-            change(&mut self.view.node_mut(to).back, from);
+            let arcs = &mut self.view.node_mut(to).back;
+            change(arcs, from);
+            self.moved += arcs.as_slice().len() as u64;
         }
         if wanted(from) {
-            change(&mut self.view.node_mut(from).ahead, to);
+            let arcs = &mut self.view.node_mut(from).ahead;
+            change(arcs, to);
+            self.moved += arcs.as_slice().len() as u64;
         }
     }
 
@@ -421,6 +489,23 @@ impl CurrencyGraph {
             self.numbers.remove(&node.key);
             self.free.push(number);
         }
+    }
+
+    /// Gives all nodes numbers without gaps, in the order that they had, so that every list stays in order.
+    fn move_together(&mut self) {
+        let mut anew = vec![0; self.view.size()];
+        let mut old: Vec<u32> = self.numbers.values().copied().collect();
+        old.sort_unstable();
+        for (new, old) in (0..).zip(&old) {
+            anew[*old as usize] = new;
+        }
+        let mut nodes = CowList::default();
+        for number in old {
+            nodes.push(self.view.node(number).renumbered(|number| anew[number as usize]));
+        }
+        self.view = View { nodes };
+        self.numbers.values_mut().for_each(|number| *number = anew[*number as usize]);
+        self.free = Vec::new();
     }
 }
 

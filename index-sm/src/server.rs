@@ -16,7 +16,8 @@
 //! 3. A node without a fresh attestation for [`INDEX_NODE_TTL`](offset_protocol::limits::INDEX_NODE_TTL) is not in the graph.
 //! 4. One session for each node and each server; a new one is never refused because an old one lingers.
 //! 5. Nothing is said to a server that is not trusted, and nothing of it is heard.
-//! 6. Everything that a peer can fill is bounded by [`ServerLimits`] or a constant beside it.
+//! 6. Everything that a peer can fill is bounded by [`ServerLimits`] or a constant beside it; what it can make the server do
+//!    with reports, over all its sessions, by [`manners`].
 //! 7. What costs much happens elsewhere, on any thread: searches ([`searches::Search`]), and the checks of a message that need to
 //!    know nothing ([`heard::Heard`]). Whoever gives the machine bytes instead has them checked here, to the same effect.
 //!
@@ -26,11 +27,15 @@
 
 pub mod federation;
 pub mod heard;
+mod limits;
+pub mod manners;
 mod queue;
 pub mod reports;
 pub mod searches;
 pub mod ticks;
 
+#[cfg(test)]
+mod manners_tests;
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]
@@ -53,6 +58,8 @@ use crate::backoff::Bucket;
 use crate::graph::Graph;
 use federation::Federation;
 use heard::{Heard, NodeWord, ServerWord};
+pub use limits::ServerLimits;
+use manners::{Manners, Memory};
 use queue::Searches;
 use reports::{Origin, Reports};
 use searches::{Found, Search};
@@ -70,47 +77,6 @@ pub const REPORT_BURST: u64 = 120;
 pub const CLIENT_BURST: usize = 64;
 /// Extra ticks are at least this far apart, so that they do not push regular ones out of memory too soon.
 pub const EXTRA_TICK_GAP: Duration = Duration::from_secs(10);
-
-/// How much a server holds and does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerLimits {
-    /// Nodes in memory, those included that left lately.
-    pub max_nodes: usize,
-    /// Entries of all reports.
-    pub max_entries: usize,
-    /// Sessions of nodes.
-    pub max_clients: usize,
-    /// Lines of reports that one request for routes may look at.
-    pub work: u64,
-    /// Lines that its first search may look at; only a request that this is too little for is searched for again, with all of
-    /// `work`.
-    pub quick_work: u64,
-    /// Threads that search: budgets and the number of searches that are out at once grow with them. None counts as one.
-    pub workers: usize,
-    /// Requests for routes that are not answered yet, of all clients.
-    pub max_searches: usize,
-    /// The same of one client.
-    pub max_searches_each: usize,
-}
-
-impl Default for ServerLimits {
-    /// Chosen freely for a machine with 8 GiB: 4 million nodes, 32 million entries, 100,000 sessions; 2 million lines take
-    /// about a fifth of a second, and 50,000, a hundred times what a usual request takes, 5 ms: so two hundred clients that ask
-    /// for the costliest keep nobody waiting for longer than [`SEARCH_PATIENCE`](searches::SEARCH_PATIENCE). Requests that wait are of up to 8 KiB, so all of them take 32 MiB at most; one client's are
-    /// as many as a busy node has payments under way. One thread, unless somebody knows better.
-    fn default() -> Self {
-        ServerLimits {
-            max_nodes: 4_000_000,
-            max_entries: 32_000_000,
-            max_clients: 100_000,
-            work: 2_000_000,
-            quick_work: 50_000,
-            workers: 1,
-            max_searches: 4_096,
-            max_searches_each: 128,
-        }
-    }
-}
 
 /// What happens to an index server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,7 +229,7 @@ pub struct ServerStats {
     pub repeated: u64,
     /// Reports that were old, known, or not provably fresh.
     pub ignored: u64,
-    /// Reports that the limits left no room for.
+    /// Reports that the limits left no room for, or whose node or address makes too much work.
     pub refused: u64,
 }
 
@@ -279,6 +245,7 @@ pub struct IndexServer {
     ticks: Ticks,
     schedule: TickSchedule,
     graph: Graph,
+    memory: Memory,
     searches: Searches,
     rng: Rng,
     outputs: VecDeque<ServerOutput>,
@@ -294,9 +261,11 @@ enum Peer {
     Neighbour(PublicKey),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Client {
     conn: ConnId,
+    /// Where it comes from, for limits.
+    site: Address,
     queries: Bucket,
     reports: Bucket,
 }
@@ -332,6 +301,7 @@ impl IndexServer {
                 joined: 0,
             },
             graph: Graph::new(),
+            memory: Memory::default(),
             searches: Searches::default(),
             rng: seed.fork("index backoff").rng(),
             outputs: VecDeque::new(),
@@ -373,7 +343,8 @@ impl IndexServer {
         self.searches.assert_consistent(&self.limits);
         assert!(self.graph.owners().all(|node| self.reports.is_held(node)), "a silent node is in the graph");
         assert!(self.clients.len() <= self.limits.max_clients);
-        assert!(self.reports.remembered() <= self.limits.max_nodes && self.graph.entries() <= self.limits.max_entries);
+        assert!(self.reports.remembered() <= self.limits.max_nodes && self.limits.hold(&self.graph));
+        assert!(self.memory.is_bounded());
         let of_clients =
             self.clients.iter().all(|(key, client)| self.conns.get(&client.conn) == Some(&Peer::Client(*key)));
         let of_servers = self.federation.open();
@@ -385,8 +356,8 @@ impl IndexServer {
 
     fn on_net(&mut self, now: Instant, event: NetEvent) {
         match event {
-            NetEvent::Incoming { conn, purpose, peer, from: _ } => match purpose {
-                Purpose::NodeIndex => self.on_client(now, conn, peer),
+            NetEvent::Incoming { conn, purpose, peer, from } => match purpose {
+                Purpose::NodeIndex => self.on_client(now, conn, peer, &from),
                 Purpose::IndexIndex => self.on_incoming_server(now, conn, peer),
                 Purpose::NodeRelay | Purpose::AppNode | Purpose::Friend => self.end(conn, peer, EndReason::Purpose),
             },
@@ -396,15 +367,19 @@ impl IndexServer {
         }
     }
 
-    fn on_client(&mut self, now: Instant, conn: ConnId, node: PublicKey) {
-        let client = match self.clients.get(&node).copied() {
+    fn on_client(&mut self, now: Instant, conn: ConnId, node: PublicKey, from: &Address) {
+        let site = manners::site(from);
+        let client = match self.clients.get(&node).cloned() {
             Some(old) => {
                 self.end(old.conn, node, EndReason::Replaced);
                 self.searches.forget_waiting(&node);
-                Client { conn, ..old }
+                Client { conn, site, ..old }
             }
             None if self.clients.len() >= self.limits.max_clients => return self.end(conn, node, EndReason::Full),
-            None => Client { conn, queries: Bucket::default(), reports: Bucket::default() },
+            None => {
+                let Manners { queries, reports } = self.memory.recall(&node);
+                Client { conn, site, queries, reports }
+            }
         };
         self.clients.insert(node, client);
         self.conns.insert(conn, Peer::Client(node));
@@ -479,7 +454,9 @@ impl IndexServer {
     fn forget_conn(&mut self, now: Instant, conn: ConnId) {
         match self.conns.remove(&conn) {
             Some(Peer::Client(node)) if self.clients.get(&node).is_some_and(|client| client.conn == conn) => {
-                self.clients.remove(&node);
+                if let Some(Client { queries, reports, .. }) = self.clients.remove(&node) {
+                    self.memory.remember(now, node, Manners { queries, reports });
+                }
                 self.searches.forget_waiting(&node);
             }
             Some(Peer::Dialled(server) | Peer::Neighbour(server)) => self.on_neighbour_gone(now, server, conn),
@@ -525,6 +502,7 @@ impl IndexServer {
             self.net(NetCommand::Send { conn, bytes: to_server.clone() });
         }
         self.bury_for_good(now);
+        self.memory.forget(now);
         self.searches.forget_done(now);
     }
 

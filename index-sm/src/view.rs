@@ -55,6 +55,18 @@ impl Node {
     pub(crate) fn new(key: PublicKey) -> Self {
         Node { key, lines: Shared::default(), back: Arcs::default(), ahead: Arcs::default(), mentions: 0 }
     }
+
+    /// The node with other numbers for its friends, in the same order.
+    pub(crate) fn renumbered(&self, number: impl Fn(u32) -> u32) -> Node {
+        let line = |line: &Line| Line { friend: number(line.friend), ..*line };
+        Node {
+            key: self.key,
+            lines: self.lines.iter().map(line).collect(),
+            back: self.back.renumbered(&number),
+            ahead: self.ahead.renumbered(&number),
+            mentions: self.mentions,
+        }
+    }
 }
 
 impl View {

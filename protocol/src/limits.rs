@@ -36,6 +36,9 @@ pub const MAX_ADDRESS_LEN: usize = 262;
 pub const MAX_AMOUNT: u128 = 1 << 100;
 /// Entries of one node's report to an index server. A whole report with its proof fits one message of [`MAX_FRAME`].
 pub const MAX_INDEX_ENTRIES: usize = 8_192;
+/// Currencies of one node's report to an index server. Each is a graph of its own; chosen freely: eight times what one
+/// friendship may have.
+pub const MAX_INDEX_CURRENCIES: usize = 256;
 /// Entries set, and entries removed, by one delta of a report. Chosen freely; a larger change travels as a whole report.
 pub const MAX_DELTA_ENTRIES: usize = 2_048;
 /// Links of the proof that an attestation is fresh: how far apart two federated index servers may be.

@@ -324,6 +324,11 @@ impl Server {
         &self.addresses[1]
     }
 
+    /// Where it tells its metrics: the last door, if it was started with `--metrics`.
+    pub fn metrics_address(&self) -> &str {
+        self.addresses.last().map_or("", String::as_str)
+    }
+
     /// The number of its process.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -388,7 +393,7 @@ impl Drop for Server {
 fn launch(line: &str, folder: &Path, log: &Path) -> (Child, Vec<String>) {
     let mut words = line.split_whitespace();
     let name = words.next().unwrap_or_default();
-    let doors = if name == "stindex" { 2 } else { 1 };
+    let doors = if name == "stindex" { 2 } else { 1 } + usize::from(line.contains("--metrics"));
     let log_file = must(File::options().create(true).append(true).open(log), log.display());
     let mut command = Command::new(program(name));
     command.args(words).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);

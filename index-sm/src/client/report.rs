@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use offset_protocol::bytes::{Hash, PublicKey};
 use offset_protocol::codec::List;
 use offset_protocol::index::{Attestation, Delta, Entry, EntryKey, NodeToIndex, State, state_hash};
-use offset_protocol::limits::{MAX_AMOUNT, MAX_DELTA_ENTRIES, MAX_INDEX_ENTRIES};
-use offset_protocol::money::Rate;
+use offset_protocol::limits::{MAX_AMOUNT, MAX_DELTA_ENTRIES, MAX_INDEX_CURRENCIES, MAX_INDEX_ENTRIES};
+use offset_protocol::money::{Currency, Rate};
 use offset_protocol::mutant;
 
 use super::EntryRefusal;
@@ -24,6 +24,8 @@ type Value = (u128, Rate);
 pub(crate) struct Reporter {
     node: PublicKey,
     entries: BTreeMap<EntryKey, Value>,
+    /// How many entries are in each currency.
+    currencies: BTreeMap<Currency, usize>,
     /// What the last report of this process said.
     told: BTreeMap<EntryKey, Value>,
     /// Where `entries` and `told` differ.
@@ -41,6 +43,7 @@ impl Reporter {
         Reporter {
             node,
             entries: BTreeMap::new(),
+            currencies: BTreeMap::new(),
             told: BTreeMap::new(),
             changed: BTreeSet::new(),
             urgent: BTreeSet::new(),
@@ -55,8 +58,15 @@ impl Reporter {
         if key.friend == self.node {
             return Err(EntryRefusal::Itself);
         }
-        if self.entries.len() >= MAX_INDEX_ENTRIES && !self.entries.contains_key(&key) {
-            return Err(EntryRefusal::TooMany);
+        if !self.entries.contains_key(&key) {
+            if self.entries.len() >= MAX_INDEX_ENTRIES {
+                return Err(EntryRefusal::TooMany);
+            }
+            // A server would ignore the whole report.
+            if self.currencies.len() >= MAX_INDEX_CURRENCIES && !self.currencies.contains_key(&key.currency) {
+                return Err(EntryRefusal::TooManyCurrencies);
+            }
+            *self.currencies.entry(key.currency).or_default() += 1;
         }
         self.entries.insert(key, (entry.recv_capacity.min(MAX_AMOUNT), entry.rate));
         self.compare(key);
@@ -64,8 +74,14 @@ impl Reporter {
     }
 
     pub(crate) fn remove(&mut self, key: EntryKey) {
-        if !mutant!(RemovalNotReported) {
-            self.entries.remove(&key);
+        if !mutant!(RemovalNotReported)
+            && self.entries.remove(&key).is_some()
+            && let Some(left) = self.currencies.get_mut(&key.currency)
+        {
+            *left -= 1;
+            if *left == 0 {
+                self.currencies.remove(&key.currency);
+            }
         }
         self.compare(key);
     }

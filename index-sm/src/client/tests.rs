@@ -4,7 +4,7 @@ use offset_protocol::bytes::{Hash, TickHash};
 use offset_protocol::codec::{List, decode, encode};
 use offset_protocol::identity::Ed25519;
 use offset_protocol::index::{IndexToNode, MultiRoute, NodeToIndex, RequestRoutes, RoutePart, Routes, state_hash};
-use offset_protocol::limits::{MAX_EXCLUDED_EDGES, MAX_INDEX_ENTRIES};
+use offset_protocol::limits::{MAX_EXCLUDED_EDGES, MAX_INDEX_CURRENCIES, MAX_INDEX_ENTRIES};
 use offset_protocol::machine::{Duration, Instant, Machine, Seed};
 use offset_protocol::money::Rate;
 use offset_protocol::net::{ConnId, ConnIds, NetCommand, NetEvent};
@@ -55,8 +55,14 @@ impl Alone {
         self.input(ClientInput::Net(NetEvent::Message { conn, bytes: encode(message) }))
     }
 
+    /// What a tick is answered with, whenever that is.
     fn tick(&mut self, conn: ConnId, n: u8) -> Vec<NodeToIndex> {
-        said(&self.hear(conn, &IndexToNode::Tick(TickHash([n; 32]))))
+        let mut outputs = self.hear(conn, &IndexToNode::Tick(TickHash([n; 32])));
+        if let Link::Up(Session { heartbeat_at: Some(at), .. }) = self.client.link {
+            self.now = self.now.max(at);
+            outputs.extend(self.input(ClientInput::Tick));
+        }
+        said(&outputs)
     }
 
     fn set(&mut self, friend: u8, capacity: u128) -> Vec<NodeToIndex> {
@@ -136,7 +142,7 @@ fn without_change_a_heartbeat_is_one_attestation_of_the_same_version() {
 }
 
 #[test]
-fn a_few_extra_ticks_are_answered_at_once_and_many_are_only_heard() {
+fn a_few_extra_ticks_are_answered_and_many_are_only_heard() {
     let (mut alone, conn) = Alone::online();
     alone.tick(conn, 1);
     let answers = |alone: &mut Alone| (2..50).map(|n| alone.tick(conn, n).len() as u64).sum::<u64>();
@@ -148,6 +154,41 @@ fn a_few_extra_ticks_are_answered_at_once_and_many_are_only_heard() {
     assert!(
         matches!(alone.tick(conn, 51)[..], [NodeToIndex::Attestation(next)] if next.time_hash == TickHash([51; 32]))
     );
+}
+
+/// A hundred thousand nodes hear a tick at once; what they answered came in one burst.
+#[test]
+fn nodes_answer_a_tick_at_different_moments_and_each_seed_at_its_own() {
+    let pause = |seed: u64| {
+        let now = Instant::from_micros(1_000_000);
+        let client = IndexClient::new(now, signer(1), &Seed::from_number(seed), ConnIds::lane(0, 1), 0);
+        let mut alone = Alone { client, now };
+        alone.input(ClientInput::Reserved { below: VERSION_BLOCK });
+        let conn = call(&alone.add(100)).unwrap();
+        alone.input(ClientInput::Net(NetEvent::Opened { conn }));
+        assert_eq!(alone.tick(conn, 1).len(), 1, "a server that knows nothing is told at once");
+        assert_eq!(alone.now, now);
+        alone.hear(conn, &IndexToNode::Tick(TickHash([2; 32])));
+        let at = alone.client.poll_timeout().unwrap();
+        assert_eq!(at.why, "heartbeat");
+        at.at.since(now)
+    };
+    let pauses: Vec<Duration> = (0..40).map(pause).collect();
+    assert!(pauses.iter().all(|pause| *pause < HEARTBEAT_SPREAD));
+    let half = Duration::from_millis(250);
+    assert!((8..32).contains(&pauses.iter().filter(|pause| **pause < half).count()), "{pauses:?}");
+    assert_eq!(pause(7), pauses[7]);
+}
+
+#[test]
+fn what_is_told_before_the_heartbeat_takes_its_place() {
+    let (mut alone, conn) = Alone::online();
+    alone.tick(conn, 1);
+    alone.wait(SECOND);
+    assert_eq!(said(&alone.hear(conn, &IndexToNode::Tick(TickHash([2; 32])))), []);
+    let said_now = alone.set(2, 5);
+    assert!(matches!(&said_now[..], [NodeToIndex::Delta(delta)] if delta.attestation.time_hash == TickHash([2; 32])));
+    assert_eq!(said(&alone.wait(HEARTBEAT_SPREAD)), []);
 }
 
 #[test]
@@ -518,4 +559,29 @@ fn garbage_from_a_server_ends_the_session_and_nothing_else() {
     let outputs = alone.input(ClientInput::Net(NetEvent::Message { conn, bytes: vec![1, 2, 3] }));
     assert_eq!(outputs[0], ClientOutput::Net(NetCommand::Close { conn }));
     assert_eq!(alone.input(ClientInput::Net(NetEvent::Message { conn, bytes: vec![1, 2, 3] })), []);
+}
+
+/// A server ignores a report of more: the node would be in no graph.
+#[test]
+fn a_report_never_has_more_currencies_than_a_server_takes() {
+    let (mut alone, _) = Alone::online();
+    let of = |n: usize| Entry { currency: format!("C{n}").parse().unwrap(), ..entry(2, 1) };
+    let refused = |outputs: &[ClientOutput]| {
+        outputs
+            .iter()
+            .any(|output| matches!(output, ClientOutput::EntryRefused { reason: EntryRefusal::TooManyCurrencies, .. }))
+    };
+    for n in 0..MAX_INDEX_CURRENCIES {
+        assert!(!refused(&alone.input(ClientInput::SetEntry(of(n)))));
+    }
+    assert!(refused(&alone.input(ClientInput::SetEntry(of(MAX_INDEX_CURRENCIES)))));
+    assert!(!refused(&alone.input(ClientInput::SetEntry(Entry { friend: key(3), ..of(0) }))), "a known currency");
+    for friend in [2, 3] {
+        assert!(refused(&alone.input(ClientInput::SetEntry(of(MAX_INDEX_CURRENCIES)))));
+        alone.input(ClientInput::RemoveEntry(Entry { friend: key(friend), ..of(0) }.key()));
+    }
+    assert!(
+        !refused(&alone.input(ClientInput::SetEntry(of(MAX_INDEX_CURRENCIES)))),
+        "a currency that nobody names any more"
+    );
 }

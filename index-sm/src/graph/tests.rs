@@ -150,3 +150,63 @@ fn numbers_are_used_again() {
     }
     assert_eq!(usd(&graph).view().size(), 3);
 }
+
+/// A hundred reports about thousands of strangers each, taken back: the list of nodes was as long as ever after that.
+#[test]
+fn a_graph_gets_smaller_when_most_of_it_has_left() {
+    let stranger = |n: u32| PublicKey([[7; 4], n.to_be_bytes()].concat().repeat(4).try_into().unwrap());
+    let mut graph = Graph::new();
+    for n in 1..=3 {
+        // A triangle that stays, and whose numbers are at the beginning, in the middle and at the end.
+        let others: Vec<Entry> = sorted((1..=3).filter(|other| *other != n).map(|other| entry(other, "USD", 5)));
+        graph.replace(&key(n), &others);
+        let strangers = (0..2_000).map(|m| Entry { friend: stranger(m), ..entry(1, "USD", 1) });
+        graph.replace(&key(10 * n), &sorted(strangers.map(|e| Entry { friend: minus_one(e.friend, n), ..e })));
+    }
+    assert_eq!((graph.numbers(), usd(&graph).view().size()), (6_006, 6_006));
+    let before = graph.currency_mut(&"USD".parse().unwrap()).unwrap().snapshot();
+    let copy = whole(&before);
+    for n in 1..=3 {
+        graph.remove(&key(10 * n));
+        graph.assert_consistent();
+    }
+    assert_eq!(graph.numbers(), 3);
+    assert!(usd(&graph).view().size() <= SPARSE + 2_003, "{}", usd(&graph).view().size());
+    check_arcs(usd(&graph));
+    assert_eq!(whole(&before), copy, "a snapshot stays as it was");
+    for n in 1..=3 {
+        assert_eq!(graph.entries_of(&key(n)), 2);
+        assert_eq!(usd(&graph).view().back(usd(&graph).number(&key(n)).unwrap()).len(), 2);
+    }
+}
+
+fn minus_one(key: PublicKey, n: u8) -> PublicKey {
+    let mut bytes = key.0;
+    bytes[31] ^= n;
+    bytes[0] = n;
+    PublicKey(bytes)
+}
+
+fn sorted(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = entries.collect();
+    entries.sort_unstable();
+    entries
+}
+
+#[test]
+fn a_report_is_told_what_it_moves_at_its_friends_and_what_it_would_bring() {
+    let mut graph = Graph::new();
+    assert_eq!(graph.replace(&key(1), &sorted((2..30).map(|n| entry(n, "USD", 1)))), 0);
+    for n in 2..30 {
+        graph.replace(&key(n), &[entry(1, "USD", 1)]);
+    }
+    // One line about a friend of 28 lines: its arcs in one direction and in the other.
+    let faster = Entry { rate: Rate { mul: 1, add: 0 }, ..entry(1, "USD", 1) };
+    assert_eq!(graph.update(&key(2), &[faster], &[]), 28 + 1);
+    assert_eq!(graph.update(&key(2), &[faster], &[]), 0, "nothing changes");
+    // And the line that is no longer mutual.
+    assert!(graph.update(&key(2), &[], &[faster.key()]) > 28 * 2);
+    let set = [entry(1, "USD", 1), entry(2, "USD", 1), entry(99, "EUR", 1)];
+    assert_eq!(graph.growth(&key(98), &set), Growth { numbers: 1 + 2, currencies: 1, named: 2, of_report: 2 });
+    assert_eq!(graph.growth(&key(1), &set[1..2]), Growth { numbers: 0, currencies: 0, named: 1, of_report: 1 });
+}

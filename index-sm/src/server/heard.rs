@@ -67,6 +67,22 @@ impl Heard {
         }
     }
 
+    /// Whether the server ends the connection for it: nothing that comes behind it on the same connection is heard.
+    pub fn is_last(&self) -> bool {
+        matches!(self.0, Word::Node(Err(_)) | Word::Server(Err(_)))
+    }
+
+    /// Whether there was nothing to check but its form: no signature, no hash.
+    pub fn is_light(&self) -> bool {
+        match &self.0 {
+            Word::Node(word) => matches!(word, Ok(NodeWord::Request(_)) | Err(Misbehaviour::Malformed(_))),
+            Word::Server(word) => {
+                let light = |word: &ServerWord| matches!(word, ServerWord::Tick { .. } | ServerWord::Want { .. });
+                word.as_ref().map_or_else(|bad| matches!(bad, Misbehaviour::Malformed(_)), light)
+            }
+        }
+    }
+
     /// `None` if it was not a node's connection that this came from.
     pub(super) fn into_node_word(self) -> Option<Result<NodeWord, Misbehaviour>> {
         match self.0 {
@@ -178,6 +194,12 @@ mod tests {
         let link = TickInputs { random: Hash([1; 32]), neighbours: List::new() };
         let broken = IndexToIndex::State { state: state(), proof: Proof::truncated([link]) };
         assert!(matches!(server(&broken), Err(Misbehaviour::Proof(_))));
+        let light = |message: &NodeToIndex| {
+            let heard = Heard::check(Purpose::NodeIndex, &encode(message), &Ed25519).unwrap();
+            (heard.is_light(), heard.is_last())
+        };
+        assert_eq!(light(&NodeToIndex::State(state())), (false, false));
+        assert_eq!(light(&NodeToIndex::Attestation(forged)), (false, true));
         let garbage = Heard::check(Purpose::NodeIndex, &[9; 9], &Ed25519).unwrap().into_node_word().unwrap();
         assert!(matches!(garbage, Err(Misbehaviour::Malformed(_))));
     }

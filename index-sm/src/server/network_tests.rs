@@ -190,6 +190,6 @@ fn servers_in_a_ring_agree_and_the_flood_ends() {
     world.run(INDEX_TICK.times(3));
     assert!(converged(&world, &[100, 101, 102, 103], 1, &[entry(2, 50)]));
     let accepted: u64 = (100..104).map(|n| world.server(n).stats().accepted).sum();
-    // Four servers, a State, its deltas and three heartbeats: a flood without end would be far above.
-    assert!(accepted <= 24, "{accepted}");
+    // Four servers, a State, three heartbeats, and three more for ticks out of turn: a flood without end would be far above.
+    assert!(accepted <= 28, "{accepted}");
 }

@@ -14,6 +14,7 @@
 //! | `Attestation` | a report of its hash | refreshed, flooded |
 //! | `Delta` | the version that it starts from | applied, if the result has its hash; flooded |
 //! | `State` | – | taken; an attestation of it floods |
+//! | a change that there is no room for, or of a node that makes too much work ([`manners`](super::manners)) | – | ignored |
 //! | `Attestation`, `Delta` | anything else | `Want`, to whoever sent it |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,12 +23,13 @@ use std::sync::Arc;
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::{List, encode};
 use offset_protocol::index::{Attestation, Delta, IndexToIndex, IndexToNode, Proof, State, TickInputs, state_hash};
-use offset_protocol::limits::{INDEX_NODE_TTL, INDEX_TICK, MAX_INDEX_ENTRIES, MAX_PROOF_LINKS};
+use offset_protocol::limits::{INDEX_NODE_TTL, INDEX_TICK, MAX_INDEX_CURRENCIES, MAX_INDEX_ENTRIES, MAX_PROOF_LINKS};
 use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::{ConnId, NetCommand};
 use offset_protocol::{buggify, mutant, sometimes};
 
 use super::heard::Checked;
+use super::manners::{Lines, Work};
 use super::ticks::Serial;
 use super::{IndexServer, Misbehaviour, ServerOutput};
 
@@ -83,7 +85,7 @@ pub(crate) struct Reports {
     last_links: Arc<[TickInputs]>,
 }
 
-struct Record {
+pub(super) struct Record {
     attestation: Attestation,
     /// From the attestation's tick to a tick of ours; empty if it is one.
     links: Arc<[TickInputs]>,
@@ -92,6 +94,8 @@ struct Record {
     place: Place,
     /// When the node was last told, or others so that it is, of a later version that another server knew.
     told_later: Option<Instant>,
+    /// What its reports cost lately, whoever brought them.
+    work: Work,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -152,6 +156,11 @@ impl Reports {
         self.held(node).is_some()
     }
 
+    #[cfg(test)]
+    pub(crate) fn units_owed(&self, now: Instant, node: &PublicKey) -> u64 {
+        self.records.get(node).map_or(0, |record| record.work.owed(now))
+    }
+
     /// The record of a node that is in the graph.
     fn held(&self, node: &PublicKey) -> Option<&Record> {
         self.records.get(node).filter(|record| matches!(record.place, Place::Graph(_)))
@@ -185,8 +194,8 @@ impl Reports {
 enum Verdict {
     /// What it brings is right; so many entries the node has then, if that changes.
     Take { entries: Option<usize> },
-    /// Its content is missing.
-    Want,
+    /// Its content is missing; whether that is the outcome of applying a change to all that the node has.
+    Want { tried: bool },
 }
 
 impl IndexServer {
@@ -210,32 +219,50 @@ impl IndexServer {
             self.stats.ignored += 1;
             return Ok(());
         };
+        if self.makes_too_much_work(now, origin, &report) {
+            self.stats.refused += 1;
+            return Ok(());
+        }
+        let before = self.graph.entries_of(&attestation.node);
         match self.judge(&report) {
-            Verdict::Want if mutant!(WantNotAsked) => {}
-            Verdict::Want => self.want(now, origin, attestation.node),
+            Verdict::Want { .. } if mutant!(WantNotAsked) => {}
+            Verdict::Want { tried } => {
+                if tried {
+                    self.charge_known(now, origin, &attestation, &Lines { own: before, moved: 0 });
+                }
+                self.want(now, origin, attestation.node);
+            }
+            Verdict::Take { entries } if !self.has_room(&report, entries) => {
+                let own = before.max(entries.unwrap_or(0));
+                self.charge_known(now, origin, &attestation, &Lines { own, moved: 0 });
+                self.stats.refused += 1;
+            }
             Verdict::Take { entries } => {
-                if !self.has_room(&attestation.node, entries.unwrap_or(0)) {
-                    self.stats.refused += 1;
-                    return Ok(());
-                }
-                match &report {
-                    Report::State(state) => self.graph.replace(&attestation.node, &state.entries),
+                let moved = match &report {
+                    Report::State(state) if entries.is_some() => self.graph.replace(&attestation.node, &state.entries),
                     Report::Delta(delta) if entries.is_some() => {
-                        self.graph.update(&attestation.node, &delta.set, &delta.removed);
+                        self.graph.update(&attestation.node, &delta.set, &delta.removed)
                     }
-                    Report::Delta(_) | Report::Attestation(_) => {}
-                }
-                let links = self.reports.shared(proof.into_vec());
-                let place = Place::Graph(now + INDEX_NODE_TTL);
-                let known = self.reports.records.get(&attestation.node);
-                self.stats.repeated += u64::from(known.is_some_and(|known| known.attestation == attestation));
-                let told_later = known.and_then(|known| known.told_later);
-                self.reports.put(Record { attestation, links, younger_than, place, told_later });
-                self.stats.accepted += 1;
+                    Report::State(_) | Report::Delta(_) | Report::Attestation(_) => 0,
+                };
+                let lines = entries.map(|after| Lines { own: before.max(after), moved });
+                let work = self.charge(now, origin, &attestation, lines.as_ref());
+                self.keep(now, attestation, proof, younger_than, work);
                 self.flood(origin, report);
             }
         }
         Ok(())
+    }
+
+    /// The attestation stands for what the graph has of its node now.
+    fn keep(&mut self, now: Instant, attestation: Attestation, proof: Proof, younger_than: Serial, work: Work) {
+        let links = self.reports.shared(proof.into_vec());
+        let place = Place::Graph(now + INDEX_NODE_TTL);
+        let known = self.reports.records.get(&attestation.node);
+        self.stats.repeated += u64::from(known.is_some_and(|known| known.attestation == attestation));
+        let told_later = known.and_then(|known| known.told_later);
+        self.reports.put(Record { attestation, links, younger_than, place, told_later, work });
+        self.stats.accepted += 1;
     }
 
     /// Whether this was heard before, or something of a later version: the common case of a flood, so it is told first.
@@ -303,31 +330,84 @@ impl IndexServer {
         let attestation = report.attestation();
         let held = self.reports.held(&attestation.node);
         match report {
+            Report::State(_) if self.stands(&attestation) => Verdict::Take { entries: None },
             Report::State(state) => Verdict::Take { entries: Some(state.entries.len()) },
-            Report::Delta(_) | Report::Attestation(_) if buggify!("index: ask for a report again", 50) => Verdict::Want,
-            Report::Delta(_) | Report::Attestation(_)
-                if held.is_some_and(|held| held.attestation.state_hash == attestation.state_hash) =>
-            {
-                Verdict::Take { entries: None }
+            Report::Delta(_) | Report::Attestation(_) if buggify!("index: ask for a report again", 50) => {
+                Verdict::Want { tried: false }
             }
+            Report::Delta(_) | Report::Attestation(_) if self.stands(&attestation) => Verdict::Take { entries: None },
             Report::Delta(delta) if held.is_some_and(|held| held.attestation.version == delta.base) => {
                 let entries = delta.apply(&self.graph.report(&attestation.node));
                 let fits = entries.len() <= MAX_INDEX_ENTRIES && state_hash(&entries) == attestation.state_hash;
                 sometimes!("index: a delta does not come to what was signed", !fits);
-                if fits { Verdict::Take { entries: Some(entries.len()) } } else { Verdict::Want }
+                if fits { Verdict::Take { entries: Some(entries.len()) } } else { Verdict::Want { tried: true } }
             }
-            Report::Delta(_) | Report::Attestation(_) => Verdict::Want,
+            Report::Delta(_) | Report::Attestation(_) => Verdict::Want { tried: false },
         }
     }
 
-    fn has_room(&self, node: &PublicKey, entries: usize) -> bool {
-        let known = self.reports.records.contains_key(node);
-        if !known && self.reports.remembered() >= self.limits.max_nodes {
+    /// Whether the report that is held has this content.
+    fn stands(&self, attestation: &Attestation) -> bool {
+        let held = self.reports.held(&attestation.node);
+        held.is_some_and(|held| held.attestation.state_hash == attestation.state_hash)
+    }
+
+    /// Whether the node's reports, or those from its address, cost too much lately for another one that changes something.
+    fn makes_too_much_work(&self, now: Instant, origin: Origin, report: &Report) -> bool {
+        let attestation = report.attestation();
+        if matches!(report, Report::Attestation(_)) || self.stands(&attestation) {
             return false;
         }
-        // Only a report that would go over the limit is worth counting what it replaces.
-        let total = self.graph.entries().saturating_add(entries);
-        total <= self.limits.max_entries || total - self.graph.report(node).len() <= self.limits.max_entries
+        let site = match origin {
+            Origin::Node(node) => self.clients.get(&node).map(|client| &client.site),
+            Origin::Neighbour(_) => None,
+        };
+        self.reports.records.get(&attestation.node).is_some_and(|record| record.work.is_used_up(now))
+            || site.is_some_and(|site| self.memory.is_used_up(now, site))
+    }
+
+    /// Charges the node, and its address, for a change; what the node's bucket is then.
+    fn charge(&mut self, now: Instant, origin: Origin, attestation: &Attestation, lines: Option<&Lines>) -> Work {
+        let mut work = self.reports.records.get(&attestation.node).map(|record| record.work).unwrap_or_default();
+        if let Some(lines) = lines {
+            work.charge(now, lines);
+            if let Origin::Node(node) = origin
+                && let Some(client) = self.clients.get(&node)
+            {
+                self.memory.charge(now, &client.site, lines);
+            }
+        }
+        work
+    }
+
+    /// Charges for what was done in vain.
+    fn charge_known(&mut self, now: Instant, origin: Origin, attestation: &Attestation, lines: &Lines) {
+        let work = self.charge(now, origin, attestation, Some(lines));
+        if let Some(record) = self.reports.records.get_mut(&attestation.node) {
+            record.work = work;
+        }
+    }
+
+    /// Whether the limits have room for a report; for `entries` that are new, if any are.
+    fn has_room(&self, report: &Report, entries: Option<usize>) -> bool {
+        let (node, limits) = (report.attestation().node, &self.limits);
+        if !self.reports.records.contains_key(&node) && self.reports.remembered() >= limits.max_nodes {
+            return false;
+        }
+        let Some(entries) = entries else { return true };
+        let growth = match report {
+            Report::State(state) => self.graph.growth(&node, &state.entries),
+            Report::Delta(delta) => self.graph.growth(&node, &delta.set),
+            Report::Attestation(_) => return true,
+        };
+        let currencies = match report {
+            Report::State(_) => growth.named,
+            Report::Delta(_) | Report::Attestation(_) => growth.of_report,
+        };
+        self.graph.entries() - self.graph.entries_of(&node) + entries <= limits.max_entries
+            && self.graph.numbers() + growth.numbers <= limits.max_numbers
+            && self.graph.currencies() + growth.currencies <= limits.max_currencies
+            && currencies <= MAX_INDEX_CURRENCIES
     }
 
     fn want(&mut self, now: Instant, origin: Origin, node: PublicKey) {

@@ -59,9 +59,13 @@ impl Alone {
     }
 
     pub(super) fn connect(&mut self, purpose: Purpose, peer: u8) -> (ConnId, Vec<ServerOutput>) {
+        self.connect_from(purpose, peer, &address(peer))
+    }
+
+    pub(super) fn connect_from(&mut self, purpose: Purpose, peer: u8, from: &Address) -> (ConnId, Vec<ServerOutput>) {
         self.conns += 1;
         let conn = ConnId::incoming(self.conns);
-        let outputs = self.net(NetEvent::Incoming { conn, purpose, peer: key(peer), from: address(peer) });
+        let outputs = self.net(NetEvent::Incoming { conn, purpose, peer: key(peer), from: from.clone() });
         (conn, outputs)
     }
 
@@ -70,7 +74,7 @@ impl Alone {
     }
 
     /// A trusted server's session, and the hand-made tick that it has told.
-    fn neighbour(&mut self, server: u8) -> (ConnId, TickHash) {
+    pub(super) fn neighbour(&mut self, server: u8) -> (ConnId, TickHash) {
         self.input(ServerInput::Trust { server: key(server), address: address(server) });
         let (conn, _) = self.connect(Purpose::IndexIndex, server);
         let tick = TickHash([server; 32]);
@@ -83,7 +87,7 @@ impl Alone {
         self.net(NetEvent::Message { conn, bytes: encode(message) })
     }
 
-    fn tick(&self) -> TickHash {
+    pub(super) fn tick(&self) -> TickHash {
         self.server.ticks.current()
     }
 
@@ -103,11 +107,11 @@ pub(super) fn sorted(entries: &[Entry]) -> Vec<Entry> {
     entries
 }
 
-fn attest(node: u8, version: u64, entries: &[Entry], tick: TickHash) -> Attestation {
+pub(super) fn attest(node: u8, version: u64, entries: &[Entry], tick: TickHash) -> Attestation {
     Attestation::sign(&signer(node), version, state_hash(&sorted(entries)), tick)
 }
 
-fn state(node: u8, version: u64, entries: &[Entry], tick: TickHash) -> State {
+pub(super) fn state(node: u8, version: u64, entries: &[Entry], tick: TickHash) -> State {
     let listed = List::try_from(sorted(entries)).unwrap();
     State { attestation: attest(node, version, entries, tick), entries: listed }
 }

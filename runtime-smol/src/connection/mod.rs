@@ -11,12 +11,15 @@
 //!    flood each other cannot block each other.
 //! 3. A socket that takes too little ([`wire::LEAST_DRAIN_PER_S`] on average) for [`Bounds::stall`] while something waits for
 //!    it ends its connection.
-//! 4. The outlet hears `Closed` exactly once, last, if it ever heard of the connection.
+//! 4. Messages that cost something before the machine hears them are looked at a few at a time, within a rate if the peer
+//!    pays for them, and not at all behind one that ends the connection ([`checks`]).
+//! 5. The outlet hears `Closed` exactly once, last, if it ever heard of the connection.
 //!
 //! What waits in memory is bounded by the mailbox, the wire and one message, whatever the peer does; and for all connections
 //! together by the [`budget`].
 
 pub mod budget;
+mod checks;
 pub mod counters;
 mod join;
 mod mail;
@@ -42,6 +45,8 @@ use smol::{Async, Timer};
 
 use budget::{Account, Charge};
 pub use budget::{Budget, LEAST_BUDGET};
+use checks::Checks;
+pub use checks::Handed;
 pub use counters::NetCounters;
 pub use join::JoinEnd;
 use join::JoinHalf;
@@ -62,7 +67,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes read at once: most records of the greatest length are then whole, and opened where they lie.
 const READ_BYTES: usize = 128 * 1024;
-/// Rounds of work before other tasks get their turn.
+/// Rounds of work before other tasks get their turn; fewer if messages cost much ([`checks`]).
 const ROUNDS: usize = 32;
 
 thread_local! {
@@ -83,8 +88,8 @@ pub struct Whence {
 
 /// Where a connection's events go.
 pub trait Outlet: Send + Sync {
-    /// A message in `slot`, if there is room; else it stays there and the task is woken later.
-    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<()>;
+    /// A message in `slot`, if there is room; else it stays there and the task is woken later. Says what was done with it.
+    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<Handed>;
 
     /// `Opened` or `Closed`. Never waits.
     fn event(&self, event: NetEvent);
@@ -177,7 +182,9 @@ pub(crate) struct Connection {
     /// A message that waits for room.
     pending: Option<Vec<u8>>,
     join: Option<JoinHalf>,
-    /// When the peer may send on through its tunnel.
+    /// What looking at its messages costs.
+    checks: Checks,
+    /// When the peer may send on through its tunnel, or have its messages looked at.
     blocked_until: Option<Instant>,
     /// With little memory for all: its tunnel takes the next message when the other end has taken the last.
     waits_for_clear: bool,
@@ -212,6 +219,7 @@ impl Connection {
             wire,
             pending: None,
             join: None,
+            checks: Checks::default(),
             blocked_until: None,
             waits_for_clear: false,
             drain: Drain::default(),
@@ -374,7 +382,7 @@ impl Connection {
 
     /// Whether the pending message is out of the way.
     fn poll_hand_over(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.closing {
+        if self.closing || self.checks.is_over() {
             self.pending = None;
             return true;
         }
@@ -397,9 +405,12 @@ impl Connection {
         }
         // No message comes before the channel has opened.
         let Some(whence) = &self.whence else { return false };
-        if self.paused || self.parts.outlet.poll_message(cx, whence, &mut self.pending).is_pending() {
+        self.blocked_until = self.checks.blocked_until(now);
+        if self.blocked_until.is_some() || self.checks.is_turn_over() || self.paused {
             return false;
         }
+        let Poll::Ready(handed) = self.parts.outlet.poll_message(cx, whence, &mut self.pending) else { return false };
+        self.checks.count(now, handed);
         self.paused = self.parts.reading == Reading::OneByOne;
         true
     }
@@ -460,7 +471,10 @@ impl Connection {
 
     fn may_read(&self) -> bool {
         match self.phase {
-            Phase::Running => !self.ended_by_peer && !self.closing && self.pending.is_none() && !self.undecided(),
+            Phase::Running => {
+                let heard = !self.closing && !self.checks.is_over();
+                !self.ended_by_peer && heard && self.pending.is_none() && !self.undecided()
+            }
             Phase::Lingering { .. } => !self.ended_by_peer,
             Phase::Flushing { .. } | Phase::Done => false,
         }
@@ -640,6 +654,7 @@ impl Future for Connection {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let connection = &mut *self;
+        connection.checks.begin_turn();
         for _ in 0..ROUNDS {
             let now = connection.parts.clock.now();
             let moved = connection.round(cx, now);
@@ -647,6 +662,9 @@ impl Future for Connection {
                 return Poll::Ready(());
             }
             connection.count(now);
+            if connection.checks.is_turn_over() {
+                break;
+            }
             if moved {
                 continue;
             }

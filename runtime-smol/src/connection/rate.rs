@@ -101,8 +101,13 @@ impl Bucket {
 
     /// Takes what a message of so many bytes costs that leaves.
     pub(crate) fn pay(&self, bytes: usize) {
+        self.take(bytes.max(LEAST_COST) as u64);
+    }
+
+    /// Takes this much, whatever the bucket counts.
+    pub(crate) fn take(&self, tokens: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.bytes = state.bytes.saturating_sub(i64::try_from(bytes.max(LEAST_COST)).unwrap_or(i64::MAX));
+        state.bytes = state.bytes.saturating_sub(i64::try_from(tokens).unwrap_or(i64::MAX));
     }
 
     fn is_full(&self, now: Instant) -> bool {

@@ -33,6 +33,7 @@ struct DeskState {
     incoming: Vec<Arc<Mail>>,
     joins_ended: Vec<(ConnId, ConnId)>,
     room: usize,
+    handed: Handed,
     waiting: Vec<Waker>,
 }
 
@@ -72,7 +73,7 @@ impl Desk {
 }
 
 impl Outlet for Desk {
-    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<()> {
+    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<Handed> {
         let mut state = self.lock();
         if state.room == 0 {
             state.waiting.push(cx.waker().clone());
@@ -81,7 +82,7 @@ impl Outlet for Desk {
         state.room -= 1;
         state.events.push_back(NetEvent::Message { conn: from.conn, bytes: slot.take().unwrap() });
         self.changed.notify_all();
-        Poll::Ready(())
+        Poll::Ready(state.handed)
     }
 
     fn event(&self, event: NetEvent) {
@@ -179,6 +180,40 @@ fn messages_of_every_size_arrive_whole_and_in_order_both_ways() {
     for (n, size) in sizes.into_iter().enumerate() {
         assert!(client.desk.next_message() == message(n, size));
         assert!(server.desk.next_message() == message(n, size));
+    }
+}
+
+/// A stranger wrote hundreds of badly signed reports at once, and all were checked though the first was enough.
+#[test]
+fn behind_a_message_that_ends_the_connection_nothing_is_looked_at() {
+    let (mut client, ours, mut server, theirs) = pair(Purpose::NodeIndex, Reading::Freely);
+    server.desk.lock().handed.last = true;
+    for n in 0..500 {
+        client.hub.command(NetCommand::Send { conn: ours, bytes: message(n, 200) });
+    }
+    client.hub.flush();
+    assert!(server.desk.next_message() == message(0, 200));
+    assert_eq!(server.desk.next_within(StdDuration::from_millis(100)), None);
+    // What the machine has to say still leaves.
+    server.send(theirs, b"no".to_vec());
+    assert_eq!(client.desk.next_message(), b"no");
+    server.command(NetCommand::Close { conn: theirs });
+    assert_eq!(server.desk.next(), NetEvent::Closed { conn: theirs });
+}
+
+#[test]
+fn a_peer_that_pays_for_its_checks_is_paused_and_loses_nothing() {
+    let (mut client, ours, server, _) = pair(Purpose::NodeIndex, Reading::Freely);
+    // Two messages are a burst, and the third is on credit.
+    server.desk.lock().handed = Handed { units: 128, by_peer: true, last: false };
+    let began = std::time::Instant::now();
+    for n in 0..5 {
+        client.send(ours, message(n, 200));
+    }
+    for n in 0..5 {
+        assert!(server.desk.next_message() == message(n, 200));
+        let least = StdDuration::from_millis([0, 0, 0, 900, 1_900][n]);
+        assert!(began.elapsed() >= least, "message {n} after {:?}", began.elapsed());
     }
 }
 

@@ -1,4 +1,5 @@
-//! One machine on one thread: takes all inputs that wait, makes one turn, carries out what the machine wants.
+//! One machine on one thread: takes all inputs that wait, makes one turn of them or several ([`Pace`]), carries out what the
+//! machine wants.
 //!
 //! | arrival | from |
 //! |---|---|
@@ -25,7 +26,7 @@ use offset_protocol::net::{ConnId, NetCommand, NetEvent};
 use offset_protocol::persist::{Change, Revision};
 
 use crate::clock::Clock;
-use crate::connection::{Mail, Outlet, Whence};
+use crate::connection::{Handed, Mail, Outlet, Whence};
 use crate::hub::Hub;
 use crate::inbox::Inbox;
 use crate::metrics::{Meters, Sample};
@@ -56,6 +57,11 @@ pub trait Program {
     /// came.
     fn prepare(&mut self) -> Option<Prepare<Self::Input>> {
         None
+    }
+
+    /// How the machine takes what waits for it.
+    fn pace(&self) -> Pace {
+        Pace::Whole
     }
 
     /// The input for an alarm that is due.
@@ -96,8 +102,18 @@ pub trait Program {
     }
 }
 
-/// Makes an input of a message, or hands its bytes back.
-pub type Prepare<I> = Box<dyn Fn(&Whence, Vec<u8>) -> Result<I, Vec<u8>> + Send + Sync>;
+/// Makes an input of a message, and says what that was worth; or hands its bytes back.
+pub type Prepare<I> = Box<dyn Fn(&Whence, Vec<u8>) -> Result<(I, Handed), Vec<u8>> + Send + Sync>;
+
+/// How a machine takes what waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Everything in one turn, so that what it says and persists is for as much as possible at once.
+    Whole,
+    /// In slices that are over when this time has passed, so that what it said in one has left before the next, and a tick
+    /// that is due does not wait for the rest: for machines some of whose inputs cost much.
+    Sliced(Duration),
+}
 
 /// What a machine's output comes to.
 #[derive(Debug)]
@@ -206,22 +222,28 @@ impl<I> Sender<I> {
         self.0.inbox.push(arrival);
     }
 
-    fn arrival(&self, from: &Whence, bytes: Vec<u8>) -> Arrival<I> {
+    fn arrival(&self, from: &Whence, bytes: Vec<u8>) -> (Arrival<I>, Handed) {
         let prepared = match self.0.prepare.get() {
             Some(prepare) => prepare(from, bytes),
             None => Err(bytes),
         };
         match prepared {
-            Ok(input) => Arrival::Input(input),
-            Err(bytes) => Arrival::Net(NetEvent::Message { conn: from.conn, bytes }),
+            Ok((input, handed)) => (Arrival::Input(input), handed),
+            Err(bytes) => (Arrival::Net(NetEvent::Message { conn: from.conn, bytes }), Handed::default()),
         }
     }
 }
 
 impl<I: Send> Outlet for Sender<I> {
-    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<()> {
+    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<Handed> {
         let size = slot.as_ref().map_or(0, Vec::len);
-        self.0.inbox.poll_push(cx, from.conn, slot, size, |bytes| self.arrival(from, bytes))
+        let mut handed = Handed::default();
+        let make = |bytes| {
+            let arrival;
+            (arrival, handed) = self.arrival(from, bytes);
+            arrival
+        };
+        self.0.inbox.poll_push(cx, from.conn, slot, size, make).map(|()| handed)
     }
 
     fn event(&self, event: NetEvent) {
@@ -300,14 +322,14 @@ impl<P: Program> Driver<P> {
     /// # Errors
     /// [`DriverError`] if the store fails; at once, with nothing sent after that.
     pub fn run(mut self) -> Result<P::Machine, DriverError> {
-        self.turn(Vec::new())?;
+        self.turns(Vec::new())?;
         loop {
             let arrivals = self.inbox.0.inbox.take(self.wait_until());
             let mut inputs = Vec::with_capacity(arrivals.len() + 2);
             for arrival in arrivals {
                 self.on_arrival(arrival, &mut inputs)?;
             }
-            self.turn(inputs)?;
+            self.turns(inputs)?;
             if self.is_ended() {
                 return Ok(self.machine);
             }
@@ -342,18 +364,29 @@ impl<P: Program> Driver<P> {
         Ok(())
     }
 
+    /// Gives the machine its inputs, in as many turns as its pace asks for.
+    fn turns(&mut self, inputs: Vec<P::Input>) -> Result<(), DriverError> {
+        let slice = match self.program.pace() {
+            Pace::Whole => return self.turn(inputs),
+            Pace::Sliced(slice) => slice,
+        };
+        let mut inputs = inputs.into_iter();
+        loop {
+            self.turn(Slice { over_at: StdInstant::now() + slice, inputs: &mut inputs, first: true })?;
+            if inputs.len() == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// One turn of the machine, and what it wants done.
-    fn turn(&mut self, mut inputs: Vec<P::Input>) -> Result<(), DriverError> {
+    fn turn(&mut self, inputs: impl IntoIterator<Item = P::Input>) -> Result<(), DriverError> {
         let _timing = self.meters.as_ref().map(Meters::time_turn);
         let now = self.clock.now();
-        if self.alarm().is_some_and(|at| at <= now) {
-            inputs.push(self.program.tick());
-        }
-        if !inputs.is_empty()
-            && let Some(wall) = self.program.wall(self.clock.wall())
-        {
-            inputs.insert(0, wall);
-        }
+        let tick = self.alarm().is_some_and(|at| at <= now).then(|| self.program.tick());
+        let mut inputs = inputs.into_iter().chain(tick).peekable();
+        let wall = inputs.peek().is_some().then(|| self.program.wall(self.clock.wall())).flatten();
+        let inputs = wall.into_iter().chain(inputs);
         let (program, effects) = (&mut self.program, &mut self.effects);
         turn(&mut self.machine, now, inputs, |output| effects.push(program.effect(output)));
         let mut effects = std::mem::take(&mut self.effects);
@@ -452,6 +485,24 @@ impl<P: Program> Driver<P> {
             Course::Closing { asked } => Some(asked + CLOSE_LIMIT),
         };
         alarm.into_iter().chain(course).min()
+    }
+}
+
+/// The inputs of one turn: at least one, if there are any, and then as many as there is time for.
+struct Slice<'a, I> {
+    over_at: StdInstant,
+    inputs: &'a mut std::vec::IntoIter<I>,
+    first: bool,
+}
+
+impl<I> Iterator for Slice<'_, I> {
+    type Item = I;
+
+    fn next(&mut self) -> Option<I> {
+        if !std::mem::take(&mut self.first) && StdInstant::now() >= self.over_at {
+            return None;
+        }
+        self.inputs.next()
     }
 }
 

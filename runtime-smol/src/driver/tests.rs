@@ -125,7 +125,7 @@ impl Program for Words {
             std::thread::sleep(Duration::from_millis(2));
             let on_task = std::thread::current().name().is_some_and(|name| name.starts_with("tasks-"));
             let bytes = format!("{:?} {} {on_task}", from.purpose, from.peer).into_bytes();
-            Ok(In::Net(NetEvent::Message { conn: from.conn, bytes }))
+            Ok((In::Net(NetEvent::Message { conn: from.conn, bytes }), Handed::default()))
         }))
     }
 
@@ -282,4 +282,99 @@ fn a_machine_that_connects_again_whatever_is_closed_does_not_delay_the_end() {
     assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
     server.sender.end();
     server.thread.join().unwrap().unwrap();
+}
+
+/// Takes its time for each input, and answers it.
+#[derive(Default)]
+struct Slow {
+    answers: VecDeque<()>,
+    handled: usize,
+    ticked_at: Option<usize>,
+    next_tick: Option<Instant>,
+}
+
+impl Machine for Slow {
+    type Input = bool;
+    type Output = ();
+
+    fn handle(&mut self, now: Instant, tick: bool) {
+        if tick {
+            self.ticked_at = self.next_tick.and(self.ticked_at.or(Some(self.handled)));
+            self.next_tick = Some(now + Span::from_millis(20));
+            return;
+        }
+        self.handled += 1;
+        self.answers.push_back(());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+
+    fn poll_output(&mut self) -> Option<()> {
+        self.answers.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Alarm> {
+        Some(Alarm { at: self.next_tick.unwrap_or(Instant::ZERO), why: "test" })
+    }
+}
+
+/// Notes how long the first answer took to leave, and how many answers there were.
+struct Watch {
+    pace: Pace,
+    began: StdInstant,
+    first: Option<mpsc::Sender<Duration>>,
+}
+
+impl Program for Watch {
+    type Machine = Slow;
+    type Input = bool;
+    type Output = ();
+
+    fn net(&mut self, _: NetEvent) -> bool {
+        false
+    }
+
+    fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    fn tick(&mut self) -> bool {
+        true
+    }
+
+    fn effect(&mut self, (): ()) -> Effect {
+        if let Some(first) = self.first.take() {
+            first.send(self.began.elapsed()).unwrap();
+        }
+        Effect::Nothing
+    }
+}
+
+/// Up to 4,096 inputs were taken in before the first answer left: with costly ones, seconds later.
+#[test]
+fn a_machine_with_costly_inputs_answers_and_ticks_in_between_and_others_take_all_at_once() {
+    let run = |pace| {
+        let (inbox, clock, executor) = (Sender::new(), Clock::start(), Executor::start().unwrap());
+        let hub = Hub::new(HubConfig {
+            signer: Arc::new(Identity::from_private_key(&[1; 32])),
+            seed: Seed::from_number(1),
+            clock,
+            executor,
+            outlet: Arc::new(inbox.clone()),
+            limits: crate::limits::NetLimits::default(),
+        });
+        (0..100).for_each(|_| inbox.input(false));
+        inbox.end();
+        let (tell, first) = mpsc::channel();
+        let program = Watch { pace, began: StdInstant::now(), first: Some(tell) };
+        let parts = DriverParts { program, machine: Slow::default(), inbox, hub, store: None, clock, meters: None };
+        let machine = Driver::new(parts).run().unwrap();
+        assert_eq!(machine.handled, 100);
+        (first.recv().unwrap(), machine.ticked_at)
+    };
+    let (first, ticked_at) = run(Pace::Sliced(Duration::from_millis(4)));
+    assert!(first < Duration::from_millis(100), "{first:?}");
+    assert!(ticked_at.is_some_and(|handled| handled < 100), "{ticked_at:?}");
+    let (first, ticked_at) = run(Pace::Whole);
+    assert!(first >= Duration::from_millis(200), "{first:?}");
+    assert!(ticked_at.is_none_or(|handled| handled == 100), "{ticked_at:?}");
 }

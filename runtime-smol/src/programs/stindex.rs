@@ -11,6 +11,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use offset_index_sm::search::Workspace;
 use offset_index_sm::server::heard::Heard;
@@ -25,12 +26,16 @@ use super::exit::{self, Failure};
 use super::limit_args::NetArgs;
 use super::server::{Common, Door, Server};
 use super::trusted::{self, Trust};
-use crate::connection::Reading;
-use crate::driver::{Effect, Prepare, Program};
+use crate::connection::{Handed, Reading};
+use crate::driver::{Effect, Pace, Prepare, Program};
 use crate::logging::LogFormat;
 use crate::metrics::{Sample, Value};
 use crate::remembering::Remembering;
 use crate::workers::Workers;
+
+/// How long reports are taken in before what was said about them leaves, and a tick that is due. Chosen freely: far below a
+/// network's delay, far above what a turn costs by itself.
+const SLICE: Duration = Duration::from_millis(5);
 
 /// Offset index server: learns who can pay whom from the nodes themselves, and finds routes for them.
 #[derive(Debug, clap::Parser)]
@@ -101,7 +106,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         move |search: Search| inbox.input(ServerInput::Found(search.run(&mut workspace)))
     });
     let searchers = searchers.map_err(|error| Failure::failed(format_args!("cannot start: {error}")))?;
-    let verifier = Arc::new(Remembering::new(server.signer.clone()));
+    let verifier = Arc::new(Remembering::new(server.signer.clone(), 2 * limits.max_clients));
     server.listen(&Door {
         address: &args.lclient,
         purpose: Purpose::NodeIndex,
@@ -115,6 +120,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         announcement: "listening for servers on",
     })?;
     server.run(Index { searchers, verifier }, machine, None)
+}
+
+/// What checking a message of so many bytes was worth. Trusted servers pay for nothing: they hand on what all their nodes say.
+fn worth(purpose: Purpose, heard: &Heard, bytes: usize) -> Handed {
+    let units = if heard.is_light() { 0 } else { Handed::units_of(bytes) };
+    Handed { units, by_peer: purpose == Purpose::NodeIndex, last: heard.is_last() }
 }
 
 struct Index {
@@ -134,9 +145,16 @@ impl Program for Index {
     fn prepare(&mut self) -> Option<Prepare<ServerInput>> {
         let verifier = self.verifier.clone();
         Some(Box::new(move |from, bytes| match Heard::check(from.purpose, &bytes, &*verifier) {
-            Some(heard) => Ok(ServerInput::Heard { conn: from.conn, heard }),
+            Some(heard) => {
+                let handed = worth(from.purpose, &heard, bytes.len());
+                Ok((ServerInput::Heard { conn: from.conn, heard }, handed))
+            }
             None => Err(bytes),
         }))
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::Sliced(SLICE)
     }
 
     fn tick(&mut self) -> ServerInput {
@@ -192,5 +210,41 @@ impl Program for Index {
             ServerOutput::NotTrusted { server, reason } => tracing::warn!(%server, %reason, "a ticket was ignored"),
         }
         Effect::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use offset_protocol::bytes::{Hash, TickHash};
+    use offset_protocol::codec::{List, encode};
+    use offset_protocol::identity::{Ed25519, Identity, SharedSigner};
+    use offset_protocol::index::{Attestation, IndexToIndex, NodeToIndex, Proof, RequestRoutes};
+
+    use super::*;
+
+    #[test]
+    fn nodes_pay_for_what_is_checked_and_a_bad_signature_is_the_last_that_is_looked_at() {
+        let signer: SharedSigner = Arc::new(Identity::from_private_key(&[1; 32]));
+        let worth =
+            |purpose, bytes: &[u8]| worth(purpose, &Heard::check(purpose, bytes, &Ed25519).unwrap(), bytes.len());
+        let attestation = Attestation::sign(&signer, 1, Hash([2; 32]), TickHash([3; 32]));
+        let good = Handed { units: 1, by_peer: true, last: false };
+        assert_eq!(worth(Purpose::NodeIndex, &encode(&NodeToIndex::Attestation(attestation))), good);
+        let forged = Attestation { version: 2, ..attestation };
+        let bad = Handed { last: true, ..good };
+        assert_eq!(worth(Purpose::NodeIndex, &encode(&NodeToIndex::Attestation(forged))), bad);
+        let request = RequestRoutes {
+            id: 1,
+            currency: "USD".parse().unwrap(),
+            amount: 1,
+            source: attestation.node,
+            destination: attestation.node,
+            exclude: List::new(),
+            max_fee: None,
+        };
+        let request = encode(&NodeToIndex::RequestRoutes(request));
+        assert_eq!(worth(Purpose::NodeIndex, &request), Handed { units: 0, ..good });
+        let flooded = encode(&IndexToIndex::Attestation { attestation, proof: Proof::new() });
+        assert_eq!(worth(Purpose::IndexIndex, &flooded), Handed { by_peer: false, ..good });
     }
 }

@@ -10,7 +10,8 @@
 
 pub mod bench;
 
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,7 @@ impl Servers {
         for n in 0..count {
             shell.mkdir(&format!("trusted{n}"));
             shell.ok(&format!("stmgr gen-ident --output index{n}.ident"));
-            let doors = "--lclient 127.0.0.1:0 --lserver 127.0.0.1:0";
+            let doors = "--lclient 127.0.0.1:0 --lserver 127.0.0.1:0 --metrics 127.0.0.1:0";
             let server = shell.start(&format!("stindex --idfile index{n}.ident {doors} --trusted trusted{n}"));
             let identity: serde_json::Value = serde_json::from_str(&shell.read(&format!("index{n}.ident")))?;
             let key = identity["public_key"].as_str().unwrap_or_default().parse().context("the identity file")?;
@@ -96,6 +97,21 @@ impl Servers {
     /// If there is none.
     pub fn process(&mut self, server: usize) -> Result<&mut Server> {
         self.servers.get_mut(server).map(|(server, _)| server).context("no such server")
+    }
+
+    /// What a server's metrics say of `name` now.
+    ///
+    /// # Errors
+    /// If it says nothing of that.
+    pub fn metric(&self, server: usize, name: &str) -> Result<f64> {
+        let (server, _) = self.servers.get(server).context("no such server")?;
+        let mut stream = TcpStream::connect(server.metrics_address())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("no {name} in {page}"))?.trim().parse()?)
     }
 
     /// CPU seconds that a server has used so far.

@@ -16,7 +16,7 @@ use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent};
 use offset_protocol::relay::RelayAddress;
 use offset_relay_sm::client::{Input, Output, RelayClient};
 use offset_runtime_smol::clock::Clock;
-use offset_runtime_smol::connection::{Mail, Outlet, Whence};
+use offset_runtime_smol::connection::{Handed, Mail, Outlet, Whence};
 use offset_runtime_smol::executor::Executor;
 use offset_runtime_smol::hub::{Hub, HubConfig};
 use offset_runtime_smol::limits::NetLimits;
@@ -146,11 +146,11 @@ struct Node {
 struct Desk(smol::channel::Sender<NetEvent>);
 
 impl Outlet for Desk {
-    fn poll_message(&self, _: &mut TaskContext<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<()> {
+    fn poll_message(&self, _: &mut TaskContext<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<Handed> {
         if let Some(bytes) = slot.take() {
             self.event(NetEvent::Message { conn: from.conn, bytes });
         }
-        Poll::Ready(())
+        Poll::Ready(Handed::default())
     }
 
     fn event(&self, event: NetEvent) {
