@@ -1,16 +1,20 @@
 //! The servers of the network as hosts run them: relay and index server. The same machines as in the real programs.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use offset_index_sm::search::Workspace;
+use offset_index_sm::server::heard::Heard;
 use offset_index_sm::server::{EndReason, IndexServer, ServerInput, ServerLimits, ServerOutput};
 use offset_protocol::bytes::PublicKey;
-use offset_protocol::net::{Address, ConnIds, Purpose};
+use offset_protocol::identity::SharedSigner;
+use offset_protocol::net::{Address, ConnIds, NetEvent, Purpose};
 use offset_relay_sm::server::{
     Input as RelayInput, Limits as RelayLimits, Misbehaviour as RelayRule, Output as RelayOutput, RelayServer,
 };
 
-use crate::host::{Boot, Effect, HostInput, Hosted, Process, Program, Resident, Weight};
+use crate::dice::Dice;
+use crate::host::{Boot, Effect, HostInput, Hosted, Job, Prepare, Process, Program, Resident, Weight};
 
 /// Where relays wait for nodes.
 pub const RELAY_PORT: u16 = 4_001;
@@ -94,10 +98,38 @@ impl Program for Index {
     }
 
     fn start(&mut self, boot: Boot<'_>) -> Result<Box<dyn Process>, String> {
+        let signer = boot.signer.clone();
+        // Both ways are to the same effect, and programs go the one, tests of the machine mostly the other.
+        let prepares = Dice::new(&boot.seed, "checked before").chance(500);
         let server = IndexServer::new(boot.now, boot.signer, &boot.seed, ConnIds::lane(0, 1), self.limits);
         let trust = |(server, address): (PublicKey, Address)| ServerInput::Trust { server, address };
-        Ok(Box::new(Hosted::new(server, self.trusted.iter().cloned().map(trust).collect())))
+        let hosted = Hosted::new(server, self.trusted.iter().cloned().map(trust).collect());
+        Ok(Box::new(if prepares { hosted.prepared(check_messages(signer)) } else { hosted }))
     }
+}
+
+/// Has messages checked before the server sees them, as real programs do. Only servers are dialled.
+fn check_messages(signer: SharedSigner) -> Prepare<ServerInput> {
+    let mut nodes = BTreeSet::new();
+    Box::new(move |input| {
+        let ServerInput::Net(event) = &input else { return input };
+        match event {
+            NetEvent::Incoming { conn, purpose: Purpose::NodeIndex, .. } => {
+                nodes.insert(*conn);
+            }
+            NetEvent::Closed { conn } => {
+                nodes.remove(conn);
+            }
+            NetEvent::Message { conn, bytes } => {
+                let purpose = if nodes.contains(conn) { Purpose::NodeIndex } else { Purpose::IndexIndex };
+                if let Some(heard) = Heard::check(purpose, bytes, &*signer) {
+                    return ServerInput::Heard { conn: *conn, heard };
+                }
+            }
+            NetEvent::Incoming { .. } | NetEvent::Opened { .. } => {}
+        }
+        input
+    })
 }
 
 impl Resident for IndexServer {
@@ -114,14 +146,14 @@ impl Resident for IndexServer {
         }
     }
 
-    fn aside(output: ServerOutput) -> Result<ServerInput, ServerOutput> {
+    fn aside(output: ServerOutput) -> Result<Job<ServerInput>, ServerOutput> {
         thread_local! {
             /// What it was used for before makes no difference.
             static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new());
         }
         match output {
             ServerOutput::Search(search) => {
-                Ok(ServerInput::Found(WORKSPACE.with_borrow_mut(|workspace| search.run(workspace))))
+                Ok(Box::new(move || ServerInput::Found(WORKSPACE.with_borrow_mut(|workspace| search.run(workspace)))))
             }
             other => Err(other),
         }

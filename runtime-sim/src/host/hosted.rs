@@ -7,13 +7,20 @@ use offset_protocol::machine::{Alarm, Duration, Instant, Machine, turn};
 use super::{Effect, HostInput, LawBroken, Process};
 use crate::dice::Dice;
 
+/// Something that real programs do on another thread. It has all that it needs, and makes the input that brings back what
+/// came of it.
+pub type Job<I> = Box<dyn FnOnce() -> I>;
+
+/// What real programs do with an input on another thread before the machine sees it.
+pub type Prepare<I> = Box<dyn FnMut(I) -> I>;
+
 /// A machine that can live on a host.
 pub trait Resident: Machine + 'static {
     /// The machine's own word for an input of its host; `None` if it cannot happen to such a machine.
     fn input(input: HostInput) -> Option<Self::Input>;
 
-    /// Does what real programs do on other threads, and gives the input that brings back what came of it; else the output.
-    fn aside(output: Self::Output) -> Result<Self::Input, Self::Output> {
+    /// What real programs do on other threads, to be done when its time comes; else the output.
+    fn aside(output: Self::Output) -> Result<Job<Self::Input>, Self::Output> {
         Err(output)
     }
 
@@ -29,23 +36,31 @@ pub trait Resident: Machine + 'static {
 /// the machine states of itself.
 const EARLY_TICKS_PER_MILLE: u32 = 50;
 
-/// How many in a thousand turns are slow to do what real programs do on other threads.
-const SLOW_ASIDES_PER_MILLE: u32 = 50;
-/// How slow they are at most. Chosen freely: other requests come and connections end meanwhile, and nobody gives up.
-const SLOWEST_ASIDE: Duration = Duration::from_millis(500);
+/// How many in a thousand jobs for other threads are slow.
+const SLOW_JOBS_PER_MILLE: u32 = 50;
+/// How slow they are at most. Chosen freely: other requests come and connections end meanwhile, and whoever waits for a thread
+/// meets the end of a server's patience.
+const SLOWEST_JOB: Duration = Duration::from_secs(2);
 
 /// A machine as a process.
 pub struct Hosted<M: Resident> {
     machine: M,
     waiting: Vec<M::Input>,
-    /// What slow threads bring back, and when; in the order in which they were asked.
-    aside: Vec<(Instant, M::Input)>,
+    prepare: Option<Prepare<M::Input>>,
+    /// Jobs of slow threads, and when they are done.
+    aside: Vec<(Instant, Job<M::Input>)>,
 }
 
 impl<M: Resident> Hosted<M> {
     /// A process whose first turn feeds `first`.
     pub fn new(machine: M, first: Vec<M::Input>) -> Self {
-        Hosted { machine, waiting: first, aside: Vec::new() }
+        Hosted { machine, waiting: first, prepare: None, aside: Vec::new() }
+    }
+
+    /// Has inputs prepared for the machine, as real programs do it on the connections' threads.
+    pub fn prepared(mut self, prepare: Prepare<M::Input>) -> Self {
+        self.prepare = Some(prepare);
+        self
     }
 
     fn check_alarm(&self) -> Result<Option<Alarm>, LawBroken> {
@@ -53,19 +68,23 @@ impl<M: Resident> Hosted<M> {
         if first == second { Ok(first) } else { Err(LawBroken::AlarmRead { first, second }) }
     }
 
-    /// Feeds the machine, and what comes of what it wants done aside: at once, but now and then later.
+    /// Feeds the machine, and what comes of what it wants done aside: at once, but now and then later, when much may have
+    /// changed since it was handed out, and other jobs that were handed out later are done.
     fn feed(&mut self, now: Instant, mut inputs: Vec<M::Input>, dice: &mut Dice, effects: &mut Vec<Effect>) {
         while !inputs.is_empty() {
             let mut done = Vec::new();
             turn(&mut self.machine, now, inputs, |output| match M::aside(output) {
-                Ok(input) => done.push(input),
+                Ok(job) => done.push(job),
                 Err(output) => effects.extend(M::effect(output)),
             });
-            if !done.is_empty() && dice.chance(SLOW_ASIDES_PER_MILLE) {
-                let at = now + dice.duration(Duration::from_millis(1), SLOWEST_ASIDE);
-                self.aside.extend(done.drain(..).map(|input| (at, input)));
+            inputs = Vec::new();
+            for job in done {
+                if dice.chance(SLOW_JOBS_PER_MILLE) {
+                    self.aside.push((now + dice.duration(Duration::from_millis(1), SLOWEST_JOB), job));
+                } else {
+                    inputs.push(job());
+                }
             }
-            inputs = done;
         }
     }
 
@@ -83,13 +102,19 @@ impl<M: Resident> Hosted<M> {
 
 impl<M: Resident> Process for Hosted<M> {
     fn push(&mut self, input: HostInput) {
-        self.waiting.extend(M::input(input));
+        let input = M::input(input);
+        self.waiting.extend(match &mut self.prepare {
+            Some(prepare) => input.map(prepare),
+            None => input,
+        });
     }
 
     fn turn(&mut self, now: Instant, dice: &mut Dice, effects: &mut Vec<Effect>) -> Result<(), LawBroken> {
         let due = |alarm: Option<Alarm>| alarm.filter(|alarm| alarm.at <= now);
         let mut inputs = std::mem::take(&mut self.waiting);
-        inputs.extend(self.aside.extract_if(.., |(at, _)| *at <= now).map(|(_, input)| input));
+        let mut back: Vec<_> = self.aside.extract_if(.., |(at, _)| *at <= now).collect();
+        back.sort_by_key(|(at, _)| *at);
+        inputs.extend(back.into_iter().map(|(_, job)| job()));
         self.feed(now, inputs, dice, effects);
         if due(self.check_alarm()?).is_some() {
             self.feed(now, Vec::from_iter(M::input(HostInput::Tick)), dice, effects);
@@ -172,6 +197,75 @@ mod tests {
             process.turn(Instant::from_micros(step * 500_000), &mut dice, &mut Vec::new())?;
         }
         Ok(process.machine().downcast_ref::<Ticker>().unwrap().ticks)
+    }
+
+    /// Wants a job done at each tick, one each 100 ms; hears which came back.
+    #[derive(Default)]
+    struct Asker {
+        now: Instant,
+        next: Instant,
+        asked: u64,
+        wants: Vec<u64>,
+        /// Number of the job, when it was asked for, and when it was run, as the job saw it; when it came back.
+        back: Vec<(u64, Instant, Instant, Instant)>,
+    }
+
+    thread_local! {
+        static NOW: std::cell::Cell<Instant> = const { std::cell::Cell::new(Instant::ZERO) };
+    }
+
+    impl Machine for Asker {
+        type Input = Option<(u64, Instant, Instant)>;
+        type Output = (u64, Instant);
+        fn handle(&mut self, now: Instant, input: Self::Input) {
+            self.now = now;
+            match input {
+                Some((number, asked, ran)) => self.back.push((number, asked, ran, now)),
+                None if self.next <= now => {
+                    self.next = now + Duration::from_millis(100);
+                    self.asked += 1;
+                    self.wants.push(self.asked);
+                }
+                None => {}
+            }
+        }
+        fn poll_output(&mut self) -> Option<(u64, Instant)> {
+            self.wants.pop().map(|number| (number, self.now))
+        }
+        fn poll_timeout(&self) -> Option<Alarm> {
+            Some(Alarm { at: self.next, why: "test" })
+        }
+    }
+
+    impl Resident for Asker {
+        fn input(input: HostInput) -> Option<Self::Input> {
+            matches!(input, HostInput::Tick).then_some(None)
+        }
+        fn aside((number, asked): (u64, Instant)) -> Result<Job<Self::Input>, (u64, Instant)> {
+            Ok(Box::new(move || Some((number, asked, NOW.get()))))
+        }
+        fn effect(_: (u64, Instant)) -> Option<Effect> {
+            None
+        }
+    }
+
+    #[test]
+    fn slow_jobs_are_done_when_they_are_due_and_come_back_in_another_order() {
+        let mut process = Hosted::new(Asker::default(), Vec::new());
+        let mut dice = Dice::new(&Seed::from_number(1), "jobs");
+        while NOW.get() < Instant::ZERO + Duration::from_secs(60) {
+            process.turn(NOW.get(), &mut dice, &mut Vec::new()).unwrap();
+            NOW.set(process.alarm().unwrap().at);
+        }
+        let asker = process.machine().downcast_ref::<Asker>().unwrap();
+        let late = asker.back.iter().filter(|(_, asked, ran, _)| ran.since(*asked) >= Duration::from_secs(1)).count();
+        assert!((5..60).contains(&late), "{late} of {}", asker.asked);
+        assert!(asker.back.iter().all(|(_, _, ran, back)| ran == back), "a job sees the time at which it is due");
+        assert!(!asker.back.is_sorted_by_key(|(number, ..)| *number));
+        let mut numbers: Vec<u64> = asker.back.iter().map(|(number, ..)| *number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), asker.back.len(), "each comes back once");
     }
 
     #[test]
