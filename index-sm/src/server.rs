@@ -368,7 +368,7 @@ impl IndexServer {
     }
 
     fn on_client(&mut self, now: Instant, conn: ConnId, node: PublicKey, from: &Address) {
-        let site = manners::site(from);
+        let site = from.clone();
         let client = match self.clients.get(&node).cloned() {
             Some(old) => {
                 self.end(old.conn, node, EndReason::Replaced);

@@ -16,7 +16,6 @@
 //! What is known of an identity outlives its session until its buckets are full again.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::machine::{Duration, Instant};
@@ -139,11 +138,4 @@ impl Memory {
     pub(super) fn is_bounded(&self) -> bool {
         self.left.len() <= MAX_REMEMBERED && self.addresses.len() <= MAX_ADDRESSES
     }
-}
-
-/// What one subscriber usually holds: an IPv4 address, or a /64 of IPv6.
-pub(super) fn site(from: &Address) -> Address {
-    let network = from.as_str().parse::<Ipv6Addr>().ok().filter(|address| address.to_ipv4_mapped().is_none());
-    let network = network.map(|address| Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)));
-    network.and_then(|network| Address::new(&network.to_string()).ok()).unwrap_or_else(|| from.clone())
 }

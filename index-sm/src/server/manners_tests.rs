@@ -159,14 +159,6 @@ fn many_identities_behind_one_address_share_what_it_may_do() {
     assert_eq!(alone.known(1), pushers[0].entries);
 }
 
-#[test]
-fn addresses_of_one_subscriber_are_one() {
-    let site = |from: &str| manners::site(&from.parse().unwrap()).to_string();
-    assert_eq!(site("10.1.2.3"), "10.1.2.3");
-    assert_eq!(site("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-    assert_eq!(site("host7:1"), "host7:1");
-}
-
 /// A node whose report changes at many friends of many friends makes more work than its length says.
 #[test]
 fn what_a_report_moves_at_its_friends_is_charged_as_well() {
