@@ -23,7 +23,7 @@
 //! 3. A number is in use exactly if its node has a line, or a line is about it.
 //! 4. `back` and `ahead` have exactly the usable edges, with the rates and capacities of their lines.
 //! 5. A snapshot of a currency never changes. It costs next to nothing, and a graph that nobody holds a snapshot of changes in
-//!    place ([`cow`](crate::cow)). Graph and snapshot are read without locks or caches: a reader brings its own
+//!    place (`cow`). Graph and snapshot are read without locks or caches: a reader brings its own
 //!    [`Workspace`](crate::search::Workspace).
 //!
 //! Not checked here: who may change which report, and whether it is fresh.

@@ -30,7 +30,7 @@
 //! 4. A request costs its client a unit of work at least, and more for each edge that it excludes: the server's own thread looks them
 //!    up.
 //!
-//! Who waits for what, and what it cost, keeps [`queue`](super::queue). Not checked here: that a search comes back. One that
+//! Who waits for what, and what it cost, keeps `queue`. Not checked here: that a search comes back. One that
 //! never does keeps its place and what it might cost.
 
 use std::fmt;

@@ -16,7 +16,7 @@
 //!    most for the longest time (bytes times the time since they last had taken everything), until an eighth of the limit is
 //!    free. A peer that reads holds little, and for moments.
 //!
-//! So what is held is at most [`Budget::most`], and what comes within [`LOOK_EVERY`].
+//! So what is held is at most [`Budget::most`], and what comes within `LOOK_EVERY`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};

@@ -9,10 +9,10 @@
 //! 1. Nothing is read while a message waits for room, so that a fast peer is slowed by TCP and not buffered for.
 //! 2. The task goes on writing whatever it waits for, and never waits for its own writes before it reads: two peers that
 //!    flood each other cannot block each other.
-//! 3. A socket that takes too little ([`wire::LEAST_DRAIN_PER_S`] on average) for [`Bounds::stall`] while something waits for
+//! 3. A socket that takes too little (`wire::LEAST_DRAIN_PER_S` on average) for `Bounds::stall` while something waits for
 //!    it ends its connection.
 //! 4. Messages that cost something before the machine hears them are looked at a few at a time, within a rate if the peer
-//!    pays for them, and not at all behind one that ends the connection ([`checks`]).
+//!    pays for them, and not at all behind one that ends the connection (`checks`).
 //! 5. The outlet hears `Closed` exactly once, last, if it ever heard of the connection.
 //!
 //! What waits in memory is bounded by the mailbox, the wire and one message, whatever the peer does; and for all connections

@@ -4,7 +4,7 @@
 //! one passes at some time; what it costs beyond is a debt, and the connection reads nothing more until that is paid.
 //!
 //! A bucket outlives the tunnels of its identity until it is full again: whoever closes them and comes back finds it as it
-//! was. So [`Buckets`] holds those of identities with tunnels, and of others a bounded number.
+//! was. So `Buckets` holds those of identities with tunnels, and of others a bounded number.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

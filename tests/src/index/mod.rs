@@ -6,7 +6,7 @@
 //! | [`Peer`] | one node's session: reports, asks, hears |
 //! | [`Neighbour`] | the session of another index server, which may say anything |
 //!
-//! `stbench index` measures with them ([`bench`]); tests ask whether everybody is served.
+//! `stbench index` measures with them (`bench`); tests ask whether everybody is served.
 
 pub mod bench;
 
