@@ -114,7 +114,7 @@ pub enum NetEvent {
         purpose: Purpose,
         /// Who it is.
         peer: PublicKey,
-        /// Where it comes from: a host without port, for limits per address.
+        /// Where it comes from, for limits per address: a host without port, or the network that one subscriber holds.
         from: Address,
     },
     /// A connection that the machine asked for is open, to the very peer that it named.

@@ -23,10 +23,10 @@ use offset_protocol::bytes::PublicKey;
 use offset_protocol::limits::MAX_RELAYS;
 use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::ConnId;
-use offset_protocol::relay::{FromRelay, RelayAddress, ToRelay};
+use offset_protocol::relay::{RelayAddress, ToRelay};
 
 use super::backoff::{Backoff, STABLE_AFTER, TUNNEL_SPREAD};
-use super::effects::{Effects, parse};
+use super::effects::{Effects, is_ready};
 use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Direction, Ending, Tunnel};
 use offset_protocol::deadlines::Deadlines;
 use offset_protocol::sometimes;
@@ -187,20 +187,12 @@ impl Connector {
     }
 
     pub(super) fn on_message(&mut self, now: Instant, fx: &mut Effects, conn: ConnId, bytes: &[u8]) -> Option<Won> {
-        match parse(bytes) {
-            Some(FromRelay::Ready) => self.on_ready(now, fx, conn),
-            Some(
-                FromRelay::Failed { .. }
-                | FromRelay::Incoming { .. }
-                | FromRelay::Closing
-                | FromRelay::Listening { .. },
-            )
-            | None => {
-                fx.close(conn);
-                self.on_closed(now, fx, conn);
-                None
-            }
+        if is_ready(bytes) {
+            return self.on_ready(now, fx, conn);
         }
+        fx.close(conn);
+        self.on_closed(now, fx, conn);
+        None
     }
 
     fn on_ready(&mut self, now: Instant, fx: &mut Effects, conn: ConnId) -> Option<Won> {

@@ -40,6 +40,17 @@ impl Effects {
     }
 }
 
+/// Whether a relay says `Ready`, and nothing that has no place where that is awaited.
+pub(super) fn is_ready(bytes: &[u8]) -> bool {
+    match parse(bytes) {
+        Some(FromRelay::Ready) => true,
+        Some(
+            FromRelay::Failed { .. } | FromRelay::Incoming { .. } | FromRelay::Closing | FromRelay::Listening { .. },
+        )
+        | None => false,
+    }
+}
+
 /// A relay's message, or `None` for what is none.
 pub(super) fn parse(bytes: &[u8]) -> Option<FromRelay> {
     decode(bytes, MAX_RELAY_MESSAGE).ok()

@@ -20,7 +20,7 @@ use offset_protocol::net::ConnId;
 use offset_protocol::relay::{FailReason, FromRelay, RELAY_HALF_DEADLINE, RejectReason, RelayAddress, ToRelay};
 
 use super::backoff::{Backoff, LISTENER_SPREAD};
-use super::effects::{Effects, parse};
+use super::effects::{Effects, is_ready, parse};
 use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Output};
 use offset_protocol::deadlines::Deadlines;
 use offset_protocol::{buggify, mutant, sometimes};
@@ -196,23 +196,15 @@ impl Listener {
                 self.on_listen_message(now, fx, relay, parse(bytes));
                 None
             }
-            Use::Accept(key) => match parse(bytes) {
-                Some(FromRelay::Ready) => {
-                    self.conns.remove(&conn);
-                    self.finish_call(now, fx, key);
-                    Some(Taken { from: key.from, relay: key.relay })
-                }
-                Some(
-                    FromRelay::Failed { .. }
-                    | FromRelay::Incoming { .. }
-                    | FromRelay::Closing
-                    | FromRelay::Listening { .. },
-                )
-                | None => {
-                    self.abort_call(now, fx, key);
-                    None
-                }
-            },
+            Use::Accept(key) if is_ready(bytes) => {
+                self.conns.remove(&conn);
+                self.finish_call(now, fx, key);
+                Some(Taken { from: key.from, relay: key.relay })
+            }
+            Use::Accept(key) => {
+                self.abort_call(now, fx, key);
+                None
+            }
         }
     }
 

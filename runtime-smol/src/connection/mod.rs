@@ -23,25 +23,25 @@ mod checks;
 pub mod counters;
 mod join;
 mod mail;
+mod parts;
 pub mod rate;
 #[cfg(test)]
 mod tests;
+mod time;
 mod wire;
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, Read};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
-use offset_protocol::bytes::PublicKey;
-use offset_protocol::channel::{ChannelEvent, CloseReason, SecureChannel};
+use offset_protocol::channel::{ChannelEvent, CloseReason};
 use offset_protocol::machine::{Duration, Instant};
-use offset_protocol::net::{Address, ConnId, NetEvent, Purpose};
-use smol::{Async, Timer};
+use offset_protocol::net::NetEvent;
+use smol::Timer;
 
 use budget::{Account, Charge};
 pub use budget::{Budget, LEAST_BUDGET};
@@ -53,10 +53,9 @@ use join::JoinHalf;
 pub use join::{JOIN_IDLE, PIPE_BYTES, PipeLimits, join};
 pub use mail::Mail;
 use mail::{End, Room};
+pub(crate) use parts::{Bounds, Opening, Parts};
+pub use parts::{Outlet, Reading, Whence};
 use wire::{Drain, WIRE_BYTES, WIRE_SLACK, Wire};
-
-use crate::clock::Clock;
-use crate::gate::Ticket;
 
 /// A peer that takes too little for this long, while something waits for it, is gone, if nothing else is said. Chosen freely:
 /// as long as its silence may be; longer makes no difference, because then the system and the tunnel end by themselves.
@@ -73,78 +72,6 @@ const ROUNDS: usize = 32;
 thread_local! {
     /// One buffer per thread, so that an idle connection holds none.
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
-}
-
-/// Where a message comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Whence {
-    /// The connection.
-    pub conn: ConnId,
-    /// What it is for.
-    pub purpose: Purpose,
-    /// Who is at its other end, proven.
-    pub peer: PublicKey,
-}
-
-/// Where a connection's events go.
-pub trait Outlet: Send + Sync {
-    /// A message in `slot`, if there is room; else it stays there and the task is woken later. Says what was done with it.
-    fn poll_message(&self, cx: &mut Context<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<Handed>;
-
-    /// `Opened` or `Closed`. Never waits.
-    fn event(&self, event: NetEvent);
-
-    /// A peer has proven its identity; `mail` reaches its task.
-    fn incoming(&self, mail: Arc<Mail>, event: NetEvent);
-
-    /// A join of `a` and `b` ended.
-    fn join_ended(&self, a: ConnId, b: ConnId);
-}
-
-/// How much of a peer is heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// Whatever it says, as fast as there is room.
-    Freely,
-    /// One message; the next after [`Mail::resume`].
-    OneByOne,
-}
-
-/// What one connection may take.
-#[derive(Clone, Debug)]
-pub(crate) struct Bounds {
-    /// A peer that takes too little for this long, while something waits for it, is gone.
-    pub(crate) stall: Duration,
-    /// What it holds is counted here.
-    pub(crate) budget: Budget,
-}
-
-/// Who opened a connection.
-#[derive(Debug)]
-pub(crate) enum Opening {
-    /// We did: the outlet knows of it already.
-    Ours { purpose: Purpose },
-    /// The peer did: the outlet hears of it when the peer has proven who it is.
-    Theirs {
-        purpose: Purpose,
-        from: Address,
-        /// Its place among the handshakes, until it is admitted.
-        ticket: Ticket,
-    },
-}
-
-/// What a connection's task is made of.
-pub(crate) struct Parts {
-    pub(crate) conn: ConnId,
-    pub(crate) stream: Async<TcpStream>,
-    pub(crate) channel: SecureChannel,
-    pub(crate) opening: Opening,
-    pub(crate) reading: Reading,
-    pub(crate) mail: Arc<Mail>,
-    pub(crate) outlet: Arc<dyn Outlet>,
-    pub(crate) counters: Arc<NetCounters>,
-    pub(crate) bounds: Bounds,
-    pub(crate) clock: Clock,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -574,78 +501,6 @@ impl Connection {
         tracing::info!(conn = ?self.parts.conn, why, "connection abandoned");
         self.phase = Phase::Done;
         true
-    }
-
-    // -- time
-
-    fn deadline(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Running => {
-                let channel = self.parts.channel.poll_timeout().map(|alarm| alarm.at);
-                let stall = self.drain.stalled_at(self.parts.bounds.stall);
-                let idle = self.join.as_ref().map(JoinHalf::idle_at);
-                [channel, stall, idle, self.blocked_until].into_iter().flatten().min()
-            }
-            Phase::Flushing { until } | Phase::Lingering { until } => Some(until),
-            Phase::Done => None,
-        }
-    }
-
-    fn tick(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.timer_at.is_some() && Pin::new(&mut self.timer).poll(cx).is_ready() {
-            self.timer_at = None;
-        }
-        let due = self.deadline().is_some_and(|at| at <= now);
-        if !due {
-            return false;
-        }
-        match self.phase {
-            Phase::Running if self.drain.stalled_at(self.parts.bounds.stall).is_some_and(|at| at <= now) => {
-                self.abandon("reads too little")
-            }
-            Phase::Running if self.join.as_ref().is_some_and(|join| join.idle_at() <= now) => self.begin_close(now),
-            Phase::Running => {
-                self.blocked_until = self.blocked_until.filter(|until| *until > now);
-                self.wire.release();
-                self.parts.channel.tick(now, self.wire.buffer());
-                true
-            }
-            Phase::Flushing { .. } | Phase::Lingering { .. } | Phase::Done => {
-                self.phase = Phase::Done;
-                true
-            }
-        }
-    }
-
-    /// Sets the timer to the next deadline. A timer that is set too early is left: it fires once for nothing, which is
-    /// cheaper than moving it with every message. Whether the deadline has passed already.
-    fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(at) = self.deadline() else { return false };
-        if self.timer_at.is_some_and(|set| set <= at) {
-            return false;
-        }
-        let Some(system) = self.parts.clock.system(at) else { return false };
-        self.timer.set_at(system);
-        self.timer_at = Some(at);
-        if Pin::new(&mut self.timer).poll(cx).is_ready() {
-            self.timer_at = None;
-            return true;
-        }
-        false
-    }
-
-    /// A channel whose owner does not read must not take that for the peer's silence.
-    fn tell_channel_whether_we_read(&mut self, now: Instant) {
-        let reading = self.may_read() && !self.paused && !self.waits_for_clear;
-        if self.phase != Phase::Running || !self.open || reading != self.channel_paused {
-            return;
-        }
-        self.channel_paused = !reading;
-        if reading {
-            self.parts.channel.resume(now);
-        } else {
-            self.parts.channel.pause();
-        }
     }
 }
 

@@ -16,7 +16,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
@@ -27,6 +27,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::exit::{Exit, Failure};
 use super::identity;
+use super::limit_args::NetArgs;
 use crate::clock::Clock;
 use crate::connection::rate::TunnelRate;
 use crate::connection::{NetCounters, Reading};
@@ -51,29 +52,41 @@ pub(super) struct Server<I> {
     watch: Option<Watch>,
 }
 
-/// What the flags of all servers say.
-pub(super) struct Common<'a> {
-    /// The program's own name.
-    pub(super) build: &'static [(&'static str, &'static str)],
-    pub(super) idfile: &'a Path,
-    /// Of a locked identity.
-    pub(super) passphrase_file: Option<&'a Path>,
-    pub(super) log_format: LogFormat,
-    /// Where to tell metrics, if at all.
-    pub(super) metrics: Option<&'a str>,
-    /// What connections may hold and take.
-    pub(super) limits: NetLimits,
+/// The flags of all servers.
+#[derive(Debug, clap::Args)]
+pub(super) struct ServerArgs {
+    /// The server's identity file (see `stmgr gen-ident`)
+    #[arg(short, long, value_name = "FILE")]
+    idfile: PathBuf,
+    /// If the identity is locked: its passphrase is the first line of this file; without it, it is typed on the terminal
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// Where to tell metrics to Prometheus (`/metrics`) and whether all is well (`/health`); nowhere if left out
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
+    /// How to write the log on stderr (the variable RUST_LOG says how much)
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// A TOML file with flags: keys are their long names; what the command line says counts more
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Limits of its connections.
+    #[command(flatten)]
+    pub(super) net: NetArgs,
 }
+
+/// What metrics say of the program itself: its name and version.
+pub(super) type Build = &'static [(&'static str, &'static str)];
 
 /// The socket of `--metrics`.
 struct Watch {
     listener: smol::Async<TcpListener>,
     address: SocketAddr,
-    build: &'static [(&'static str, &'static str)],
+    build: Build,
 }
 
 impl Watch {
-    fn listen(address: &str, build: &'static [(&'static str, &'static str)]) -> Result<Self, Failure> {
+    fn listen(address: &str, build: Build) -> Result<Self, Failure> {
         let listener = tcp::listen(address).map_err(Failure::failed)?;
         let cannot = |error| Failure::failed(format_args!("cannot listen on {address}: {error}"));
         let address = listener.get_ref().local_addr().map_err(cannot)?;
@@ -83,15 +96,14 @@ impl Watch {
 
 impl<I: Send + 'static> Server<I> {
     /// Starts logging, reads the identity, draws the seed, starts the threads, listens to signals. No door is open yet.
-    pub(super) fn start(common: &Common<'_>) -> Result<Self, Failure> {
-        let Common { build, idfile, passphrase_file, log_format, metrics, limits } = *common;
-        logging::start(log_format);
+    pub(super) fn start(build: Build, args: &ServerArgs, limits: NetLimits) -> Result<Self, Failure> {
+        logging::start(args.log_format);
         end_at_a_panic();
         raise_file_limit();
         let cannot = |error| Failure::failed(format_args!("cannot start: {error}"));
-        let signer: SharedSigner = Arc::new(identity::read(idfile, passphrase_file)?);
+        let signer: SharedSigner = Arc::new(identity::read(&args.idfile, args.passphrase_file.as_deref())?);
         // Before any door: who announces one and then ends for a port that is taken confuses whoever waits for it.
-        let watch = metrics.map(|address| Watch::listen(address, build)).transpose()?;
+        let watch = args.metrics.as_deref().map(|address| Watch::listen(address, build)).transpose()?;
         let seed = entropy::seed().map_err(Failure::failed)?;
         let (clock, executor, inbox) = (Clock::start(), Executor::start().map_err(cannot)?, Sender::new());
         let outlet = Arc::new(inbox.clone());

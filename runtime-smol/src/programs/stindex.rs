@@ -23,12 +23,10 @@ use offset_protocol::net::{ConnIds, NetEvent, Purpose};
 
 use super::config;
 use super::exit::{self, Failure};
-use super::limit_args::NetArgs;
-use super::server::{Common, Door, Server};
+use super::server::{Build, Door, Server, ServerArgs};
 use super::trusted::{self, Trust};
 use crate::connection::{Handed, Reading};
 use crate::driver::{Effect, Pace, Prepare, Program};
-use crate::logging::LogFormat;
 use crate::metrics::{Sample, Value};
 use crate::remembering::Remembering;
 use crate::workers::Workers;
@@ -41,12 +39,6 @@ const SLICE: Duration = Duration::from_millis(5);
 #[derive(Debug, clap::Parser)]
 #[command(name = "stindex", version)]
 struct Args {
-    /// The server's identity file (see `stmgr gen-ident`)
-    #[arg(short, long, value_name = "FILE")]
-    idfile: PathBuf,
-    /// If the identity is locked: its passphrase is the first line of this file; without it, it is typed on the terminal
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
     /// Where to listen for nodes; port 0 picks a free one
     #[arg(short = 'c', long, value_name = "HOST:PORT")]
     lclient: String,
@@ -56,18 +48,11 @@ struct Args {
     /// The folder with index tickets of the servers to share reports with, watched while running
     #[arg(short, long, value_name = "DIR")]
     trusted: PathBuf,
-    /// Where to tell metrics to Prometheus (`/metrics`) and whether all is well (`/health`); nowhere if left out
-    #[arg(long, value_name = "HOST:PORT")]
-    metrics: Option<String>,
-    /// How to write the log on stderr
-    #[arg(long, value_enum, default_value_t)]
-    log_format: LogFormat,
-    /// A TOML file with flags: keys are their long names; what the command line says counts more
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     #[command(flatten)]
-    net: NetArgs,
+    server: ServerArgs,
 }
+
+const BUILD: Build = &[("program", "stindex"), ("version", env!("CARGO_PKG_VERSION"))];
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -78,14 +63,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let mut server = Server::start(&Common {
-        build: &[("program", "stindex"), ("version", env!("CARGO_PKG_VERSION"))],
-        idfile: &args.idfile,
-        passphrase_file: args.passphrase_file.as_deref(),
-        log_format: args.log_format,
-        metrics: args.metrics.as_deref(),
-        limits: args.net.limits()?,
-    })?;
+    let mut server = Server::start(BUILD, &args.server, args.server.net.limits()?)?;
     let inbox = server.inbox.clone();
     let _watch = trusted::watch(
         &args.trusted,

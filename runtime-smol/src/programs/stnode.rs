@@ -12,12 +12,10 @@ use offset_protocol::persist::Revision;
 
 use super::config;
 use super::exit::{self, Failure};
-use super::limit_args::NetArgs;
-use super::server::{Common, Door, Server};
+use super::server::{Build, Door, Server, ServerArgs};
 use super::trusted::{self, Trust};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program};
-use crate::logging::LogFormat;
 use crate::metrics::Sample;
 use crate::network;
 use crate::store::Store;
@@ -29,30 +27,17 @@ struct Args {
     /// The node's database (see `stmgr init-node-db`)
     #[arg(short, long, value_name = "FILE")]
     database: PathBuf,
-    /// The node's identity file (see `stmgr gen-ident`)
-    #[arg(short, long, value_name = "FILE")]
-    idfile: PathBuf,
-    /// If the identity is locked: its passphrase is the first line of this file; without it, it is typed on the terminal
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
     /// Where to listen for apps; port 0 picks a free one
     #[arg(short, long, value_name = "HOST:PORT")]
     laddr: String,
     /// The folder with the tickets of the apps that may connect, watched while running
     #[arg(short, long, value_name = "DIR")]
     trusted: PathBuf,
-    /// Where to tell metrics to Prometheus (`/metrics`) and whether all is well (`/health`); nowhere if left out
-    #[arg(long, value_name = "HOST:PORT")]
-    metrics: Option<String>,
-    /// How to write the log on stderr
-    #[arg(long, value_enum, default_value_t)]
-    log_format: LogFormat,
-    /// A TOML file with flags: keys are their long names; what the command line says counts more
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     #[command(flatten)]
-    net: NetArgs,
+    server: ServerArgs,
 }
+
+const BUILD: Build = &[("program", "stnode"), ("version", env!("CARGO_PKG_VERSION"))];
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -63,14 +48,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let mut server = Server::start(&Common {
-        build: &[("program", "stnode"), ("version", env!("CARGO_PKG_VERSION"))],
-        idfile: &args.idfile,
-        passphrase_file: args.passphrase_file.as_deref(),
-        log_format: args.log_format,
-        metrics: args.metrics.as_deref(),
-        limits: args.net.limits()?,
-    })?;
+    let mut server = Server::start(BUILD, &args.server, args.server.net.limits()?)?;
     let store = Store::open(&args.database, server.signer.public_key()).map_err(Failure::failed)?;
     let records = store.load_all().map_err(Failure::failed)?;
     let config = NodeConfig { signer: server.signer.clone(), seed: server.seed.clone() };

@@ -9,44 +9,30 @@ use offset_relay_sm::server::{Input, Output, RelayServer};
 
 use super::config;
 use super::exit::{self, Failure};
-use super::limit_args::{NetArgs, RelayArgs};
-use super::server::{Common, Door, Server};
+use super::limit_args::RelayArgs;
+use super::server::{Build, Door, Server, ServerArgs};
 use super::trusted::{self, Trust};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program};
-use crate::logging::LogFormat;
 use crate::metrics::Sample;
 
 /// Offset relay: nodes without a public address meet here. It sees who talks to whom, never what.
 #[derive(Debug, clap::Parser)]
 #[command(name = "strelay", version)]
 struct Args {
-    /// The relay's identity file (see `stmgr gen-ident`)
-    #[arg(short, long, value_name = "FILE")]
-    idfile: PathBuf,
-    /// If the identity is locked: its passphrase is the first line of this file; without it, it is typed on the terminal
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
     /// Where to listen for nodes; port 0 picks a free one
     #[arg(short, long, value_name = "HOST:PORT")]
     laddr: String,
     /// The folder with the friend or node tickets of the nodes to serve, watched while running; everybody if left out
     #[arg(short, long, value_name = "DIR")]
     allowed: Option<PathBuf>,
-    /// Where to tell metrics to Prometheus (`/metrics`) and whether all is well (`/health`); nowhere if left out
-    #[arg(long, value_name = "HOST:PORT")]
-    metrics: Option<String>,
-    /// How to write the log on stderr
-    #[arg(long, value_enum, default_value_t)]
-    log_format: LogFormat,
-    /// A TOML file with flags: keys are their long names; what the command line says counts more
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     #[command(flatten)]
-    net: NetArgs,
+    server: ServerArgs,
     #[command(flatten)]
     limits: RelayArgs,
 }
+
+const BUILD: Build = &[("program", "strelay"), ("version", env!("CARGO_PKG_VERSION"))];
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -57,15 +43,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let (limits, net) = args.limits.limits(&args.net)?;
-    let mut server = Server::start(&Common {
-        build: &[("program", "strelay"), ("version", env!("CARGO_PKG_VERSION"))],
-        idfile: &args.idfile,
-        passphrase_file: args.passphrase_file.as_deref(),
-        log_format: args.log_format,
-        metrics: args.metrics.as_deref(),
-        limits: net,
-    })?;
+    let (limits, net) = args.limits.limits(&args.server.net)?;
+    let mut server = Server::start(BUILD, &args.server, net)?;
     let inbox = server.inbox.clone();
     let report = move |trust| {
         inbox.input(match trust {

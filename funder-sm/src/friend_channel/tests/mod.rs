@@ -1,6 +1,7 @@
 //! Two parties, a link that can break, disks that lose what was not flushed.
 
 mod lies;
+mod places;
 mod properties;
 mod resets;
 mod scenarios;

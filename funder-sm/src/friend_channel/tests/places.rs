@@ -1,0 +1,52 @@
+//! How many requests may be open, and whose.
+
+use offset_protocol::limits::MAX_PENDING;
+
+use super::*;
+use crate::ledger::Unsendable;
+
+#[test]
+fn an_honest_node_opens_no_more_requests_than_a_friend_takes() {
+    let mut pair = Pair::open();
+    for number in 0..MAX_PENDING as u64 {
+        pair.enqueue(0, Operation::Request(request(number, 1))).unwrap();
+        if number % 1_000 == 999 {
+            pair.settle();
+        }
+    }
+    assert_eq!(pair.enqueue(0, Operation::Request(request(9_999, 1))), Err(Unsendable::Busy.into()));
+    pair.settle();
+    assert_eq!(pair.enqueue(0, Operation::Request(request(9_999, 1))), Err(Unsendable::Busy.into()));
+    assert_eq!(pair.channel(1).all_incoming().count(), MAX_PENDING);
+    pair.assert_mirrored();
+}
+
+/// Found by the swarm, seed 3847: a friend's flood of requests, held behind somebody who had left for good, kept an honest node
+/// from paying its own friend.
+#[test]
+fn requests_of_others_that_nobody_answers_leave_room_for_our_own() {
+    let mut pair = Pair::open();
+    let forward = |pair: &mut Pair, number: u64| {
+        pair.enqueue_from(0, usd(), Origin::Forwarded, Operation::Request(request(number, 1)))
+    };
+    let most = (MAX_PENDING - OWN_REQUESTS) as u64;
+    for number in 0..most {
+        forward(&mut pair, number).unwrap();
+        if number % 1_000 == 999 {
+            pair.settle();
+        }
+    }
+    assert_eq!(forward(&mut pair, most), Err(Refused::Full));
+    pair.settle();
+    assert_eq!(forward(&mut pair, most), Err(Refused::Full));
+    for number in 0..OWN_REQUESTS as u64 {
+        pair.enqueue(0, Operation::Request(request(10_000 + number, 1))).unwrap();
+    }
+    assert_eq!(pair.enqueue(0, Operation::Request(request(20_000, 1))), Err(Unsendable::Busy.into()));
+    pair.settle();
+    assert_eq!(pair.channel(1).all_incoming().filter(|(_, open)| !open.refused).count(), MAX_PENDING);
+    pair.enqueue(1, cancel(id(0))).unwrap();
+    pair.settle();
+    assert_eq!(forward(&mut pair, most), Err(Refused::Full), "the place that became free is not for others");
+    pair.assert_mirrored();
+}
