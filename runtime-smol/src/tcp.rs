@@ -11,9 +11,10 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 /// Connections that the system completes before we accept them. The usual limit of a system, more is cut to it.
 const BACKLOG: i32 = 1_024;
 /// Bytes that the system buffers each way for a connection that comes to us; Linux counts twice of it, for its own overhead.
-/// By itself it would give up to 6 MiB one way and 4 the other to each connection whose peer stands still. Chosen freely: half
-/// of what a tunnel's pipe holds, and enough for a megabyte a second to the other side of the world.
-pub const SOCKET_BYTES: usize = 128 * 1024;
+/// By itself it would give up to 6 MiB one way and 4 the other to each connection whose peer stands still. Chosen freely: what
+/// a tunnel's pipe holds, and enough for a megabyte a second to the other side of the world; with half of it the relay spends a
+/// tenth more time on small messages.
+pub const SOCKET_BYTES: usize = 256 * 1024;
 /// A connection that is not there by then is given up.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried.

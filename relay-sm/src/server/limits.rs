@@ -150,7 +150,7 @@ impl Default for Limits {
             setups: Quota { per_identity: 512, per_address: 2_048, total: 8_192 },
             listeners: Quota { per_identity: 1, per_address: 4_096, total: 131_072 },
             halves: Quota { per_identity: 512, per_address: 2_048, total: 16_384 },
-            tunnel_ends: Quota { per_identity: 2_048, per_address: 8_192, total: 131_072 },
+            tunnel_ends: Quota { per_identity: 2_048, per_address: 4_096, total: 131_072 },
             waiting_calls: 512,
             tunnel_rate: TunnelRate::default(),
         }
