@@ -393,7 +393,7 @@ impl Drop for Server {
 fn launch(line: &str, folder: &Path, log: &Path) -> (Child, Vec<String>) {
     let mut words = line.split_whitespace();
     let name = words.next().unwrap_or_default();
-    let doors = if name == "stindex" { 2 } else { 1 } + usize::from(line.contains("--metrics"));
+    let doors = if name == "stindex" { 2 } else { 1 } + usize::from(line.contains(" --metrics "));
     let log_file = must(File::options().create(true).append(true).open(log), log.display());
     let mut command = Command::new(program(name));
     command.args(words).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);

@@ -20,7 +20,7 @@ use offset_protocol::bytes::{PublicKey, TickHash};
 use offset_protocol::codec::{List, decode, encode};
 use offset_protocol::identity::SharedSigner;
 use offset_protocol::index::{
-    Attestation, Delta, Entry, IndexToIndex, IndexToNode, NodeToIndex, RequestRoutes, Routes, State, state_hash,
+    Attestation, Delta, Entry, IndexToIndex, IndexToNode, NodeToIndex, Proof, RequestRoutes, Routes, State, state_hash,
 };
 use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::money::Rate;
@@ -123,6 +123,21 @@ impl Servers {
         Process(server.id()).cpu_s()
     }
 
+    /// What a server's metrics page says of this; it is a tenth of a second old at most.
+    ///
+    /// # Errors
+    /// If there is no such page, or no such metric on it.
+    pub fn metric(&self, server: usize, name: &str) -> Result<f64> {
+        let (server, _) = self.servers.get(server).context("no such server")?;
+        let mut stream = TcpStream::connect(server.metrics_address())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", server.metrics_address())?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("there is no {name}"))?.parse()?)
+    }
+
     /// Resident memory of a server, in bytes.
     ///
     /// # Errors
@@ -200,6 +215,17 @@ impl Neighbour {
     /// If the session has ended.
     pub fn say(&mut self, message: &IndexToIndex) -> Result<()> {
         self.client.send(&encode(message))
+    }
+
+    /// Hands on the first report of the node with this number, fresh as of the last tick that was heard.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    pub fn hand_on(&mut self, node: u64, mut entries: Vec<Entry>) -> Result<()> {
+        entries.sort_unstable();
+        let attestation = Attestation::sign(&Who::number(node).signer(), 1, state_hash(&entries), self.tick);
+        let state = State { attestation, entries: List::truncated(entries) };
+        self.say(&IndexToIndex::State { state, proof: Proof::new() })
     }
 
     /// The next that the server says.
@@ -332,6 +358,43 @@ impl Peer {
                 IndexToNode::Busy { id } => return Ok((id, None)),
                 other @ (IndexToNode::Want | IndexToNode::Later(_)) => bail!("the server wants {other:?}"),
             }
+        }
+    }
+
+    /// Answers that have come meanwhile, without waiting.
+    ///
+    /// # Errors
+    /// If the session has ended, or something else than answers and ticks has come.
+    pub fn answers(&mut self) -> Result<Vec<(u64, Option<Routes>)>> {
+        if !self.client.serve() {
+            bail!("the session has ended");
+        }
+        let mut answers = Vec::new();
+        while let Some(said) = self.client.heard() {
+            match decode(&said, MAX_FRAME)? {
+                IndexToNode::Tick(tick) => self.tick = tick,
+                IndexToNode::Routes(routes) => answers.push((routes.id, Some(routes))),
+                IndexToNode::Busy { id } => answers.push((id, None)),
+                other @ (IndexToNode::Want | IndexToNode::Later(_)) => bail!("the server wants {other:?}"),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Asks again for as long as the server is busy, and waits for the routes. How often it was busy.
+    ///
+    /// # Errors
+    /// If the server says nothing, or is busy for too long.
+    pub fn routes_in_the_end(&mut self, request: &RequestRoutes) -> Result<(Routes, u64)> {
+        let (began, mut busy) = (Instant::now(), 0);
+        loop {
+            self.ask(request)?;
+            match self.answer()?.1 {
+                Some(routes) => return Ok((routes, busy)),
+                None if began.elapsed() > PATIENCE => bail!("the server is busy"),
+                None => busy += 1,
+            }
+            std::thread::sleep(Duration::from_millis(60));
         }
     }
 
