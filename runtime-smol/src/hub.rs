@@ -20,7 +20,7 @@ use smol::{Async, Timer};
 
 use crate::clock::Clock;
 use crate::connection::counters::{self, NetCounters};
-use crate::connection::rate::{Bucket, Buckets, TunnelRate};
+use crate::connection::rate::{Bucket, Buckets, Rate};
 use crate::connection::{self, Bounds, Budget, Connection, JoinEnd, Mail, Opening, Outlet, Parts, PipeLimits, Reading};
 use crate::executor::Executor;
 use crate::gate::{self, DoorLimits, Full, Gate, Ticket};
@@ -60,7 +60,7 @@ pub struct Hub {
     connections: BTreeMap<ConnId, Known>,
     /// What identities with tunnels may send.
     buckets: Buckets,
-    tunnel_rate: TunnelRate,
+    tunnel_rate: Rate,
     pipes: PipeLimits,
     /// Connections with new mail since the last [`Hub::flush`].
     touched: Vec<Arc<Mail>>,
@@ -108,7 +108,7 @@ impl Hub {
             shared: Arc::new(shared),
             connections: BTreeMap::new(),
             buckets: Buckets::default(),
-            tunnel_rate: TunnelRate::default(),
+            tunnel_rate: offset_relay_sm::server::TunnelRate::default().into(),
             pipes: PipeLimits { bytes: limits.pipe_bytes, budget },
             touched: Vec::new(),
             listeners: Vec::new(),
@@ -231,7 +231,7 @@ impl Hub {
     }
 
     /// What each identity may send through tunnels that are joined from now on.
-    pub fn limit_tunnels(&mut self, rate: TunnelRate) {
+    pub fn limit_tunnels(&mut self, rate: Rate) {
         self.tunnel_rate = rate;
     }
 

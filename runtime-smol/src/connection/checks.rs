@@ -11,14 +11,14 @@
 
 use offset_protocol::machine::Instant;
 
-use super::rate::{Bucket, TunnelRate};
+use super::rate::{Bucket, Rate};
 
 /// Units before other tasks get their turn: about half a millisecond, and one message.
 const UNITS_A_TURN: u32 = 8;
 /// Units that a peer may cause, sustained and at once: with 64 for the longest report there is, a node has two of these a
 /// second, and a minute's worth of small ones that a slow network delivered together. At most 0.7 % of a core, and 13
 /// milliseconds at once.
-pub(crate) const CHECK_RATE: TunnelRate = TunnelRate { bytes_per_s: 128, burst_bytes: 256 };
+pub(crate) const CHECK_RATE: Rate = Rate { per_s: 128, burst: 256 };
 /// Bytes that are decoded and hashed in a unit.
 const BYTES_A_UNIT: usize = 8 * 1024;
 

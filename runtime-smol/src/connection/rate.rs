@@ -11,7 +11,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::machine::{Duration, Instant};
-pub use offset_relay_sm::server::TunnelRate;
+use offset_relay_sm::server::TunnelRate;
+
+/// How a bucket fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Tokens a second in the long run. In a tunnel they are bytes.
+    pub per_s: u64,
+    /// Tokens at once after a rest.
+    pub burst: u64,
+}
+
+impl From<TunnelRate> for Rate {
+    fn from(rate: TunnelRate) -> Self {
+        Rate { per_s: rate.bytes_per_s, burst: rate.burst_bytes }
+    }
+}
 
 /// The least that a message costs: as much as the shortest one takes on the wire.
 pub(crate) const LEAST_COST: usize = 64;
@@ -38,7 +53,7 @@ impl Default for Buckets {
 
 impl Buckets {
     /// The bucket of an identity; a full one with this limit if there is none.
-    pub(crate) fn of(&mut self, identity: PublicKey, limit: TunnelRate, now: Instant) -> Arc<Bucket> {
+    pub(crate) fn of(&mut self, identity: PublicKey, limit: Rate, now: Instant) -> Arc<Bucket> {
         if let Some(bucket) = self.by_identity.get(&identity) {
             return bucket.clone();
         }
@@ -56,7 +71,7 @@ impl Buckets {
         let is_unused = |bucket: &Arc<Bucket>| Arc::strong_count(bucket) == 1;
         self.by_identity.retain(|_, bucket| !is_unused(bucket) || !bucket.is_full(now));
         let unused = self.by_identity.iter().filter(|(_, bucket)| is_unused(bucket));
-        let mut unused: Vec<_> = unused.map(|(identity, bucket)| (bucket.bytes(now), *identity)).collect();
+        let mut unused: Vec<_> = unused.map(|(identity, bucket)| (bucket.tokens(now), *identity)).collect();
         if unused.len() > self.most_unused {
             unused.sort();
             for (_, identity) in unused.drain(self.most_unused / 2..) {
@@ -70,23 +85,23 @@ impl Buckets {
 /// The bucket of one identity.
 #[derive(Debug)]
 pub(crate) struct Bucket {
-    limit: TunnelRate,
+    limit: Rate,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     /// Negative: a debt.
-    bytes: i64,
+    tokens: i64,
     /// Up to when it was filled.
     filled: Instant,
 }
 
 impl Bucket {
     /// A full bucket.
-    pub(crate) fn new(limit: TunnelRate, now: Instant) -> Self {
-        let bytes = i64::try_from(limit.burst_bytes).unwrap_or(i64::MAX);
-        Bucket { limit, state: Mutex::new(State { bytes, filled: now }) }
+    pub(crate) fn new(limit: Rate, now: Instant) -> Self {
+        let tokens = i64::try_from(limit.burst).unwrap_or(i64::MAX);
+        Bucket { limit, state: Mutex::new(State { tokens, filled: now }) }
     }
 
     /// When the next message may leave; `None`: now.
@@ -94,8 +109,8 @@ impl Bucket {
         // No code that can panic runs under the lock.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.fill(&self.limit, now);
-        let debt = u64::try_from(state.bytes.saturating_neg()).ok().filter(|debt| *debt > 0)?;
-        let wait_us = debt.saturating_mul(1_000_000) / self.limit.bytes_per_s.max(1) + 1;
+        let debt = u64::try_from(state.tokens.saturating_neg()).ok().filter(|debt| *debt > 0)?;
+        let wait_us = debt.saturating_mul(1_000_000) / self.limit.per_s.max(1) + 1;
         Some(now + Duration::from_micros(wait_us))
     }
 
@@ -107,30 +122,30 @@ impl Bucket {
     /// Takes this much, whatever the bucket counts.
     pub(crate) fn take(&self, tokens: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.bytes = state.bytes.saturating_sub(i64::try_from(tokens).unwrap_or(i64::MAX));
+        state.tokens = state.tokens.saturating_sub(i64::try_from(tokens).unwrap_or(i64::MAX));
     }
 
     fn is_full(&self, now: Instant) -> bool {
-        u64::try_from(self.bytes(now)).is_ok_and(|bytes| bytes >= self.limit.burst_bytes)
+        u64::try_from(self.tokens(now)).is_ok_and(|tokens| tokens >= self.limit.burst)
     }
 
-    fn bytes(&self, now: Instant) -> i64 {
+    fn tokens(&self, now: Instant) -> i64 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.fill(&self.limit, now);
-        state.bytes
+        state.tokens
     }
 }
 
 impl State {
-    fn fill(&mut self, limit: &TunnelRate, now: Instant) {
+    fn fill(&mut self, limit: &Rate, now: Instant) {
         let passed = u128::from(now.since(self.filled).as_micros());
-        let earned = u128::from(limit.bytes_per_s) * passed / 1_000_000;
-        // Time that earned less than a byte is kept for the next call.
+        let earned = u128::from(limit.per_s) * passed / 1_000_000;
+        // Time that earned less than a token is kept for the next call.
         if earned == 0 {
             return;
         }
-        let full = i64::try_from(limit.burst_bytes).unwrap_or(i64::MAX);
-        self.bytes = self.bytes.saturating_add(i64::try_from(earned).unwrap_or(i64::MAX)).min(full);
+        let full = i64::try_from(limit.burst).unwrap_or(i64::MAX);
+        self.tokens = self.tokens.saturating_add(i64::try_from(earned).unwrap_or(i64::MAX)).min(full);
         self.filled = now;
     }
 }
@@ -139,7 +154,7 @@ impl State {
 mod tests {
     use super::*;
 
-    const LIMIT: TunnelRate = TunnelRate { bytes_per_s: 1_000, burst_bytes: 5_000 };
+    const LIMIT: Rate = Rate { per_s: 1_000, burst: 5_000 };
 
     #[test]
     fn a_burst_passes_and_then_only_what_was_earned() {
@@ -224,7 +239,7 @@ mod tests {
 
     #[test]
     fn at_the_least_rate_the_greatest_message_is_paid_before_its_sender_takes_us_for_dead() {
-        let rate = TunnelRate { bytes_per_s: offset_relay_sm::server::LEAST_BYTES_PER_S, burst_bytes: 1 };
+        let rate = Rate { per_s: offset_relay_sm::server::LEAST_BYTES_PER_S, burst: 1 };
         let start = Instant::from_micros(1);
         let bucket = Bucket::new(rate, start);
         bucket.pay(offset_protocol::limits::MAX_FRAME);

@@ -29,7 +29,7 @@ use super::exit::{Exit, Failure};
 use super::identity;
 use super::limit_args::NetArgs;
 use crate::clock::Clock;
-use crate::connection::rate::TunnelRate;
+use crate::connection::rate::Rate;
 use crate::connection::{NetCounters, Reading};
 use crate::driver::{Driver, DriverParts, Program, Sender};
 use crate::executor::Executor;
@@ -133,7 +133,7 @@ impl<I: Send + 'static> Server<I> {
     }
 
     /// What each identity may send through tunnels.
-    pub(super) fn limit_tunnels(&mut self, rate: TunnelRate) {
+    pub(super) fn limit_tunnels(&mut self, rate: Rate) {
         self.hub.limit_tunnels(rate);
     }
 

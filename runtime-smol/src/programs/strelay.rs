@@ -60,7 +60,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         reading: Reading::OneByOne,
         announcement: "listening on",
     })?;
-    server.limit_tunnels(limits.tunnel_rate);
+    server.limit_tunnels(limits.tunnel_rate.into());
     let machine = match &args.allowed {
         None => RelayServer::new(limits),
         Some(_) => RelayServer::for_chosen(limits),

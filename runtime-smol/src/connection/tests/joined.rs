@@ -16,10 +16,10 @@ struct Joined {
 }
 
 fn joined() -> Joined {
-    joined_with(TunnelRate::default())
+    joined_with(offset_relay_sm::server::TunnelRate::default().into())
 }
 
-fn joined_with(rate: TunnelRate) -> Joined {
+fn joined_with(rate: Rate) -> Joined {
     let mut relay = Host::new(9);
     relay.hub.limit_tunnels(rate);
     let address = relay.listen(Purpose::NodeRelay, Reading::OneByOne);
@@ -49,7 +49,7 @@ fn tunnel(relay: &mut Host, address: SocketAddr, numbers: [u8; 2]) -> ([(Host, C
 #[test]
 fn an_identity_in_debt_waits_and_loses_nothing() {
     // Ten messages of 20 kB, of which the burst lets two pass; the others are earned at 200 kB/s.
-    let rate = TunnelRate { bytes_per_s: 200_000, burst_bytes: 20_000 };
+    let rate = Rate { per_s: 200_000, burst: 20_000 };
     let Joined { relay: _relay, ends: [(mut a, to_a), (b, _)], .. } = joined_with(rate);
     let start = std::time::Instant::now();
     for n in 0..10 {
@@ -334,7 +334,7 @@ fn a_tunnel_in_debt_for_longer_than_it_may_be_idle_goes_on_when_that_is_paid() {
     let desk = Arc::new(Desk::default());
     let budget = Budget::new(LEAST_BUDGET);
     let mut timed = Timed::new(desk.clone(), &budget);
-    let rate = TunnelRate { bytes_per_s: 1_000, burst_bytes: 1_000 };
+    let rate = Rate { per_s: 1_000, burst: 1_000 };
     let bucket = Arc::new(rate::Bucket::new(rate, timed.now));
     // Two minutes of debt.
     bucket.pay(121_000);

@@ -14,7 +14,7 @@ use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::machine::Seed;
 use offset_protocol::net::{Address, ConnId, NetCommand, Purpose};
 
-use super::rate::TunnelRate;
+use super::rate::Rate;
 use super::*;
 use crate::clock::Clock;
 use crate::executor::Executor;
