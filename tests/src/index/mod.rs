@@ -123,21 +123,6 @@ impl Servers {
         Process(server.id()).cpu_s()
     }
 
-    /// What a server's metrics page says of this; it is a tenth of a second old at most.
-    ///
-    /// # Errors
-    /// If there is no such page, or no such metric on it.
-    pub fn metric(&self, server: usize, name: &str) -> Result<f64> {
-        let (server, _) = self.servers.get(server).context("no such server")?;
-        let mut stream = TcpStream::connect(server.metrics_address())?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", server.metrics_address())?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page)?;
-        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(value.with_context(|| format!("there is no {name}"))?.parse()?)
-    }
-
     /// Resident memory of a server, in bytes.
     ///
     /// # Errors
