@@ -15,6 +15,8 @@ pub(super) struct Cost {
     pub(super) database_bytes: u64,
     /// Seconds of processor time, user and system.
     pub(super) cpu_s: f64,
+    /// Bytes that the system wrote to disks for it, whole pages; 0 where the system does not say.
+    pub(super) disk_bytes: u64,
 }
 
 fn is_cost(line: &str) -> Option<Value> {
@@ -38,6 +40,7 @@ impl Cost {
             record_bytes: field("record_bytes")?,
             database_bytes: field("database_bytes")?,
             cpu_s: 0.0,
+            disk_bytes: 0,
         })
     }
 
@@ -49,6 +52,7 @@ impl Cost {
             record_bytes: self.record_bytes.saturating_sub(earlier.record_bytes),
             database_bytes: self.database_bytes,
             cpu_s: self.cpu_s - earlier.cpu_s,
+            disk_bytes: self.disk_bytes.saturating_sub(earlier.disk_bytes),
         }
     }
 }
@@ -69,7 +73,7 @@ mod tests {
             "\n",
         );
         assert_eq!(Cost::lines(log), 2);
-        let last = Cost { bytes_in: 11, flushes: 12, record_bytes: 13, database_bytes: 14, cpu_s: 0.0 };
+        let last = Cost { bytes_in: 11, flushes: 12, record_bytes: 13, database_bytes: 14, ..Cost::default() };
         assert_eq!(Cost::last(log), Some(last));
         assert_eq!(Cost::last("nothing"), None);
     }

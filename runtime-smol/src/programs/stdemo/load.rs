@@ -47,12 +47,17 @@ pub(super) struct Figures {
     ok: u32,
     failed: u32,
     seconds: f64,
+    /// From the first program's start until a payment is possible.
+    ready_s: f64,
     /// Sorted, in milliseconds.
     latencies_ms: Vec<f64>,
     cpu_s: BTreeMap<String, f64>,
     flushes: u64,
     record_bytes: u64,
     database_bytes: u64,
+    /// What the largest database grew by.
+    growth_bytes: u64,
+    disk_bytes: u64,
     relay_bytes: u64,
 }
 
@@ -62,6 +67,7 @@ pub(super) struct Figures {
 /// One sentence about what failed. Payments that fail are counted, not errors.
 pub(super) async fn run(args: &LoadArgs, progress: Progress) -> Result<Figures, Failure> {
     let mut network = Network::new()?;
+    let start = Instant::now();
     network.start_relay()?;
     network.start_index_servers()?;
     for number in 1..=args.nodes {
@@ -70,10 +76,15 @@ pub(super) async fn run(args: &LoadArgs, progress: Progress) -> Result<Figures, 
     network.configure_servers().await?;
     network.befriend(LIMIT).await?;
     let route = network.find_route(AMOUNT).await?;
+    let ready_s = start.elapsed().as_secs_f64();
     let before = costs(&network).await?;
+    let own_cpu_s = own_cpu_s();
     let paid = pay_all(args, progress, &network, route).await?;
+    let own_cpu_s = self::own_cpu_s() - own_cpu_s;
     let after = costs(&network).await?;
-    let figures = Figures::new(args, &network, paid, &before, &after);
+    let mut figures = Figures::new(args, &network, paid, &before, &after);
+    figures.ready_s = ready_s;
+    figures.cpu_s.insert("the app".to_owned(), own_cpu_s);
     network.end().await?;
     Ok(figures)
 }
@@ -84,6 +95,12 @@ async fn costs(network: &Network) -> Result<Vec<Cost>, Failure> {
         costs.push(server.cost().await?);
     }
     Ok(costs)
+}
+
+/// Seconds of processor time of this process so far, which is the buyer's and the seller's app.
+fn own_cpu_s() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 * 1e-9
 }
 
 struct Paid {
@@ -202,15 +219,21 @@ impl Figures {
             ok: latencies_ms.len() as u32,
             failed: paid.failed,
             seconds: paid.seconds,
+            ready_s: 0.0,
             latencies_ms,
             cpu_s: BTreeMap::new(),
             flushes: 0,
             record_bytes: 0,
             database_bytes: 0,
+            growth_bytes: 0,
+            disk_bytes: 0,
             relay_bytes: 0,
         };
         for ((server, before), after) in network.servers.iter().zip(before).zip(after) {
             let cost = after.since(before);
+            let growth = after.database_bytes.saturating_sub(before.database_bytes);
+            figures.growth_bytes = figures.growth_bytes.max(growth);
+            figures.disk_bytes += cost.disk_bytes;
             *figures.cpu_s.entry(server.program.to_owned()).or_default() += cost.cpu_s;
             figures.flushes += cost.flushes;
             figures.record_bytes += cost.record_bytes;
@@ -242,13 +265,16 @@ impl Figures {
             "in_flight": self.in_flight,
             "ok": self.ok,
             "failed": self.failed,
+            "ready_s": self.ready_s,
             "payments_per_s": f64::from(self.ok) / self.seconds,
             "latency_ms": { "p50": self.percentile(50), "p99": self.percentile(99) },
             "cpu_s": self.cpu_s,
             "flushes_per_payment": self.per_payment(self.flushes),
             "wire_bytes_per_payment_hop": self.bytes_per_hop(),
             "db_bytes_per_payment": self.per_payment(self.record_bytes),
+            "disk_bytes_per_payment": self.per_payment(self.disk_bytes),
             "largest_database_bytes": self.database_bytes,
+            "growth_per_payment": self.per_payment(self.growth_bytes),
         })
     }
 
@@ -256,6 +282,8 @@ impl Figures {
     pub(super) fn shown(&self) -> Shown {
         let mut table = Table::new(&[Side::Left, Side::Right]);
         table.row(["nodes in a line", &self.nodes.to_string()].map(str::to_owned));
+        let ready = format!("{:.2} s", self.ready_s);
+        table.row(["from the first program's start until payments are possible".to_owned(), ready]);
         table.row(["payments made, failed".to_owned(), format!("{}, {}", self.ok, self.failed)]);
         table.row(["in flight".to_owned(), self.in_flight.to_string()]);
         table.row(["payments a second".to_owned(), format!("{:.1}", f64::from(self.ok) / self.seconds)]);
@@ -269,7 +297,11 @@ impl Figures {
         table.row(["bytes through the relay, a payment and hop".to_owned(), format!("{:.0}", self.bytes_per_hop())]);
         let written = format!("{:.0}", self.per_payment(self.record_bytes));
         table.row(["bytes of records written, a payment, all nodes".to_owned(), written]);
+        let on_disk = format!("{:.0}", self.per_payment(self.disk_bytes));
+        table.row(["bytes written to disks, a payment, all nodes".to_owned(), on_disk]);
         table.row(["largest database, bytes in use".to_owned(), self.database_bytes.to_string()]);
+        let growth = format!("{:.0}", self.per_payment(self.growth_bytes));
+        table.row(["what that grew by, bytes a payment".to_owned(), growth]);
         let shown = Shown::new(table.to_string(), self.fields());
         match self.failed {
             0 => shown,

@@ -109,7 +109,7 @@ impl Server {
             if Cost::lines(&text) > before
                 && let Some(cost) = Cost::last(&text)
             {
-                return Ok(Cost { cpu_s: self.cpu_s(), ..cost });
+                return Ok(Cost { cpu_s: self.cpu_s(), disk_bytes: self.disk_bytes(), ..cost });
             }
             if Instant::now() > deadline {
                 return Err(Failure::failed(format_args!("{} does not tell what it costs", self.name)));
@@ -125,6 +125,13 @@ impl Server {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
         ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+    }
+
+    /// Bytes that the system wrote to disks for it so far; 0 where the system does not say.
+    fn disk_bytes(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap_or_default();
+        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        written.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
     }
 
     /// Asks the server to end, and waits.
