@@ -82,6 +82,18 @@ crate::wire_enum! {
     }
 }
 
+impl std::fmt::Display for Purpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Purpose::NodeRelay => "nodes at a relay",
+            Purpose::NodeIndex => "nodes at an index server (its port for clients)",
+            Purpose::IndexIndex => "index servers among themselves (their port for servers)",
+            Purpose::AppNode => "apps at their node",
+            Purpose::Friend => "friends",
+        })
+    }
+}
+
 impl Purpose {
     /// The purpose as one byte, as in the handshake.
     pub const fn tag(self) -> u8 {

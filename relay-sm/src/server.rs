@@ -102,6 +102,11 @@ pub enum Output {
         /// Which rule.
         rule: Misbehaviour,
     },
+    /// A node came that this relay does not serve; it was told so. For logs and metrics.
+    TurnedAway {
+        /// Who.
+        peer: PublicKey,
+    },
     /// The last output of a drain: nothing is left to wait for. Everything is closed.
     Drained,
 }
@@ -215,6 +220,7 @@ impl RelayServer {
             return self.fail(conn, FailReason::Closing);
         }
         if self.chosen.as_ref().is_some_and(|chosen| !chosen.contains(&peer.key)) {
+            self.outputs.push_back(Output::TurnedAway { peer: peer.key });
             return self.fail(conn, FailReason::NotAllowed);
         }
         if let Some(oldest) = self.book.setup_in_the_way(peer.key) {

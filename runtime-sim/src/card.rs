@@ -47,6 +47,7 @@ impl Resident for Node {
         Some(match output {
             NodeOutput::Net(command) => Effect::Net(command),
             NodeOutput::Persist { revision, changes } => Effect::Persist { revision, changes },
+            NodeOutput::Notice(_) => return None,
         })
     }
 

@@ -73,6 +73,7 @@ impl Resident for RelayServer {
                 };
                 Effect::Blame { what: format!("{peer:?}: {rule}"), weight }
             }
+            RelayOutput::TurnedAway { .. } => return None,
             RelayOutput::Drained => Effect::Stop,
         })
     }

@@ -9,6 +9,7 @@ mod metrics;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -73,6 +74,7 @@ impl Folder {
 
     fn write<T: files::Document>(&self, name: &str, value: &T) {
         std::fs::write(self.file(name), files::print(value).as_bytes()).unwrap();
+        std::fs::set_permissions(self.file(name), std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 }
 
@@ -280,8 +282,16 @@ fn wrong_usage_exits_with_2_and_a_wrong_file_with_1_and_its_name() {
     assert!(stderr.starts_with("strelay: cannot read ") && stderr.contains("b.ident"), "{stderr}");
     assert_eq!(stderr.lines().count(), 1);
     let (code, stderr) = failed(command(RELAY, &[("-i", &folder.file("a.ident")), ("-l", Path::new("nowhere"))]));
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("--laddr <HOST:PORT>") && stderr.contains("expected HOST:PORT, such as"), "{stderr}");
+    let nowhere = Path::new("nowhere.invalid:1");
+    let (code, stderr) = failed(command(RELAY, &[("-i", &folder.file("a.ident")), ("-l", nowhere)]));
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("cannot resolve the address nowhere"), "{stderr}");
+    assert!(stderr.contains("cannot resolve the address nowhere.invalid:1"), "{stderr}");
+    assert!(!stderr.contains("can read this secret"), "{stderr}");
+    std::fs::set_permissions(folder.file("a.ident"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let (_, stderr) = failed(command(RELAY, &[("-i", &folder.file("a.ident")), ("-l", nowhere)]));
+    assert!(stderr.contains("can read this secret") && stderr.contains("0640"), "{stderr}");
     let trusted = folder.file("no-such-folder");
     let flags = [("-i", &*folder.file("a.ident")), ("-c", any), ("-s", any), ("-t", &*trusted)];
     let (code, stderr) = failed(command(INDEX, &flags));

@@ -1,11 +1,17 @@
 //! Whole-system tests of Offset with the real programs (see `tests/`), and benches across crates (`stbench`).
 #![forbid(unsafe_code)]
 
+pub mod figures;
 // What processes cost is read from /proc.
 #[cfg(target_os = "linux")]
 pub mod index;
 pub mod memory;
 pub mod network;
+// What processes cost is read from /proc.
+#[cfg(target_os = "linux")]
+pub mod node;
+// What processes cost is read from /proc.
+#[cfg(target_os = "linux")]
 pub mod programs;
 // What processes cost is read from /proc.
 #[cfg(target_os = "linux")]

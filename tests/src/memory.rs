@@ -1,9 +1,10 @@
-//! Payments along a line of funders in memory: real signatures, no sockets, no disk. For counting instructions.
+//! Payments between funders in memory: real signatures, no sockets, no disk. For counting instructions, and for making
+//! databases that took a life to fill.
 //!
 //! Every message goes through the checks that it goes through in a node: signatures of batches are verified before a funder
-//! sees them. What a revision writes is counted and forgotten.
+//! sees them. What a revision writes is counted and forgotten; but for that of the first host, if somebody wants it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +18,8 @@ use offset_protocol::index::{MultiRoute, RoutePart};
 use offset_protocol::machine::{Duration, Instant, Machine, Seed};
 use offset_protocol::money::Currency;
 
+use crate::routes::thread_seconds;
+
 const APP: PublicKey = PublicKey([0xaa; 32]);
 const AMOUNT: u128 = 100;
 
@@ -26,10 +29,24 @@ struct Host {
     funder: Funder,
 }
 
-/// A line of funders.
-pub struct Line {
+/// What waits for a host.
+enum Input {
+    Checked(FunderInput),
+    /// A friend's message, as it came.
+    Said {
+        from: usize,
+        message: FriendMessage,
+    },
+}
+
+/// Funders who are friends, and ways to pay between them.
+pub struct Funders {
     hosts: Vec<Host>,
-    inbox: VecDeque<(usize, FunderInput)>,
+    places: BTreeMap<PublicKey, usize>,
+    /// The ways that payments take in turn, buyers first.
+    ways: Vec<Vec<usize>>,
+    next_way: usize,
+    inbox: VecDeque<(usize, Input)>,
     now: Instant,
     ids: offset_protocol::machine::Rng,
     currency: Currency,
@@ -38,6 +55,8 @@ pub struct Line {
     failed: usize,
     /// What it cost so far.
     pub cost: Cost,
+    /// What the first host has on its disk, by key; kept if there is a map.
+    pub first_records: Option<BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
 /// Counted, not timed.
@@ -49,23 +68,64 @@ pub struct Cost {
     pub record_bytes: u64,
     /// Messages between friends.
     pub messages: u64,
+    /// Seconds that this thread worked for the first host.
+    pub first_s: f64,
 }
 
-impl Line {
-    /// Friends in a line that let each other owe anything.
+/// The identity of a host.
+pub fn identity(host: usize) -> Identity {
+    let mut private_key = [7; 32];
+    private_key[..8].copy_from_slice(&(host as u64).to_le_bytes());
+    Identity::from_private_key(&private_key)
+}
+
+impl Funders {
+    /// Friends in a line that let each other owe anything; payments go from the first to the last.
     ///
     /// # Errors
     /// If the funders refuse to be configured.
-    pub fn new(length: usize) -> Result<Line> {
+    pub fn line(length: usize) -> Result<Funders> {
+        let mut line = Funders::new(length)?;
+        for at in 1..length {
+            line.befriend(at - 1, at)?;
+        }
+        line.ways.push((0..length).collect());
+        Ok(line)
+    }
+
+    /// A hub, which is the first, and so many friends of it, an even number; payments go through it, between pairs of friends.
+    ///
+    /// # Errors
+    /// As of [`Funders::line`].
+    pub fn star(friends: usize) -> Result<Funders> {
+        let mut star = Funders::new(friends + 1)?;
+        star.first_records = Some(BTreeMap::new());
+        for friend in 1..=friends {
+            star.befriend(0, friend)?;
+        }
+        star.ways = (1..=friends).step_by(2).flat_map(|a| [vec![a, 0, a + 1], vec![a + 1, 0, a]]).collect();
+        Ok(star)
+    }
+
+    /// Lets payments go this way only.
+    pub fn pay_along(&mut self, way: Vec<usize>) {
+        (self.ways, self.next_way) = (vec![way], 0);
+    }
+
+    fn new(length: usize) -> Result<Funders> {
         let seed = Seed::from_number(1);
         let mut hosts = Vec::new();
         for number in 0..length {
-            let signer: SharedSigner = Arc::new(Identity::from_private_key(&[number as u8 + 1; 32]));
+            let signer: SharedSigner = Arc::new(identity(number));
             let config = FunderConfig { signer: signer.clone(), seed: seed.fork(&number.to_string()) };
             hosts.push(Host { key: signer.public_key(), signer, funder: Funder::restore(config, [])? });
         }
-        let mut line = Line {
+        let places = hosts.iter().enumerate().map(|(at, host)| (host.key, at)).collect();
+        Ok(Funders {
             hosts,
+            places,
+            ways: Vec::new(),
+            next_way: 0,
             inbox: VecDeque::new(),
             now: Instant::from_micros(1),
             ids: seed.fork("ids").rng(),
@@ -74,12 +134,8 @@ impl Line {
             paid: 0,
             failed: 0,
             cost: Cost::default(),
-        };
-        for at in 1..length {
-            line.befriend(at - 1, at)?;
-        }
-        line.run()?;
-        Ok(line)
+            first_records: None,
+        })
     }
 
     fn befriend(&mut self, a: usize, b: usize) -> Result<()> {
@@ -93,14 +149,18 @@ impl Line {
         }
         for (us, friend) in [(a, b), (b, a)] {
             let friend = self.hosts[friend].key;
-            self.inbox.push_back((us, FunderInput::LinkUp { friend }));
+            self.tell(us, FunderInput::LinkUp { friend });
         }
         self.run()
     }
 
+    fn tell(&mut self, host: usize, input: FunderInput) {
+        self.inbox.push_back((host, Input::Checked(input)));
+    }
+
     fn command(&mut self, host: usize, command: Command) {
         let id = CommandId(self.ids.bytes());
-        self.inbox.push_back((host, FunderInput::Command { app: APP, id, command }));
+        self.tell(host, FunderInput::Command { app: APP, id, command });
     }
 
     fn done(&mut self, host: usize, command: Command) -> Result<Answer> {
@@ -112,7 +172,7 @@ impl Line {
         }
     }
 
-    /// Makes payments from the first to the last, `in_flight` at a time.
+    /// Makes payments, `in_flight` at a time.
     ///
     /// # Errors
     /// If a payment fails.
@@ -132,7 +192,9 @@ impl Line {
     }
 
     fn begin_payment(&mut self) -> Result<()> {
-        let seller = self.hosts.len() - 1;
+        let way = self.ways.get(self.next_way % self.ways.len().max(1)).cloned().unwrap_or_default();
+        self.next_way += 1;
+        let (&buyer, &seller) = way.first().zip(way.last()).context("a way has two ends")?;
         let invoice = Command::AddInvoice {
             invoice_id: InvoiceId(self.ids.bytes()),
             currency: self.currency,
@@ -142,7 +204,7 @@ impl Line {
         };
         let Command::AddInvoice { invoice_id, currency, amount, .. } = invoice else { bail!("not an invoice") };
         self.command(seller, invoice);
-        let route = List::truncated(self.hosts.iter().map(|host| host.key));
+        let route = List::truncated(way.iter().map(|host| self.hosts[*host].key));
         let part = RoutePart { route, amount, fees: 0 };
         let pay = Command::Pay {
             payment_id: PaymentId(self.ids.bytes()),
@@ -157,41 +219,53 @@ impl Line {
             mode: CommitMode::InBand,
             routes: Some(MultiRoute { parts: List::truncated([part]) }),
         };
-        self.command(0, pay);
+        self.command(buyer, pay);
         Ok(())
     }
 
-    /// Rounds over all hosts, each with all inputs that wait for it, until nothing waits.
+    /// Rounds over the hosts that something waits for, each with all of it, until nothing waits.
     fn run(&mut self) -> Result<()> {
         loop {
-            let mut inputs: Vec<Vec<FunderInput>> = self.hosts.iter().map(|_| Vec::new()).collect();
+            let mut inputs: BTreeMap<usize, Vec<Input>> = BTreeMap::new();
             for (host, input) in std::mem::take(&mut self.inbox) {
-                inputs[host].push(input);
+                inputs.entry(host).or_default().push(input);
             }
-            if inputs.iter().all(Vec::is_empty) && !self.tick(&mut inputs) {
+            if inputs.is_empty() && !self.tick(&mut inputs) {
                 return Ok(());
             }
-            for (host, inputs) in inputs.into_iter().enumerate() {
-                let mut outputs = Vec::new();
-                offset_protocol::machine::turn(&mut self.hosts[host].funder, self.now, inputs, |output| {
-                    outputs.push(output);
-                });
-                for output in outputs {
-                    self.carry_out(host, output)?;
-                }
+            for (host, inputs) in inputs {
+                self.turn(host, inputs)?;
             }
         }
     }
 
+    fn turn(&mut self, host: usize, inputs: Vec<Input>) -> Result<()> {
+        let (began, now) = ((host == 0).then(thread_seconds), self.now);
+        let mut outputs = Vec::new();
+        // Checking what came is part of its work.
+        let checked = inputs.into_iter().map(|input| match input {
+            Input::Checked(input) => Ok(input),
+            Input::Said { from, message } => {
+                Ok(FunderInput::Friend { friend: self.hosts[from].key, message: self.checked(from, host, message)? })
+            }
+        });
+        let inputs = checked.collect::<Result<Vec<_>>>()?;
+        offset_protocol::machine::turn(&mut self.hosts[host].funder, now, inputs, |output| outputs.push(output));
+        self.cost.first_s += began.map_or(0.0, |began| thread_seconds() - began);
+        outputs.into_iter().try_for_each(|output| self.carry_out(host, output))
+    }
+
     /// Moves time to the next alarm; false if there is none soon.
-    fn tick(&mut self, inputs: &mut [Vec<FunderInput>]) -> bool {
+    fn tick(&mut self, inputs: &mut BTreeMap<usize, Vec<Input>>) -> bool {
         let alarms = self.hosts.iter().filter_map(|host| host.funder.poll_timeout());
         let Some(at) = alarms.map(|alarm| alarm.at).min() else { return false };
         if at > self.now + Duration::from_secs(1) {
             return false;
         }
         self.now = self.now.max(at);
-        inputs.iter_mut().for_each(|inputs| inputs.push(FunderInput::Tick));
+        let is_due = |host: &Host| host.funder.poll_timeout().is_some_and(|alarm| alarm.at <= self.now);
+        let due = self.hosts.iter().enumerate().filter(|(_, host)| is_due(host));
+        inputs.extend(due.map(|(at, _)| (at, vec![Input::Checked(FunderInput::Tick)])));
         true
     }
 
@@ -203,13 +277,20 @@ impl Line {
                     change.key.len() + change.value.as_ref().map_or(0, Vec::len)
                 };
                 self.cost.record_bytes += changes.iter().map(bytes).sum::<usize>() as u64;
-                self.inbox.push_back((host, FunderInput::Durable(revision)));
+                if let Some(records) = self.first_records.as_mut().filter(|_| host == 0) {
+                    for change in changes {
+                        match change.value {
+                            Some(value) => drop(records.insert(change.key, value)),
+                            None => drop(records.remove(&change.key)),
+                        }
+                    }
+                }
+                self.tell(host, FunderInput::Durable(revision));
             }
             FunderOutput::Friend { friend, message } => {
                 self.cost.messages += 1;
-                let to = self.hosts.iter().position(|host| host.key == friend).context("unknown friend")?;
-                let message = self.checked(host, to, message)?;
-                self.inbox.push_back((to, FunderInput::Friend { friend: self.hosts[host].key, message }));
+                let to = *self.places.get(&friend).context("unknown friend")?;
+                self.inbox.push_back((to, Input::Said { from: host, message }));
             }
             FunderOutput::Reply { outcome, .. } => self.replies.push(outcome),
             FunderOutput::Event { event: Event::PaymentEnded(report), id, number, app } => {
@@ -218,11 +299,11 @@ impl Line {
                     _ => self.failed += 1,
                 }
                 if let Some(number) = number {
-                    self.inbox.push_back((host, FunderInput::Acknowledge { app, id, number }));
+                    self.tell(host, FunderInput::Acknowledge { app, id, number });
                 }
             }
             FunderOutput::Event { event: Event::InvoiceEnded(_), id, number: Some(number), app } => {
-                self.inbox.push_back((host, FunderInput::Acknowledge { app, id, number }));
+                self.tell(host, FunderInput::Acknowledge { app, id, number });
             }
             _ => {}
         }
@@ -250,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_a_payment_costs_does_not_grow_with_those_before() {
-        let mut line = Line::new(3).unwrap();
+        let mut line = Funders::line(3).unwrap();
         let mut costs = Vec::new();
         for _ in 0..3 {
             let before = line.cost;
@@ -263,7 +344,7 @@ mod tests {
 
     #[test]
     fn many_payments_share_revisions() {
-        let mut line = Line::new(3).unwrap();
+        let mut line = Funders::line(3).unwrap();
         let start = line.cost;
         line.pay(64, 1).unwrap();
         let alone = line.cost.revisions - start.revisions;

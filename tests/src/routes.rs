@@ -108,7 +108,7 @@ fn barabasi_albert(nodes: u32, rng: &mut Rng) -> Vec<(u32, u32)> {
 }
 
 /// What this thread has used of a processor so far.
-fn thread_seconds() -> f64 {
+pub(crate) fn thread_seconds() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -7,7 +7,7 @@ use offset_protocol::identity::SharedSigner;
 use offset_protocol::limits::MAX_RELAYS;
 use offset_protocol::machine::Seed;
 use offset_protocol::net::{ConnIds, NetCommand, NetEvent};
-use offset_protocol::relay::RelayAddress;
+use offset_protocol::relay::{FailReason, RelayAddress};
 use serde::{Deserialize, Serialize};
 
 /// What can happen to links.
@@ -73,6 +73,13 @@ pub enum Output {
         friend: PublicKey,
         /// As it travelled.
         bytes: Vec<u8>,
+    },
+    /// A relay does not let friends find us there, and said why; it is tried again by itself.
+    RelayRefuses {
+        /// The relay.
+        relay: PublicKey,
+        /// Why.
+        reason: FailReason,
     },
     /// Whether friends can find us at this relay now.
     RelayStatus {

@@ -267,7 +267,10 @@ impl Links {
             match output {
                 relay::Output::Net(command) => self.outputs.push_back(Output::Net(command)),
                 relay::Output::RelayUp { relay, .. } => self.set_relay_status(relay, true),
-                relay::Output::RelayDown { relay, .. } => self.set_relay_status(relay, false),
+                relay::Output::RelayDown { relay, reason } => {
+                    self.set_relay_status(relay, false);
+                    self.outputs.extend(reason.map(|reason| Output::RelayRefuses { relay, reason }));
+                }
                 relay::Output::Incoming { relay, from } => self.on_call(now, relay, from),
                 relay::Output::TunnelOpened { conn, friend, relay, direction } => {
                     self.on_tunnel_opened(now, conn, friend, Slot { direction, relay });

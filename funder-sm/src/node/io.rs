@@ -6,6 +6,7 @@ use offset_protocol::identity::SharedSigner;
 use offset_protocol::machine::{Seed, WallTime};
 use offset_protocol::net::{NetCommand, NetEvent};
 use offset_protocol::persist::{Change, Revision};
+use offset_protocol::relay::FailReason;
 use serde::{Deserialize, Serialize};
 
 /// What a node is born with.
@@ -55,5 +56,19 @@ pub enum NodeOutput {
         revision: Revision,
         /// The records.
         changes: Vec<Change>,
+    },
+    /// Something that whoever runs the node may want to know; for logs, nothing depends on it.
+    Notice(Notice),
+}
+
+/// What a node notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A relay does not let friends find this node there. The node tries again by itself, more and more seldom.
+    RelayRefuses {
+        /// The relay.
+        relay: PublicKey,
+        /// Why, in its words.
+        reason: FailReason,
     },
 }

@@ -42,7 +42,7 @@ use crate::apps::{self, Apps};
 use crate::funder::{CheckedMessage, Funder, FunderConfig, FunderInput, FunderOutput, RestoreError};
 use crate::links::{self, Links};
 use index::Reservations;
-pub use io::{NodeConfig, NodeInput, NodeOutput};
+pub use io::{NodeConfig, NodeInput, NodeOutput, Notice};
 
 /// Lanes of connection numbers.
 const LANES: u64 = 2;
@@ -245,6 +245,9 @@ impl Node {
                 }
                 let message = self.check(friend, &bytes);
                 self.funder(FunderInput::Friend { friend, message });
+            }
+            links::Output::RelayRefuses { relay, reason } => {
+                self.outputs.push_back(NodeOutput::Notice(Notice::RelayRefuses { relay, reason }));
             }
             links::Output::RelayStatus { relay, connected } => {
                 self.funder(FunderInput::RelayStatus { relay, connected });

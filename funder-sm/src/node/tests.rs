@@ -213,7 +213,7 @@ fn all_that_waits_at_a_turn_is_one_revision_and_no_reply_leaves_before_it_is_dur
             NodeOutput::Net(NetCommand::Send { bytes, .. }) => {
                 told.push(decode::<NodeMessage>(&bytes, MAX_FRAME).unwrap())
             }
-            NodeOutput::Net(_) => {}
+            NodeOutput::Net(_) | NodeOutput::Notice(_) => {}
         });
         let replies = told.drain(..).filter(|message| matches!(message, NodeMessage::Reply { .. })).count();
         (persisted, replies, revision)

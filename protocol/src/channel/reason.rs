@@ -29,7 +29,7 @@ pub enum CloseReason {
         theirs: u16,
     },
     /// The ends want different things. When the initiator reports it the answer was not authenticated.
-    #[error("this connection is for {ours:?}, the peer is there for {}", named(*.theirs))]
+    #[error("this door is for {ours}, and the peer wants {}", named(*.theirs))]
     WrongPurpose {
         /// The purpose of this end.
         ours: Purpose,
@@ -129,7 +129,7 @@ pub enum Misbehaviour {
 
 /// What a tag of a purpose stands for, as far as we know.
 fn named(tag: u8) -> String {
-    Purpose::of_tag(tag).map_or_else(|| format!("purpose number {tag}"), |purpose| format!("{purpose:?}"))
+    Purpose::of_tag(tag).map_or_else(|| format!("purpose number {tag}"), |purpose| purpose.to_string())
 }
 
 /// Why a message cannot be sent. Nothing of it was written.

@@ -445,6 +445,7 @@ impl World {
                 self.pump(b);
             }
             // A node that crashed or moved may leave a connection behind that never says anything.
+            server::Output::TurnedAway { .. } => panic!("this relay serves everybody"),
             server::Output::Misbehaved { rule, .. } => assert_eq!(rule, server::Misbehaviour::Silent),
             server::Output::Drained => self.crash_relay(relay),
             server::Output::Net(NetCommand::Connect { .. }) => panic!("a relay connects to nobody"),

@@ -88,6 +88,18 @@ pub struct What {
     whose: &'static str,
 }
 
+impl What {
+    /// Which places, in the plural.
+    pub fn places(&self) -> &'static str {
+        self.places
+    }
+
+    /// ` per identity`, ` per address`, ` in total` or nothing.
+    pub fn whose(&self) -> &'static str {
+        self.whose
+    }
+}
+
 impl std::fmt::Display for What {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{}", self.places, self.whose)

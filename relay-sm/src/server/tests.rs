@@ -352,7 +352,7 @@ fn draining_ends_with_the_last_tunnel() {
 fn a_relay_for_chosen_nodes_tells_all_others_so() {
     let mut relay = Relay::for_chosen(&[B]);
     let (stranger, outputs) = relay.incoming(A, "host");
-    let mut expected = vec![Output::Net(NetCommand::Admit { conn: stranger })];
+    let mut expected = vec![Output::Net(NetCommand::Admit { conn: stranger }), Output::TurnedAway { peer: A }];
     expected.extend(failed(stranger, FailReason::NotAllowed));
     assert_eq!(outputs, expected);
     assert_eq!(relay.server.counts(), Counts::default());
@@ -386,7 +386,7 @@ fn a_node_that_is_no_longer_chosen_loses_everything_at_once() {
     assert_eq!(relay.server.counts(), Counts { listeners: 2, ..Counts::default() });
     relay.expect(Input::Disallow { node: B }, &[]);
     let (again, outputs) = relay.incoming(B, "host");
-    assert_eq!(outputs[1..], failed(again, FailReason::NotAllowed));
+    assert_eq!(outputs[2..], failed(again, FailReason::NotAllowed));
     // Those that it spoke with are served as before.
     relay.tunnel(C, A, at_a);
 }

@@ -35,6 +35,22 @@ pub fn positive_amount(text: &str) -> Result<u128, String> {
     }
 }
 
+/// Where a server listens: `HOST:PORT`, a host of IPv6 in brackets. The host is looked up later.
+///
+/// # Errors
+/// One sentence.
+pub fn door(text: &str) -> Result<String, String> {
+    let is_door = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_host = !host.is_empty() && (!host.contains(':') || host.starts_with('[') && host.ends_with(']'));
+        is_host && port.parse::<u16>().is_ok()
+    });
+    if is_door {
+        Ok(text.to_owned())
+    } else {
+        Err("expected HOST:PORT, such as 127.0.0.1:4001 or [::]:4001".to_owned())
+    }
+}
+
 /// A name that a user gives.
 ///
 /// # Errors
@@ -91,6 +107,16 @@ mod tests {
             assert_eq!(amount(&large), Err("the amount is larger than 2^100".to_owned()));
         }
         assert!(positive_amount("0").is_err());
+    }
+
+    #[test]
+    fn doors_have_a_host_and_a_port() {
+        for good in ["127.0.0.1:0", "[::]:4001", "relay.example.org:65535"] {
+            assert_eq!(door(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "127.0.0.1", "9401", ":4001", "a:", "a:65536", "::1:4001", "[::1]", "a:b"] {
+            assert!(door(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -43,6 +44,7 @@ pub enum Locked {
 /// # Errors
 /// A [`Failure`] that names the file.
 pub fn read(path: &Path, passphrase_file: Option<&Path>) -> Result<Identity, Failure> {
+    [Some(path), passphrase_file].into_iter().flatten().for_each(warn_if_exposed);
     if files::kind(path)? != Kind::LockedIdentity {
         let identity = files::read(path)?;
         return match passphrase_file {
@@ -60,6 +62,16 @@ pub fn read(path: &Path, passphrase_file: Option<&Path>) -> Result<Identity, Fai
             .map_err(|why| Failure::failed(format_args!("{} is locked: {}", path.display(), why.sentence)))?,
     };
     unlock(&locked, &passphrase).map_err(|why| Failure::failed(format_args!("{}: {why}", path.display())))
+}
+
+/// A secret that others may read is one no more, but a card that does not work helps nobody either.
+fn warn_if_exposed(path: &Path) {
+    // Whoever reads the file says what is wrong with it, if this fails.
+    let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    if mode & 0o077 != 0 {
+        let mode = format!("{:04o}", mode & 0o7777);
+        tracing::warn!(path = %path.display(), mode, "others on this machine can read this secret: chmod 600");
+    }
 }
 
 /// Whose identity file this is. Needs no passphrase.

@@ -2,12 +2,12 @@
 //! the flags fill; what makes no sense together is refused before any door opens.
 
 use offset_protocol::machine::Duration;
-use offset_relay_sm::server::{LEAST_BYTES_PER_S, Limits, Quota, TunnelRate};
+use offset_relay_sm::server::{LEAST_BYTES_PER_S, Limits, LimitsError, Quota, TunnelRate};
 
 use super::exit::Failure;
 use crate::connection::{LEAST_BUDGET, PIPE_BYTES, STALL_LIMIT};
-use crate::gate::{AcceptRate, DoorLimits};
-use crate::limits::NetLimits;
+use crate::gate::{AcceptRate, DoorLimits, DoorLimitsError};
+use crate::limits::{NetLimits, NetLimitsError};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -44,6 +44,44 @@ pub(super) struct NetArgs {
     buffer_memory: u64,
 }
 
+/// The sentence, and the flag that it is about.
+fn of_flag(flag: &str, error: impl std::fmt::Display) -> String {
+    format!("--{flag}: {error}")
+}
+
+/// The flag of a limit that does not fit another one.
+fn net_flag(error: &NetLimitsError) -> &'static str {
+    match error {
+        NetLimitsError::Door(DoorLimitsError::Zero(what) | DoorLimitsError::AboveTotal { what, .. }) => match *what {
+            "accept rate" => "accept-rate-per-address",
+            "accept burst" => "accept-burst-per-address",
+            _ => "max-handshakes-per-address",
+        },
+        NetLimitsError::Memory => "buffer-memory",
+        NetLimitsError::Pipe => "tunnel-buffer",
+    }
+}
+
+/// The same of a relay.
+fn relay_flag(error: &LimitsError) -> String {
+    let (LimitsError::TooSmall { what, .. } | LimitsError::AboveTotal { what, .. }) = error;
+    let places = match what.places() {
+        "set-ups" => "max-setups",
+        "listeners" => "max-listeners",
+        "halves" => "max-halves",
+        "ends of tunnels" => "max-tunnel-ends",
+        "calls that wait for one node" => "max-waiting-calls",
+        "bytes a second through tunnels" => "tunnel-rate",
+        _ => "tunnel-burst",
+    };
+    let whose = match what.whose() {
+        " per identity" => "-per-identity",
+        " per address" => "-per-address",
+        _ => "",
+    };
+    format!("{places}{whose}")
+}
+
 fn some() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
 }
@@ -68,7 +106,7 @@ impl NetArgs {
             memory_bytes: usize::try_from(self.buffer_memory * MIB).unwrap_or(usize::MAX),
             pipe_bytes,
         };
-        limits.check().map_err(Failure::usage)?;
+        limits.check().map_err(|error| Failure::usage(of_flag(net_flag(&error), error)))?;
         Ok(limits)
     }
 }
@@ -143,7 +181,7 @@ impl RelayArgs {
             waiting_calls: self.max_waiting_calls,
             tunnel_rate: TunnelRate { bytes_per_s: self.tunnel_rate, burst_bytes: self.tunnel_burst },
         };
-        limits.check().map_err(Failure::usage)?;
+        limits.check().map_err(|error| Failure::usage(of_flag(&relay_flag(&error), error)))?;
         let pipe_bytes = usize::try_from(self.tunnel_buffer * KIB).unwrap_or(usize::MAX);
         Ok((limits, net.with_pipes(pipe_bytes)?))
     }
@@ -207,9 +245,19 @@ mod tests {
             assert_eq!(failure.exit, super::super::exit::Exit::Usage);
             failure.sentence
         };
-        assert!(wrong("--max-halves 100").starts_with("halves per identity must be at most 100"));
-        assert!(wrong("--max-handshakes 10").starts_with("handshakes per address must be at most 10"));
-        assert!(wrong("--buffer-memory 16 --tunnel-buffer 8192").starts_with("the buffer of a tunnel"));
+        for (flags, says) in [
+            ("--max-setups 100", "--max-setups-per-identity: set-ups per identity must be at most 100"),
+            ("--max-listeners 10", "--max-listeners-per-address: listeners per address must be at most 10"),
+            ("--max-halves 100", "--max-halves-per-identity: halves per identity must be at most 100"),
+            ("--max-tunnel-ends 512", "--max-tunnel-ends-per-identity: ends of tunnels per identity"),
+            ("--max-waiting-calls 100000", "--max-waiting-calls: calls that wait for one node"),
+            ("--accept-rate 10", "--accept-rate-per-address: accept rate per address must be at most 10"),
+            ("--accept-burst 10", "--accept-burst-per-address: accept burst per address must be at most 10"),
+            ("--max-handshakes 10", "--max-handshakes-per-address: handshakes per address must be at most 10"),
+            ("--buffer-memory 16 --tunnel-buffer 8192", "--tunnel-buffer: the buffer of a tunnel"),
+        ] {
+            assert!(wrong(flags).starts_with(says), "{flags}: {}", wrong(flags));
+        }
         for flags in [["--max-listeners", "0"], ["--stall-limit", "41"], ["--tunnel-rate", "32767"]] {
             let none = Args::try_parse_from(["relay"].into_iter().chain(flags));
             assert!(none.is_err_and(|error| error.exit_code() == 2), "{flags:?}");

@@ -62,7 +62,7 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
     /// Where to tell metrics to Prometheus (`/metrics`) and whether all is well (`/health`); nowhere if left out
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = super::args::door)]
     metrics: Option<String>,
     /// How to write the log on stderr (the variable RUST_LOG says how much)
     #[arg(long, value_enum, default_value_t)]

@@ -21,10 +21,10 @@ use offset_protocol::app::IndexAddress;
 use offset_protocol::identity::Verifier;
 use offset_protocol::net::{ConnIds, NetEvent, Purpose};
 
-use super::config;
 use super::exit::{self, Failure};
 use super::server::{Build, Door, Server, ServerArgs};
 use super::trusted::{self, Trust};
+use super::{args, config};
 use crate::connection::{Handed, Reading};
 use crate::driver::{Effect, Pace, Prepare, Program};
 use crate::metrics::{Sample, Value};
@@ -40,10 +40,10 @@ const SLICE: Duration = Duration::from_millis(5);
 #[command(name = "stindex", version)]
 struct Args {
     /// Where to listen for nodes; port 0 picks a free one
-    #[arg(short = 'c', long, value_name = "HOST:PORT")]
+    #[arg(short = 'c', long, value_name = "HOST:PORT", value_parser = args::door)]
     lclient: String,
     /// Where to listen for other index servers; port 0 picks a free one
-    #[arg(short = 's', long, value_name = "HOST:PORT")]
+    #[arg(short = 's', long, value_name = "HOST:PORT", value_parser = args::door)]
     lserver: String,
     /// The folder with index tickets of the servers to share reports with, watched while running
     #[arg(short, long, value_name = "DIR")]

@@ -4,16 +4,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use offset_funder_sm::node::{Node, NodeConfig, NodeInput, NodeOutput};
+use offset_funder_sm::node::{Node, NodeConfig, NodeInput, NodeOutput, Notice};
 use offset_protocol::files::AppTicket;
 use offset_protocol::machine::WallTime;
 use offset_protocol::net::{NetEvent, Purpose};
 use offset_protocol::persist::Revision;
 
-use super::config;
 use super::exit::{self, Failure};
 use super::server::{Build, Door, Server, ServerArgs};
 use super::trusted::{self, Trust};
+use super::{args, config};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program};
 use crate::metrics::Sample;
@@ -28,7 +28,7 @@ struct Args {
     #[arg(short, long, value_name = "FILE")]
     database: PathBuf,
     /// Where to listen for apps; port 0 picks a free one
-    #[arg(short, long, value_name = "HOST:PORT")]
+    #[arg(short, long, value_name = "HOST:PORT", value_parser = args::door)]
     laddr: String,
     /// The folder with the tickets of the apps that may connect, watched while running
     #[arg(short, long, value_name = "DIR")]
@@ -129,6 +129,10 @@ impl Program for Words {
         match output {
             NodeOutput::Net(command) => Effect::Net(command),
             NodeOutput::Persist { revision, changes } => Effect::Persist { revision, changes },
+            NodeOutput::Notice(Notice::RelayRefuses { relay, reason }) => {
+                tracing::warn!(%relay, %reason, "a relay does not let friends find this node there");
+                Effect::Nothing
+            }
         }
     }
 }

@@ -3,15 +3,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use offset_protocol::net::{ConnId, NetEvent, Purpose};
 use offset_relay_sm::server::{Input, Output, RelayServer};
 
-use super::config;
 use super::exit::{self, Failure};
 use super::limit_args::RelayArgs;
 use super::server::{Build, Door, Server, ServerArgs};
 use super::trusted::{self, Trust};
+use super::{args, config};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program};
 use crate::metrics::Sample;
@@ -21,7 +22,7 @@ use crate::metrics::Sample;
 #[command(name = "strelay", version)]
 struct Args {
     /// Where to listen for nodes; port 0 picks a free one
-    #[arg(short, long, value_name = "HOST:PORT")]
+    #[arg(short, long, value_name = "HOST:PORT", value_parser = args::door)]
     laddr: String,
     /// The folder with the friend or node tickets of the nodes to serve, watched while running; everybody if left out
     #[arg(short, long, value_name = "DIR")]
@@ -65,10 +66,17 @@ fn run(args: &Args) -> Result<(), Failure> {
         None => RelayServer::new(limits),
         Some(_) => RelayServer::for_chosen(limits),
     };
-    server.run(Relay, machine, None)
+    server.run(Relay::default(), machine, None)
 }
 
-struct Relay;
+/// Between two lines of the log about nodes that are not served.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+struct Relay {
+    turned_away: u64,
+    told: Option<Instant>,
+}
 
 impl Program for Relay {
     type Machine = RelayServer;
@@ -98,6 +106,11 @@ impl Program for Relay {
             Sample::gauge("offset_relay_listeners", "Identities that wait for calls", counts.listeners),
             Sample::gauge("offset_relay_half_tunnels", "Calls that wait to be accepted", counts.halves),
             Sample::gauge("offset_relay_tunnels", "Tunnels, each of two connections", counts.tunnels),
+            Sample::counter(
+                "offset_relay_turned_away",
+                "Nodes that came and are not served (--allowed)",
+                self.turned_away,
+            ),
         ]
     }
 
@@ -108,6 +121,15 @@ impl Program for Relay {
             Output::Join { a, b } => Effect::Join { a, b },
             Output::Misbehaved { conn, peer, rule } => {
                 tracing::info!(?conn, %peer, %rule, "a peer broke a rule");
+                Effect::Nothing
+            }
+            Output::TurnedAway { peer } => {
+                self.turned_away += 1;
+                // Whoever is not served comes again and again, and anybody may come.
+                if self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                    self.told = Some(Instant::now());
+                    tracing::info!(%peer, so_far = self.turned_away, "a node is not in the folder of those to serve");
+                }
                 Effect::Nothing
             }
             Output::Drained => Effect::Finished,

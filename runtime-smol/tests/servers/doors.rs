@@ -68,8 +68,8 @@ fn a_relay_for_chosen_nodes_serves_them_from_the_moment_their_ticket_is_there_un
     folder.write("trusted/b.ticket", &FriendTicket { public_key: key(2), relays: List::new() });
     let mut command = folder.relay();
     command.arg("--allowed").arg(folder.file("trusted"));
-    let mut relay = Server::start(command);
-    let address = relay.address("listening on ");
+    let relay = metrics::Watched::start(command, &["listening on "]);
+    let address = relay.address().to_owned();
     let (mut listener, _) = Node::new(&address, 2).listen();
     assert_eq!(Node::new(&address, 3).hear(), NOT_ALLOWED);
     // Another kind of file that names a node does as well.
@@ -88,8 +88,13 @@ fn a_relay_for_chosen_nodes_serves_them_from_the_moment_their_ticket_is_there_un
     caller.session.wait_for_the_end();
     assert_eq!(Node::new(&address, 2).hear(), NOT_ALLOWED);
     drop(Node::new(&address, 3).listen());
-    relay.signal("-TERM");
-    assert!(relay.wait().0.success());
+    // Who was turned away is counted, and one of them named.
+    assert_eq!(relay.value("offset_relay_turned_away_total"), 2.0);
+    relay.server.signal("-TERM");
+    let (status, log) = relay.server.wait();
+    assert!(status.success());
+    let named: Vec<_> = log.lines().filter(|line| line.contains("not in the folder of those to serve")).collect();
+    assert!(named.len() == 1 && named[0].contains(&key(3).to_string()), "{log}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ const CONTROL: &str = env!("CARGO_BIN_EXE_stctrl");
 
 /// Where a server tells its metrics.
 pub(super) struct Watched {
-    server: Server,
+    pub(super) server: Server,
     address: String,
     metrics: String,
 }
@@ -276,9 +276,9 @@ fn a_port_for_metrics_that_is_taken_is_named_before_anything_is_announced() {
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
     let mut command = folder.relay();
-    command.args(["--metrics", "nowhere"]);
+    command.args(["--metrics", "nowhere.invalid:1"]);
     let (code, stderr) = failed(command);
-    assert!(code == Some(1) && stderr.contains("cannot resolve the address nowhere"), "{stderr}");
+    assert!(code == Some(1) && stderr.contains("cannot resolve the address nowhere.invalid:1"), "{stderr}");
 }
 
 #[test]

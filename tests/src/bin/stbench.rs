@@ -1,13 +1,13 @@
 //! Benches across crates. `stbench funder` pays along a line of funders in memory and prints what it cost; run it under
 //! `valgrind --tool=callgrind` with two counts of payments, and the difference is the cost of a payment. `stbench index`
 //! searches routes in large graphs ([`offset_tests::routes`] says how), `stbench index-server` asks real index servers
-//! ([`offset_tests::index::bench`] says how). `stbench relay` measures a real relay
-//! ([`offset_tests::relay`] says how).
+//! ([`offset_tests::index::bench`] says how). `stbench node` measures nodes ([`offset_tests::node`] says how), `stbench relay` a
+//! real relay ([`offset_tests::relay`] says how).
 
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use offset_tests::memory::Line;
+use offset_tests::memory::Funders;
 use offset_tests::routes::{Beside, Network, Times, Update};
 
 fn main() -> Result<()> {
@@ -25,11 +25,13 @@ fn main() -> Result<()> {
         #[cfg(target_os = "linux")]
         Some("index-server") => index_server(),
         #[cfg(target_os = "linux")]
+        Some("node") => offset_tests::node::run(args.get(1..).unwrap_or_default()),
+        #[cfg(target_os = "linux")]
         Some("relay") => offset_tests::relay::run(args.get(1..).unwrap_or_default()),
         #[cfg(target_os = "linux")]
         Some("relay-helper") => offset_tests::relay::helper(args.get(1..).unwrap_or_default()),
         _ => bail!(
-            "usage: stbench funder [PAYMENTS [IN_FLIGHT [NODES]]] | index [NODES]... | index-server (Linux) | relay [NAME...] [--json] (Linux)"
+            "usage: stbench funder [PAYMENTS [IN_FLIGHT [NODES]]] | index [NODES]... | index-server (Linux) | node [NAME...] [--json] (Linux) | relay [NAME...] [--json] (Linux)"
         ),
     }
 }
@@ -116,7 +118,7 @@ fn index_server() -> Result<()> {
 
 #[allow(clippy::print_stdout)]
 fn funder(payments: usize, in_flight: usize, nodes: usize) -> Result<()> {
-    let mut line = Line::new(nodes)?;
+    let mut line = Funders::line(nodes)?;
     let before = line.cost;
     let start = Instant::now();
     line.pay(payments, in_flight.max(1))?;

@@ -111,6 +111,7 @@ impl TestNode {
                         assert!(self.up.contains(&friend), "a message on a link that is down");
                         self.heard.push((friend, decode(&bytes, MAX_FRAME).unwrap()));
                     }
+                    Output::RelayRefuses { relay, .. } => assert!(!self.relays.contains(&relay), "a relay in use"),
                     Output::RelayStatus { relay, connected: true } => assert!(self.relays.insert(relay)),
                     Output::RelayStatus { relay, connected: false } => assert!(self.relays.remove(&relay)),
                 }
@@ -148,7 +149,7 @@ impl Host for TestHost {
             server::Output::Resume { conn } => effects.push(Effect::Resume(conn)),
             server::Output::Join { a, b } => effects.push(Effect::Join(a, b)),
             server::Output::Misbehaved { .. } => *misbehaved += 1,
-            server::Output::Drained => {}
+            server::Output::TurnedAway { .. } | server::Output::Drained => {}
         });
         effects
     }

@@ -87,6 +87,7 @@ impl TestNode {
             let mut persisted = None;
             turn(&mut self.node, now, inputs, |output| match output {
                 NodeOutput::Net(command) => effects.push(Effect::Net(command)),
+                NodeOutput::Notice(_) => {}
                 NodeOutput::Persist { revision, changes } => {
                     assert_eq!(persisted.replace((revision, changes)), None, "two revisions in flight");
                 }
@@ -255,7 +256,7 @@ fn relay_turn(relay: &mut RelayServer, now: Instant, event: Option<Event>) -> Ve
         server::Output::Net(command) => effects.push(Effect::Net(command)),
         server::Output::Resume { conn } => effects.push(Effect::Resume(conn)),
         server::Output::Join { a, b } => effects.push(Effect::Join(a, b)),
-        server::Output::Misbehaved { .. } | server::Output::Drained => {}
+        server::Output::Misbehaved { .. } | server::Output::TurnedAway { .. } | server::Output::Drained => {}
     });
     effects
 }
