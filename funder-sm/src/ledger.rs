@@ -27,11 +27,10 @@ use offset_protocol::friend::Operation;
 use offset_protocol::identity::Verifier;
 use offset_protocol::limits::{MAX_AMOUNT, MAX_PENDING};
 use offset_protocol::money::{Currency, add_amounts};
-use offset_protocol::payment::{
-    Cancel, CancelReason, Collect, CommitRequest, Request, Response, ResponseTerms, Route, Withdraw,
-};
+use offset_protocol::payment::{Cancel, CancelReason, Collect, CommitRequest, Request, Response, Route, Withdraw};
 use offset_protocol::{buggify, mutant, sometimes, wire_struct};
 
+use crate::friend_channel::SignedAnswer;
 use offset_protocol::lean::LeanMap;
 pub use rules::{BadRequest, BrokenRule, Unsendable, check_request};
 use totals::signed;
@@ -491,9 +490,8 @@ impl Ledger {
         if open.response.is_some() && !mutant!(ResponseTwice) {
             return Err(BrokenRule::Twice);
         }
-        let seller = open.request.route.last().unwrap_or(from.friend);
-        let terms = ResponseTerms::new(&open.request, &response, from.currency);
-        from.verifier.verify(seller, &terms.hash(), &response.signature).map_err(|_| BrokenRule::BadSignature)?;
+        let SignedAnswer { seller, hash, signature } = SignedAnswer::new(open, &response, from.currency, from.friend);
+        from.verifier.verify(&seller, &hash, &signature).map_err(|_| BrokenRule::BadSignature)?;
         if let Some(open) = self.outgoing_mut(&response.request_id) {
             open.response = Some(response.clone());
         }

@@ -1,11 +1,13 @@
 //! A card as hosts run it: a node. The same machine as in the real program.
 
+use offset_funder_sm::node::checks::Answers;
 use offset_funder_sm::node::{Node, NodeConfig, NodeInput, NodeOutput};
 use offset_protocol::app::Permissions;
 use offset_protocol::bytes::PublicKey;
+use offset_protocol::machine::Duration;
 use offset_protocol::net::Purpose;
 
-use crate::host::{Boot, Effect, HostInput, Hosted, Process, Program, Resident};
+use crate::host::{Boot, Effect, HostInput, Hosted, Job, Process, Program, Resident, SlowJobs};
 
 /// Where nodes wait for apps.
 pub const NODE_PORT: u16 = 4_004;
@@ -43,11 +45,26 @@ impl Resident for Node {
         }
     }
 
+    /// A check takes no more than a machine under load makes it.
+    const SLOW_JOBS: SlowJobs = SlowJobs { per_mille: 10, longest: Duration::from_millis(300) };
+
+    fn aside(&self, output: NodeOutput) -> Result<Job<NodeInput>, NodeOutput> {
+        match output {
+            NodeOutput::Check(check) => {
+                let verifier = self.signer();
+                // Nothing here remembers, so the funder does the rest itself.
+                Ok(Box::new(move || NodeInput::Checked(check.run(&*verifier, Answers::Left))))
+            }
+            other => Err(other),
+        }
+    }
+
     fn effect(output: NodeOutput) -> Option<Effect> {
         Some(match output {
             NodeOutput::Net(command) => Effect::Net(command),
             NodeOutput::Persist { revision, changes } => Effect::Persist { revision, changes },
-            NodeOutput::Notice(_) => return None,
+            // Checks are made aside.
+            NodeOutput::Check(_) | NodeOutput::Notice(_) => return None,
         })
     }
 

@@ -147,7 +147,7 @@ impl Resident for IndexServer {
         }
     }
 
-    fn aside(output: ServerOutput) -> Result<Job<ServerInput>, ServerOutput> {
+    fn aside(&self, output: ServerOutput) -> Result<Job<ServerInput>, ServerOutput> {
         thread_local! {
             /// What it was used for before makes no difference.
             static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace::new());

@@ -2,8 +2,9 @@
 
 use std::future::Future;
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
+
+use crate::workers::cores;
 
 /// Runs tasks on as many threads as the machine has cores, until it is dropped.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ impl Executor {
     /// # Errors
     /// If the system gives no thread.
     pub fn start() -> io::Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = cores();
         let tasks = Arc::new(smol::Executor::new());
         // Nothing is ever sent: the threads end when the last sender is gone.
         let (running, until) = smol::channel::bounded::<()>(1);

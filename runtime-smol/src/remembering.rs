@@ -1,4 +1,4 @@
-//! A verifier that remembers good signatures for a while: in a federation the same attestation comes from every neighbour,
+//! A signer that remembers good signatures for a while: in a federation the same attestation comes from every neighbour,
 //! within moments, and checking it again costs as much as the first time.
 //!
 //! 1. A signature is good only if it was checked and every bit of key, hash and signature is the same.
@@ -14,7 +14,8 @@ use std::hash::BuildHasher;
 use std::sync::{Mutex, PoisonError};
 
 use offset_protocol::bytes::{Hash, PublicKey, Signature};
-use offset_protocol::identity::{BadSignature, SharedSigner, Verifier};
+use offset_protocol::channel::KeyAgreement;
+use offset_protocol::identity::{BadSignature, SharedSigner, Signer, Verifier};
 
 /// Parts with a lock each, so that hardly ever two threads want the same one.
 const PARTS: usize = 64;
@@ -81,6 +82,24 @@ impl Verifier for Remembering {
         self.verifier.verify(key, hash, signature)?;
         part.lock().unwrap_or_else(PoisonError::into_inner).learn(*key, *hash, signature, self.each);
         Ok(())
+    }
+}
+
+impl Signer for Remembering {
+    fn public_key(&self) -> PublicKey {
+        self.verifier.public_key()
+    }
+
+    /// What it signed itself it takes for good.
+    fn sign(&self, hash: &Hash) -> Signature {
+        let signature = self.verifier.sign(hash);
+        let part = self.part(&signature).lock();
+        part.unwrap_or_else(PoisonError::into_inner).learn(self.public_key(), *hash, &signature, self.each);
+        signature
+    }
+
+    fn agreement(&self) -> &dyn KeyAgreement {
+        self.verifier.agreement()
     }
 }
 
@@ -182,14 +201,27 @@ mod tests {
     fn what_was_forgotten_is_checked_again() {
         let counting = Arc::new(Counting(Identity::from_private_key(&[1; 32]), AtomicU32::new(0)));
         let remembering = Remembering::new(counting.clone(), 2);
-        let signed = |n: u8| (Hash([n; 32]), counting.sign(&Hash([n; 32])));
+        let hash = |n: u16| Hash(std::array::from_fn(|at| n.to_be_bytes()[at % 2]));
+        let signed = |n: u16| (hash(n), counting.sign(&hash(n)));
         let first = signed(0);
         let same_part =
             |(_, other): &(Hash, Signature)| std::ptr::eq(remembering.part(&first.1), remembering.part(other));
-        let others: Vec<_> = (1..=255).map(signed).filter(same_part).take(2).collect();
+        let others: Vec<_> = (1..=u16::MAX).map(signed).filter(same_part).take(2).collect();
         for (hash, signature) in [&[first], &others[..], &[first]].concat() {
             assert_eq!(remembering.verify(&counting.public_key(), &hash, &signature), Ok(()));
         }
-        assert_eq!(counting.1.load(Relaxed), 2 + others.len() as u32);
+        assert_eq!((others.len(), counting.1.load(Relaxed)), (2, 4));
+    }
+
+    #[test]
+    fn what_it_signed_itself_is_not_checked() {
+        let counting = Arc::new(Counting(Identity::from_private_key(&[1; 32]), AtomicU32::new(0)));
+        let remembering = Remembering::new(counting.clone(), 1_000);
+        let (hash, other) = (Hash([1; 32]), Hash([2; 32]));
+        let signature = remembering.sign(&hash);
+        assert_eq!(remembering.verify(&counting.public_key(), &hash, &signature), Ok(()));
+        assert_eq!(counting.1.load(Relaxed), 0);
+        assert!(remembering.verify(&counting.public_key(), &other, &signature).is_err());
+        assert_eq!(counting.1.load(Relaxed), 1);
     }
 }

@@ -1,12 +1,13 @@
 //! Threads for what takes long and needs no state, such as searches: the state thread gives jobs and goes on.
 //!
 //! 1. The number of jobs is bounded by who gives them. They are taken in the order in which they were given.
-//! 2. Workers give way: on Linux the system prefers the state thread and the connections' tasks to them.
+//! 2. Workers whose jobs can wait give way: on Linux the system prefers the state thread and the connections' tasks to them.
 //! 3. When [`Workers`] are dropped, those that run a job end after it, and jobs that nobody has begun are lost.
 //!
 //! A job that panics takes its thread with it; the programs end at a panic.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -14,6 +15,20 @@ use std::time::Instant;
 /// By how much workers are nicer than the rest of the program. Chosen freely: a third of its weight.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
+
+/// Threads that can run beside each other on this machine.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// How urgent jobs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// The rest of the program comes first.
+    CanWait,
+    /// The state thread waits for them.
+    Urgent,
+}
 
 /// Threads that wait for jobs.
 #[derive(Debug)]
@@ -27,7 +42,7 @@ impl<J: Send + 'static> Workers<J> {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start<W>(name: &str, threads: usize, mut work: impl FnMut() -> W) -> io::Result<Self>
+    pub fn start<W>(name: &str, threads: usize, urgency: Urgency, mut work: impl FnMut() -> W) -> io::Result<Self>
     where
         W: FnMut(J) + Send + 'static,
     {
@@ -36,7 +51,9 @@ impl<J: Send + 'static> Workers<J> {
         for n in 0..threads.max(1) {
             let (mut work, waiting, busy_us) = (work(), waiting.clone(), busy_us.clone());
             let run = move || {
-                give_way();
+                if urgency == Urgency::CanWait {
+                    give_way();
+                }
                 while let Ok(job) = waiting.recv_blocking() {
                     if waiting.is_closed() {
                         return;
@@ -91,7 +108,7 @@ mod tests {
         let (tell, hear) = mpsc::channel();
         // Two jobs that wait for each other: with one thread neither would end.
         let meeting = Arc::new(std::sync::Barrier::new(2));
-        let workers = Workers::start("test", 2, || {
+        let workers = Workers::start("test", 2, Urgency::Urgent, || {
             let (tell, meeting) = (tell.clone(), meeting.clone());
             move |job: u32| {
                 if job < 2 {
@@ -112,7 +129,7 @@ mod tests {
         let (tell, hear) = mpsc::channel();
         let (go, begin) = mpsc::channel::<()>();
         let begin = Arc::new(std::sync::Mutex::new(begin));
-        let workers = Workers::start("test", 1, || {
+        let workers = Workers::start("test", 1, Urgency::CanWait, || {
             let (tell, begin) = (tell.clone(), begin.clone());
             move |job: u32| {
                 tell.send(job).unwrap();

@@ -24,6 +24,7 @@
 //! It does not check the friend's limit for us, fees, or whether the node can forward; and it believes the caller that
 //! messages come from the friend of the link that is up, in order.
 
+mod answers;
 mod audit;
 mod config;
 mod enqueue;
@@ -50,6 +51,7 @@ use offset_protocol::money::{Currency, Rate};
 use offset_protocol::relay::RelayAddress;
 use offset_protocol::{wire_enum, wire_struct};
 
+pub use answers::SignedAnswer;
 pub use audit::{LogMarks, Size};
 pub use enqueue::OWN_REQUESTS;
 pub use event::{

@@ -22,7 +22,7 @@ pub struct QueryId(pub u64);
 pub struct SessionId(pub u64);
 
 /// A message of a friend whose signature, if it has one, was checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckedMessage {
     /// Where the friend stands.
     Resume(Resume),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use offset_protocol::bytes::{PaymentId, PublicKey, RequestId};
-use offset_protocol::friend::FriendMessage;
+use offset_protocol::friend::{Batch, FriendMessage};
 use offset_protocol::money::Currency;
 use offset_protocol::persist::Revision;
 use offset_protocol::{mutant, sometimes};
@@ -12,7 +12,7 @@ use super::buyer::PartEnd;
 use super::io::{CheckedMessage, FunderInput, FunderOutput};
 use super::records::Target;
 use super::{Friend, Funder};
-use crate::friend_channel::{ChannelEvent, Env};
+use crate::friend_channel::{ChannelEvent, Env, SignedAnswer};
 use offset_protocol::lean::LeanSet;
 
 /// One step of what an input brings about.
@@ -89,6 +89,11 @@ impl Funder {
         let mut events = Vec::new();
         state.channel.link_down(&mut events);
         self.on_channel_events(friend, events);
+    }
+
+    /// What sellers have signed in a friend's batch: see [`Channel::signed_answers`](crate::friend_channel::Channel::signed_answers).
+    pub fn signed_answers(&self, friend: &PublicKey, batch: &Batch) -> Vec<SignedAnswer> {
+        self.friends.get(friend).map_or_else(Vec::new, |state| state.channel.signed_answers(batch))
     }
 
     fn on_friend_message(&mut self, friend: PublicKey, message: CheckedMessage) {

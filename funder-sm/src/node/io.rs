@@ -7,7 +7,8 @@ use offset_protocol::machine::{Seed, WallTime};
 use offset_protocol::net::{NetCommand, NetEvent};
 use offset_protocol::persist::{Change, Revision};
 use offset_protocol::relay::FailReason;
-use serde::{Deserialize, Serialize};
+
+use super::checks::{Check, Checked};
 
 /// What a node is born with.
 pub struct NodeConfig {
@@ -18,12 +19,14 @@ pub struct NodeConfig {
 }
 
 /// What can happen to a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeInput {
     /// Something happened to a connection: an app's (incoming) or one that the node asked for.
     Net(NetEvent),
     /// The revision is on disk.
     Durable(Revision),
+    /// What came of a [`NodeOutput::Check`]: sooner or later, in any order.
+    Checked(Checked),
     /// This app may connect, and do this.
     Trust {
         /// The app.
@@ -57,6 +60,9 @@ pub enum NodeOutput {
         /// The records.
         changes: Vec<Change>,
     },
+    /// Check signatures with [`Check::run`], on any thread, then answer [`NodeInput::Checked`]. At most one for each friend is
+    /// out; a crash loses it harmlessly.
+    Check(Check),
     /// Something that whoever runs the node may want to know; for logs, nothing depends on it.
     Notice(Notice),
 }

@@ -10,14 +10,16 @@
 //! Invariants:
 //! 1. The funder sees all inputs of a turn before it makes a round: it is asked for outputs only when the node's own queue
 //!    is empty, in [`Machine::poll_output`].
-//! 2. A friend's batch or reset enters the funder only as [`Verified`]; what is not signed by that friend enters as
-//!    [`CheckedMessage::Forged`], what is no message as [`CheckedMessage::Unreadable`].
+//! 2. A friend's batch or reset enters the funder only as [`Verified`](offset_protocol::identity::Verified); what is not
+//!    signed by that friend enters as [`CheckedMessage::Forged`](crate::funder::CheckedMessage::Forged), what is no message as `Unreadable`. Signatures
+//!    are checked [aside](checks).
 //! 3. Records of the node itself (their keys begin with `x`) travel through the funder, so that there is one stream of
 //!    revisions. One exists: the versions of reports that are reserved for the index client.
 //!
 //! Numbers of connections are divided into lanes, so that an event finds its part without a table; incoming connections are
 //! apps'.
 
+pub mod checks;
 mod index;
 mod io;
 #[cfg(feature = "meddle")]
@@ -30,17 +32,17 @@ use std::collections::VecDeque;
 use offset_index_sm::client::failed::FailedEdge;
 use offset_index_sm::client::{ClientInput, ClientOutput, IndexClient};
 use offset_protocol::bytes::PublicKey;
-use offset_protocol::codec::decode;
 use offset_protocol::friend::FriendMessage;
-use offset_protocol::identity::{SharedSigner, Verified};
+use offset_protocol::identity::SharedSigner;
 use offset_protocol::index::{Entry, EntryKey};
-use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::machine::{Alarm, Instant, Machine};
 use offset_protocol::net::{ConnIds, NetEvent};
+use offset_protocol::sometimes;
 
 use crate::apps::{self, Apps};
-use crate::funder::{CheckedMessage, Funder, FunderConfig, FunderInput, FunderOutput, RestoreError};
+use crate::funder::{Funder, FunderConfig, FunderInput, FunderOutput, RestoreError};
 use crate::links::{self, Links};
+use checks::{Checked, Checks, Opened, Turn};
 use index::Reservations;
 pub use io::{NodeConfig, NodeInput, NodeOutput, Notice};
 
@@ -60,9 +62,18 @@ pub struct Node {
     index: IndexClient,
     index_in_use: Option<PublicKey>,
     reservations: Reservations,
+    checks: Checks,
     outputs: VecDeque<NodeOutput>,
     #[cfg(feature = "meddle")]
     meddler: Option<Box<dyn crate::meddle::Meddler>>,
+}
+
+/// When the funder hears a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Now,
+    /// When it is checked.
+    Later,
 }
 
 impl Machine for Node {
@@ -74,6 +85,7 @@ impl Machine for Node {
         match input {
             NodeInput::Net(event) => self.on_net(event),
             NodeInput::Durable(revision) => self.funder(FunderInput::Durable(revision)),
+            NodeInput::Checked(checked) => self.on_checked(checked),
             NodeInput::Trust { app, permissions } => self.apps(apps::Input::Trust { app, permissions }),
             NodeInput::Distrust { app } => self.apps(apps::Input::Distrust { app }),
             NodeInput::Wall(wall) => self.funder(FunderInput::Wall(wall)),
@@ -125,18 +137,19 @@ impl Node {
         let ids = |lane| ConnIds::lane(lane, LANES);
         let links = links::Config { signer: signer.clone(), seed: seed.fork("links"), ids: ids(LINKS_LANE) };
         let index_seed = seed.fork("index");
-        let below = reservations.below();
+        let (us, below) = (signer.public_key(), reservations.below());
         let mut node = Node {
-            us: signer.public_key(),
+            us,
+            signer: signer.clone(),
             now,
             funder: Funder::restore(funder, records)?,
             links: Links::new(links),
             apps: Apps::new(),
-            index: IndexClient::new(now, signer.clone(), &index_seed, ids(INDEX_LANE), below),
+            index: IndexClient::new(now, signer, &index_seed, ids(INDEX_LANE), below),
             index_in_use: None,
             reservations,
+            checks: Checks::default(),
             outputs: VecDeque::new(),
-            signer,
             #[cfg(feature = "meddle")]
             meddler: None,
         };
@@ -162,6 +175,15 @@ impl Node {
         self.apps.assert_consistent();
         let lost = self.funder.friends_online().find(|friend| !self.links.is_up(friend));
         assert!(lost.is_none(), "a link ended, and the money did not hear of it: {lost:?}");
+        assert!(
+            self.checks.friends().all(|friend| self.links.is_up(friend)),
+            "nothing is checked of a link that ended"
+        );
+    }
+
+    /// Its identity, as it was born with; for those who check for it.
+    pub fn signer(&self) -> SharedSigner {
+        self.signer.clone()
     }
 
     /// This node.
@@ -234,6 +256,7 @@ impl Node {
                 self.tell_meddler(friend, crate::meddle::LinkNews::Up);
             }
             links::Output::Down { friend } => {
+                self.checks.forget(&friend);
                 self.funder(FunderInput::LinkDown { friend });
                 #[cfg(feature = "meddle")]
                 self.tell_meddler(friend, crate::meddle::LinkNews::Down);
@@ -243,8 +266,11 @@ impl Node {
                 if self.is_kept_back(friend, &bytes) {
                     return;
                 }
-                let message = self.check(friend, &bytes);
-                self.funder(FunderInput::Friend { friend, message });
+                match self.checks.turn_of(&friend, bytes) {
+                    Turn::Now(bytes) => drop(self.hear(friend, &bytes)),
+                    Turn::Later => {}
+                    Turn::TooMany => self.links(links::Input::DropLink { friend }),
+                }
             }
             links::Output::RelayRefuses { relay, reason } => {
                 self.outputs.push_back(NodeOutput::Notice(Notice::RelayRefuses { relay, reason }));
@@ -261,19 +287,31 @@ impl Node {
         self.links(links::Input::Send { friend, message });
     }
 
-    /// Decodes a friend's message and checks its signature.
-    fn check(&self, friend: PublicKey, bytes: &[u8]) -> CheckedMessage {
-        let signer = &*self.signer;
-        match decode(bytes, MAX_FRAME) {
-            Ok(FriendMessage::Resume(resume)) => CheckedMessage::Resume(resume),
-            Ok(FriendMessage::Inconsistent(terms)) => CheckedMessage::Inconsistent(terms),
-            Ok(FriendMessage::Batch(batch)) => {
-                Verified::check(batch, friend, &self.us, signer).map_or(CheckedMessage::Forged, CheckedMessage::Batch)
+    /// Opens a friend's message whose turn it is; whether it has to be checked first.
+    fn hear(&mut self, friend: PublicKey, bytes: &[u8]) -> Heard {
+        match checks::open(bytes) {
+            Opened::Plain(message) => {
+                self.funder(FunderInput::Friend { friend, message });
+                Heard::Now
             }
-            Ok(FriendMessage::Reset(reset)) => {
-                Verified::check(reset, friend, &self.us, signer).map_or(CheckedMessage::Forged, CheckedMessage::Reset)
+            Opened::Signed(what) => {
+                let answers = what.batch().map_or_else(Vec::new, |batch| self.funder.signed_answers(&friend, batch));
+                let check = self.checks.begin(self.us, friend, what, answers);
+                self.outputs.push_back(NodeOutput::Check(check));
+                Heard::Later
             }
-            Err(_) => CheckedMessage::Unreadable,
+        }
+    }
+
+    fn on_checked(&mut self, checked: Checked) {
+        let Some((friend, message)) = self.checks.end(checked) else {
+            return sometimes!("node: a check comes back after its link ended", true);
+        };
+        self.funder(FunderInput::Friend { friend, message });
+        while let Some(bytes) = self.checks.next(&friend) {
+            if self.hear(friend, &bytes) == Heard::Later {
+                return;
+            }
         }
     }
 

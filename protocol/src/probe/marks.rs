@@ -90,6 +90,7 @@ pub const MARKS: &[&str] = &[
     "links: a tunnel carries what its other end did not seal",
     "links: a tunnel takes the place of an older one",
     "links: two calls raced",
+    "node: a check comes back after its link ended",
     "relay client: a race through several relays is won",
     "relay client: a tunnel ends young",
     "relay client: called again while the call is taken",

@@ -20,9 +20,12 @@ pub trait Resident: Machine + 'static {
     fn input(input: HostInput) -> Option<Self::Input>;
 
     /// What real programs do on other threads, to be done when its time comes; else the output.
-    fn aside(output: Self::Output) -> Result<Job<Self::Input>, Self::Output> {
+    fn aside(&self, output: Self::Output) -> Result<Job<Self::Input>, Self::Output> {
         Err(output)
     }
+
+    /// How slow such jobs are now and then.
+    const SLOW_JOBS: SlowJobs = SlowJobs { per_mille: 50, longest: Duration::from_secs(2) };
 
     /// What an output means to the host; `None` if nothing.
     fn effect(output: Self::Output) -> Option<Effect>;
@@ -36,11 +39,15 @@ pub trait Resident: Machine + 'static {
 /// the machine states of itself.
 const EARLY_TICKS_PER_MILLE: u32 = 50;
 
-/// How many in a thousand jobs for other threads are slow.
-const SLOW_JOBS_PER_MILLE: u32 = 50;
-/// How slow they are at most. Chosen freely: other requests come and connections end meanwhile, and whoever waits for a thread
-/// meets the end of a server's patience.
-const SLOWEST_JOB: Duration = Duration::from_secs(2);
+/// How slow jobs of other threads are. Chosen freely for each machine: much changes meanwhile, and whoever waits for a
+/// thread meets the end of others' patience.
+#[derive(Clone, Copy, Debug)]
+pub struct SlowJobs {
+    /// How many in a thousand are slow.
+    pub per_mille: u32,
+    /// How slow they are at most.
+    pub longest: Duration,
+}
 
 /// A machine as a process.
 pub struct Hosted<M: Resident> {
@@ -72,15 +79,19 @@ impl<M: Resident> Hosted<M> {
     /// changed since it was handed out, and other jobs that were handed out later are done.
     fn feed(&mut self, now: Instant, mut inputs: Vec<M::Input>, dice: &mut Dice, effects: &mut Vec<Effect>) {
         while !inputs.is_empty() {
-            let mut done = Vec::new();
-            turn(&mut self.machine, now, inputs, |output| match M::aside(output) {
-                Ok(job) => done.push(job),
-                Err(output) => effects.extend(M::effect(output)),
-            });
+            let (mut outputs, mut done) = (Vec::new(), Vec::new());
+            turn(&mut self.machine, now, inputs, |output| outputs.push(output));
+            for output in outputs {
+                match self.machine.aside(output) {
+                    Ok(job) => done.push(job),
+                    Err(output) => effects.extend(M::effect(output)),
+                }
+            }
             inputs = Vec::new();
             for job in done {
-                if dice.chance(SLOW_JOBS_PER_MILLE) {
-                    self.aside.push((now + dice.duration(Duration::from_millis(1), SLOWEST_JOB), job));
+                if dice.chance(M::SLOW_JOBS.per_mille) {
+                    let longest = M::SLOW_JOBS.longest;
+                    self.aside.push((now + dice.duration(Duration::from_millis(1), longest), job));
                 } else {
                     inputs.push(job());
                 }
@@ -241,7 +252,7 @@ mod tests {
         fn input(input: HostInput) -> Option<Self::Input> {
             matches!(input, HostInput::Tick).then_some(None)
         }
-        fn aside((number, asked): (u64, Instant)) -> Result<Job<Self::Input>, (u64, Instant)> {
+        fn aside(&self, (number, asked): (u64, Instant)) -> Result<Job<Self::Input>, (u64, Instant)> {
             Ok(Box::new(move || Some((number, asked, NOW.get()))))
         }
         fn effect(_: (u64, Instant)) -> Option<Effect> {

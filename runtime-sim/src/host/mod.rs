@@ -22,7 +22,7 @@ use offset_protocol::net::{Address, ConnId, NetCommand, NetEvent, Purpose};
 use offset_protocol::persist::{Change, Revision};
 use serde::{Deserialize, Serialize};
 
-pub use hosted::{Hosted, Job, Prepare, Resident};
+pub use hosted::{Hosted, Job, Prepare, Resident, SlowJobs};
 pub(crate) use life::{Life, LinkNews, Wish, io};
 
 use crate::clock::Clock;

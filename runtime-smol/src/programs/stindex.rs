@@ -7,7 +7,6 @@
 //! | one worker for each core | searches, each over a snapshot of the graph |
 
 use std::ffi::OsString;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use crate::connection::{Handed, Reading};
 use crate::driver::{Effect, Pace, Prepare, Program};
 use crate::metrics::{Sample, Value};
 use crate::remembering::Remembering;
-use crate::workers::Workers;
+use crate::workers::{Urgency, Workers, cores};
 
 /// How long reports are taken in before what was said about them leaves, and a tick that is due. Chosen freely: far below a
 /// network's delay, far above what a turn costs by itself.
@@ -76,10 +75,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         },
     )?;
     let (now, conn_ids) = (server.clock.now(), ConnIds::lane(0, 1));
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let cores = cores();
     let limits = ServerLimits { workers: cores, ..ServerLimits::default() };
     let machine = IndexServer::new(now, server.signer.clone(), &server.seed, conn_ids, limits);
-    let searchers = Workers::start("search", cores, || {
+    let searchers = Workers::start("search", cores, Urgency::CanWait, || {
         let (mut workspace, inbox) = (Workspace::new(), server.inbox.clone());
         move |search: Search| inbox.input(ServerInput::Found(search.run(&mut workspace)))
     });

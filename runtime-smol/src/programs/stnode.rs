@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use offset_funder_sm::node::checks::{Answers, Check};
 use offset_funder_sm::node::{Node, NodeConfig, NodeInput, NodeOutput, Notice};
 use offset_protocol::files::AppTicket;
 use offset_protocol::machine::WallTime;
@@ -15,10 +17,12 @@ use super::server::{Build, Door, Server, ServerArgs};
 use super::trusted::{self, Trust};
 use super::{args, config};
 use crate::connection::Reading;
-use crate::driver::{Effect, Program};
+use crate::driver::{Effect, Program, Sender};
 use crate::metrics::Sample;
 use crate::network;
+use crate::remembering::Remembering;
 use crate::store::Store;
+use crate::workers::{Urgency, Workers, cores};
 
 /// Offset node: keeps friendships and balances, and serves its owner's apps.
 #[derive(Debug, clap::Parser)]
@@ -37,6 +41,13 @@ struct Args {
     server: ServerArgs,
 }
 
+/// Good signatures that are remembered between the thread that checks and the funder, and from signing a response to seeing it
+/// again in a commit. Chosen freely, in some 2 MiB at most: as many as payments can be under way.
+const REMEMBERED: usize = 8_192;
+
+/// Signatures of a check that is short.
+const SHORT_CHECK: usize = 2;
+
 const BUILD: Build = &[("program", "stnode"), ("version", env!("CARGO_PKG_VERSION"))];
 
 /// The program.
@@ -51,7 +62,13 @@ fn run(args: &Args) -> Result<(), Failure> {
     let mut server = Server::start(BUILD, &args.server, args.server.net.limits()?)?;
     let store = Store::open(&args.database, server.signer.public_key()).map_err(Failure::failed)?;
     let records = store.load_all().map_err(Failure::failed)?;
-    let config = NodeConfig { signer: server.signer.clone(), seed: server.seed.clone() };
+    let signer = Arc::new(Remembering::new(server.signer.clone(), REMEMBERED));
+    let checkers = Workers::start("check", cores(), Urgency::Urgent, || {
+        let (signer, inbox) = (signer.clone(), server.inbox.clone());
+        move |check: Check| inbox.input(NodeInput::Checked(check.run(&*signer, Answers::Checked)))
+    });
+    let checkers = checkers.map_err(|error| Failure::failed(format_args!("cannot start: {error}")))?;
+    let config = NodeConfig { signer: signer.clone(), seed: server.seed.clone() };
     let machine = Node::restore(config, records, server.clock.now()).map_err(|error| {
         Failure::failed(format_args!("the database {} cannot be understood: {error}", args.database.display()))
     })?;
@@ -75,10 +92,28 @@ fn run(args: &Args) -> Result<(), Failure> {
         reading: Reading::Freely,
         announcement: "listening on",
     })?;
-    server.run(Words, machine, Some(store))
+    let words = Words { signer, inbox: server.inbox.clone(), checkers, has_checked: false };
+    server.run(words, machine, Some(store))
 }
 
-struct Words;
+struct Words {
+    signer: Arc<Remembering>,
+    inbox: Sender<NodeInput>,
+    checkers: Workers<Check>,
+    /// Whether the state thread has checked something in this turn.
+    has_checked: bool,
+}
+
+impl Words {
+    /// The first short check of a turn costs less than waking another thread, and others go on beside it.
+    fn check(&mut self, check: Check) {
+        if check.signatures() > SHORT_CHECK || std::mem::replace(&mut self.has_checked, true) {
+            self.checkers.give(check);
+        } else {
+            self.inbox.input(NodeInput::Checked(check.run(&*self.signer, Answers::Checked)));
+        }
+    }
+}
 
 impl Program for Words {
     type Machine = Node;
@@ -98,6 +133,8 @@ impl Program for Words {
     }
 
     fn wall(&mut self, wall: WallTime) -> Option<NodeInput> {
+        // A turn begins.
+        self.has_checked = false;
         Some(NodeInput::Wall(wall))
     }
 
@@ -129,6 +166,10 @@ impl Program for Words {
         match output {
             NodeOutput::Net(command) => Effect::Net(command),
             NodeOutput::Persist { revision, changes } => Effect::Persist { revision, changes },
+            NodeOutput::Check(check) => {
+                self.check(check);
+                Effect::Nothing
+            }
             NodeOutput::Notice(Notice::RelayRefuses { relay, reason }) => {
                 tracing::warn!(%relay, %reason, "a relay does not let friends find this node there");
                 Effect::Nothing

@@ -10,8 +10,9 @@ use offset_protocol::app::{
     Permissions, ReportChange,
 };
 use offset_protocol::bytes::CommandId;
-use offset_protocol::codec::{List, encode};
+use offset_protocol::codec::{List, decode, encode};
 use offset_protocol::identity::{Identity, Signer};
+use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::machine::{Duration, Seed, WallTime, turn};
 use offset_protocol::money::Currency;
 use offset_protocol::net::{ConnId, ConnIds, NetCommand, Purpose};
@@ -20,6 +21,7 @@ use offset_protocol::relay::RelayAddress;
 use offset_relay_sm::server::{self, Limits, RelayServer};
 
 use super::super::*;
+use crate::node::checks::Answers;
 use crate::testnet::{Effect, Event, Host, HostId, World, address};
 
 pub(super) const RELAY: HostId = 1;
@@ -84,17 +86,26 @@ impl TestNode {
         let mut effects = Vec::new();
         loop {
             let inputs = std::mem::take(&mut self.inputs);
-            let mut persisted = None;
+            let (mut persisted, mut checks) = (None, Vec::new());
             turn(&mut self.node, now, inputs, |output| match output {
                 NodeOutput::Net(command) => effects.push(Effect::Net(command)),
+                NodeOutput::Check(check) => checks.push(check),
                 NodeOutput::Notice(_) => {}
                 NodeOutput::Persist { revision, changes } => {
                     assert_eq!(persisted.replace((revision, changes)), None, "two revisions in flight");
                 }
             });
-            let Some((revision, changes)) = persisted else { return effects };
-            self.write(revision, changes);
-            self.inputs.push(NodeInput::Durable(revision));
+            let signer = identity(self.host);
+            self.inputs
+                .extend(checks.into_iter().map(|check| NodeInput::Checked(check.run(&signer, Answers::Checked))));
+            match persisted {
+                Some((revision, changes)) => {
+                    self.write(revision, changes);
+                    self.inputs.push(NodeInput::Durable(revision));
+                }
+                None if self.inputs.is_empty() => return effects,
+                None => {}
+            }
         }
     }
 
