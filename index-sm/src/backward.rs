@@ -70,6 +70,10 @@ struct Seen {
     newest: Option<u32>,
 }
 
+/// What a search needs for each node of the graph, whatever becomes of it.
+#[cfg(test)]
+pub(crate) const BYTES_A_NODE: usize = size_of::<Seen>();
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
     /// One label a node and root.

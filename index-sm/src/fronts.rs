@@ -55,6 +55,10 @@ struct Newest {
     round: u64,
 }
 
+/// What a search needs for each node of the graph, whatever becomes of it.
+#[cfg(test)]
+pub(crate) const BYTES_A_NODE: usize = 2 * size_of::<Newest>();
+
 #[derive(Clone, Copy, Debug)]
 struct Label<C> {
     cost: C,

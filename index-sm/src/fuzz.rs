@@ -89,6 +89,8 @@ fn run_server(steps: &[Step]) {
         max_numbers: 6,
         max_currencies: 2,
         max_clients: 4,
+        max_clients_each: 3,
+        max_lines_each: 5,
         work: 50,
         quick_work: 8,
         workers: 1,

@@ -32,6 +32,7 @@ pub mod manners;
 mod queue;
 pub mod reports;
 pub mod searches;
+mod shares;
 pub mod ticks;
 
 #[cfg(test)]
@@ -63,6 +64,7 @@ use manners::{Manners, Memory};
 use queue::Searches;
 use reports::{Origin, Reports};
 use searches::{Found, Search};
+use shares::{Shares, Slot};
 use ticks::Ticks;
 
 /// One request for routes each so long, sustained: 20 a second.
@@ -246,6 +248,7 @@ pub struct IndexServer {
     schedule: TickSchedule,
     graph: Graph,
     memory: Memory,
+    shares: Shares,
     searches: Searches,
     rng: Rng,
     outputs: VecDeque<ServerOutput>,
@@ -266,6 +269,7 @@ struct Client {
     conn: ConnId,
     /// Where it comes from, for limits.
     site: Address,
+    slot: Slot,
     queries: Bucket,
     reports: Bucket,
 }
@@ -302,6 +306,7 @@ impl IndexServer {
             },
             graph: Graph::new(),
             memory: Memory::default(),
+            shares: Shares::new(seed.fork("index shares")),
             searches: Searches::default(),
             rng: seed.fork("index backoff").rng(),
             outputs: VecDeque::new(),
@@ -345,6 +350,7 @@ impl IndexServer {
         assert!(self.clients.len() <= self.limits.max_clients);
         assert!(self.reports.remembered() <= self.limits.max_nodes && self.limits.hold(&self.graph));
         assert!(self.memory.is_bounded());
+        self.assert_shares();
         let of_clients =
             self.clients.iter().all(|(key, client)| self.conns.get(&client.conn) == Some(&Peer::Client(*key)));
         let of_servers = self.federation.open();
@@ -352,6 +358,16 @@ impl IndexServer {
         assert!(of_clients && of_servers, "a session has its connection");
         let sessions = self.conns.values().filter(|peer| !matches!(peer, Peer::Dialled(_))).count();
         assert_eq!(sessions, self.clients.len() + self.federation.sessions(), "a connection has its session");
+    }
+
+    #[cfg(any(test, feature = "probes"))]
+    fn assert_shares(&self) {
+        let (sessions, lines) = self.shares.all();
+        let mut counted = BTreeMap::new();
+        self.clients.values().for_each(|client| *counted.entry(client.slot).or_default() += 1_u32);
+        assert_eq!(*sessions, counted, "each session is counted for its address");
+        assert_eq!(*lines, self.reports.lines_by_slot(), "and each line");
+        assert!(sessions.values().all(|sessions| *sessions as usize <= self.limits.max_clients_each));
     }
 
     fn on_net(&mut self, now: Instant, event: NetEvent) {
@@ -368,25 +384,35 @@ impl IndexServer {
     }
 
     fn on_client(&mut self, now: Instant, conn: ConnId, node: PublicKey, from: &Address) {
-        let site = from.clone();
+        let (site, slot) = (from.clone(), self.shares.slot(from));
+        let is_new = !self.clients.contains_key(&node) && !self.memory.remembers(&node);
         let client = match self.clients.get(&node).cloned() {
             Some(old) => {
                 self.end(old.conn, node, EndReason::Replaced);
                 self.searches.forget_waiting(&node);
-                Client { conn, site, ..old }
+                self.shares.session_ends(old.slot);
+                Client { conn, site, slot, ..old }
             }
-            None if self.clients.len() >= self.limits.max_clients => return self.end(conn, node, EndReason::Full),
+            None if self.clients.len() >= self.limits.max_clients
+                || self.shares.sessions(slot) >= self.limits.max_clients_each =>
+            {
+                return self.end(conn, node, EndReason::Full);
+            }
             None => {
                 let Manners { queries, reports } = self.memory.recall(&node);
-                Client { conn, site, queries, reports }
+                Client { conn, site, slot, queries, reports }
             }
         };
+        self.shares.session_begins(slot);
         self.clients.insert(node, client);
         self.conns.insert(conn, Peer::Client(node));
         self.net(NetCommand::Admit { conn });
         self.send(conn, &IndexToNode::Tick(self.ticks.current()));
-        self.schedule.joined += 1;
-        if self.schedule.joined >= CLIENT_BURST || buggify!("index: a tick out of turn", 100) {
+        // Whoever comes again and again brings nobody a tick; nor do the few of many that come all the time.
+        self.schedule.joined += usize::from(is_new);
+        if self.schedule.joined >= CLIENT_BURST.max(self.clients.len() / CLIENT_BURST)
+            || buggify!("index: a tick out of turn", 100)
+        {
             self.want_extra_tick(now, 0);
         }
     }
@@ -454,7 +480,8 @@ impl IndexServer {
     fn forget_conn(&mut self, now: Instant, conn: ConnId) {
         match self.conns.remove(&conn) {
             Some(Peer::Client(node)) if self.clients.get(&node).is_some_and(|client| client.conn == conn) => {
-                if let Some(Client { queries, reports, .. }) = self.clients.remove(&node) {
+                if let Some(Client { queries, reports, slot, .. }) = self.clients.remove(&node) {
+                    self.shares.session_ends(slot);
                     self.memory.remember(now, node, Manners { queries, reports });
                 }
                 self.searches.forget_waiting(&node);

@@ -59,7 +59,7 @@ pub struct Hub {
     shared: Arc<Shared>,
     connections: BTreeMap<ConnId, Known>,
     /// What identities with tunnels may send.
-    buckets: Buckets,
+    buckets: Buckets<PublicKey>,
     tunnel_rate: Rate,
     pipes: PipeLimits,
     /// Connections with new mail since the last [`Hub::flush`].
@@ -101,7 +101,7 @@ impl Hub {
             executor,
             outlet,
             counters: Arc::default(),
-            bounds: Bounds { stall: limits.stall, budget: budget.clone() },
+            bounds: Bounds { stall: limits.stall, budget: budget.clone(), checks: Arc::default() },
             accepted: AtomicU64::new(0),
         };
         Hub {
@@ -181,7 +181,7 @@ impl Hub {
     /// The bucket that all tunnels of a connection's identity share.
     fn bucket_of(&mut self, conn: ConnId) -> Option<Arc<Bucket>> {
         let peer = self.connections.get(&conn)?.peer?;
-        Some(self.buckets.of(peer, self.tunnel_rate, self.shared.clock.now()))
+        Some(self.buckets.of(&peer, self.tunnel_rate, self.shared.clock.now()))
     }
 
     /// Wakes the tasks of all connections that were told something since the last time: once each, so that what they were

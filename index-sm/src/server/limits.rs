@@ -2,14 +2,16 @@
 //!
 //! | what | at most | bytes each | GiB |
 //! |---|---|---|---|
-//! | nodes ([`ServerLimits::max_nodes`]): record, expiry, currencies, heads of lists | 4 million | 736 | 2.7 |
-//! | numbers ([`ServerLimits::max_numbers`]): a node in a currency's graph | 8 million | 192 | 1.4 |
-//! | entries ([`ServerLimits::max_entries`]): a line and two arcs | 32 million | 64 | 1.9 |
+//! | nodes ([`ServerLimits::max_nodes`]): record, expiry, currencies, heads of lists | 3 million | 768 | 2.1 |
+//! | numbers ([`ServerLimits::max_numbers`]): a node in a currency's graph | 6 million | 192 | 1.1 |
+//! | entries ([`ServerLimits::max_entries`]): a line and two arcs | 24 million | 64 | 1.4 |
 //! | currencies ([`ServerLimits::max_currencies`]) | 65,536 | 2,048 | 0.1 |
 //! | sessions ([`ServerLimits::max_clients`]), with what is remembered of those that left, and of their signatures | 100,000 | 2,048 | 0.2 |
 //!
-//! That is 6.3 GiB; what is left is for lists that are copied under a snapshot, and for the buffers of connections, which have
-//! a budget of their own. A test reckons with the sizes of the types.
+//! | what each of two threads needs to search in a graph of all numbers, however it is asked | 6 million | 2 x 144 | 1.6 |
+//!
+//! That is 6.5 GiB; what is left is for lists that are copied under a snapshot, and for the buffers of connections, which have
+//! a budget of their own. More threads need more. A test reckons with the sizes of the types.
 
 #[cfg(any(test, feature = "probes"))]
 use crate::graph::Graph;
@@ -28,6 +30,10 @@ pub struct ServerLimits {
     pub max_currencies: usize,
     /// Sessions of nodes.
     pub max_clients: usize,
+    /// Sessions of nodes behind one address.
+    pub max_clients_each: usize,
+    /// Lines of the reports of all nodes behind one address: an entry each, and one for each node.
+    pub max_lines_each: usize,
     /// Lines of reports that one request for routes may look at.
     pub work: u64,
     /// Lines that its first search may look at; only a request that this is too little for is searched for again, with all of
@@ -42,19 +48,22 @@ pub struct ServerLimits {
 }
 
 impl Default for ServerLimits {
-    /// Chosen freely for a machine with 8 GiB: 4 million nodes with 8 entries each, two numbers each on average, as most
-    /// nodes have one currency; 100,000 sessions; 2 million lines take about a fifth of a second, and 50,000, a
+    /// Chosen freely for a machine with 8 GiB: 3 million nodes with 8 entries each, two numbers each on average, as most
+    /// nodes have one currency; 100,000 sessions; a sixteenth of the sessions, and of the numbers that the
+    /// lines may bring, for one address, which may be a carrier's; 2 million lines take about a fifth of a second, and 50,000, a
     /// hundred times what a usual request takes, 5 ms: so two hundred clients that ask for the costliest keep nobody waiting
     /// for longer than [`SEARCH_PATIENCE`](crate::server::searches::SEARCH_PATIENCE). Requests that wait are of
     /// up to 8 KiB, so all of them take 32 MiB at most; one client's are as many as a busy node has payments under way. One
     /// thread, unless somebody knows better.
     fn default() -> Self {
         ServerLimits {
-            max_nodes: 4_000_000,
-            max_entries: 32_000_000,
-            max_numbers: 8_000_000,
+            max_nodes: 3_000_000,
+            max_entries: 24_000_000,
+            max_numbers: 6_000_000,
             max_currencies: 65_536,
             max_clients: 100_000,
+            max_clients_each: 100_000 / 16,
+            max_lines_each: 6_000_000 / 16,
             work: 2_000_000,
             quick_work: 50_000,
             workers: 1,
@@ -104,10 +113,10 @@ mod tests {
         let currencies = size_of::<Currency>() + ALLOCATION;
         let node = in_a_tree::<PublicKey, Record>() + in_a_tree::<(Instant, PublicKey), ()>();
         let node = node + in_a_tree::<PublicKey, Vec<Currency>>() + currencies;
-        assert!(node <= 640, "{node}");
+        assert!(node <= 672, "{node}");
         // Eight nodes share a leaf; a node with lines has three lists.
         let lists = 3 * (COUNTERS + ALLOCATION);
-        assert_eq!(640 + lists, 736);
+        assert_eq!(672 + lists, 768);
         let leaf = (COUNTERS + ALLOCATION + size_of::<usize>() * 2) / 8;
         let number = in_a_tree::<PublicKey, u32>() + size_of::<Node>() + leaf + size_of::<u32>();
         assert!(number <= 192, "{number}");
@@ -118,8 +127,10 @@ mod tests {
         assert!(currency <= 2_048, "{currency}");
         let client = in_a_tree::<PublicKey, Client>() + in_a_tree::<PublicKey, Manners>();
         assert!(client <= 1_024, "{client}");
-        let all = limits.max_nodes * (640 + lists)
-            + limits.max_numbers * 192
+        let search = crate::fronts::BYTES_A_NODE * 2 + crate::backward::BYTES_A_NODE;
+        assert!(search <= 144, "{search}");
+        let all = limits.max_nodes * (672 + lists)
+            + limits.max_numbers * (192 + 2 * 144)
             + limits.max_entries * entry
             + limits.max_currencies * 2_048
             + limits.max_clients * 2_048;

@@ -30,6 +30,9 @@ use offset_protocol::{buggify, mutant, sometimes};
 
 use super::heard::Checked;
 use super::manners::{Lines, Work};
+use super::shares::Held;
+#[cfg(any(test, feature = "probes"))]
+use super::shares::Slot;
 use super::ticks::Serial;
 use super::{IndexServer, Misbehaviour, ServerOutput};
 
@@ -96,6 +99,8 @@ pub(super) struct Record {
     told_later: Option<Instant>,
     /// What its reports cost lately, whoever brought them.
     work: Work,
+    /// What its lines take of the share of an address.
+    held: Option<Held>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -156,6 +161,16 @@ impl Reports {
         self.held(node).is_some()
     }
 
+    /// What all records hold of the shares of addresses.
+    #[cfg(any(test, feature = "probes"))]
+    pub(super) fn lines_by_slot(&self) -> BTreeMap<Slot, u64> {
+        let mut lines = BTreeMap::new();
+        for held in self.records.values().filter_map(|record| record.held) {
+            *lines.entry(held.slot).or_default() += u64::from(held.lines);
+        }
+        lines
+    }
+
     #[cfg(test)]
     pub(crate) fn units_owed(&self, now: Instant, node: &PublicKey) -> u64 {
         self.records.get(node).map_or(0, |record| record.work.owed(now))
@@ -188,6 +203,12 @@ impl Reports {
         }
         self.wants.remove(&node);
     }
+}
+
+/// What taking a report makes of its node's accounts.
+struct Made {
+    work: Work,
+    held: Option<Held>,
 }
 
 /// What a report leads to.
@@ -232,7 +253,7 @@ impl IndexServer {
                 }
                 self.want(now, origin, attestation.node);
             }
-            Verdict::Take { entries } if !self.has_room(&report, entries) => {
+            Verdict::Take { entries } if !self.has_room(origin, &report, entries) => {
                 let own = before.max(entries.unwrap_or(0));
                 self.charge_known(now, origin, &attestation, &Lines { own, moved: 0 });
                 self.stats.refused += 1;
@@ -247,7 +268,8 @@ impl IndexServer {
                 };
                 let lines = entries.map(|after| Lines { own: before.max(after), moved });
                 let work = self.charge(now, origin, &attestation, lines.as_ref());
-                self.keep(now, attestation, proof, younger_than, work);
+                let held = self.held_after(origin, &attestation.node, entries);
+                self.keep(now, attestation, proof, younger_than, Made { work, held });
                 self.flood(origin, report);
             }
         }
@@ -255,13 +277,16 @@ impl IndexServer {
     }
 
     /// The attestation stands for what the graph has of its node now.
-    fn keep(&mut self, now: Instant, attestation: Attestation, proof: Proof, younger_than: Serial, work: Work) {
+    fn keep(&mut self, now: Instant, attestation: Attestation, proof: Proof, younger_than: Serial, made: Made) {
+        let Made { work, held } = made;
         let links = self.reports.shared(proof.into_vec());
         let place = Place::Graph(now + INDEX_NODE_TTL);
         let known = self.reports.records.get(&attestation.node);
         self.stats.repeated += u64::from(known.is_some_and(|known| known.attestation == attestation));
         let told_later = known.and_then(|known| known.told_later);
-        self.reports.put(Record { attestation, links, younger_than, place, told_later, work });
+        let before = known.and_then(|known| known.held);
+        self.shares.hold(before, held);
+        self.reports.put(Record { attestation, links, younger_than, place, told_later, work, held });
         self.stats.accepted += 1;
     }
 
@@ -389,8 +414,16 @@ impl IndexServer {
     }
 
     /// Whether the limits have room for a report; for `entries` that are new, if any are.
-    fn has_room(&self, report: &Report, entries: Option<usize>) -> bool {
+    fn has_room(&self, origin: Origin, report: &Report, entries: Option<usize>) -> bool {
         let (node, limits) = (report.attestation().node, &self.limits);
+        let held = self.held_after(origin, &node, entries);
+        let before = self.reports.records.get(&node).and_then(|record| record.held);
+        if let Some(Held { slot, lines }) = held.filter(|_| held != before) {
+            let own = before.filter(|before| before.slot == slot).map_or(0, |before| before.lines);
+            if self.shares.lines(slot) - u64::from(own) + u64::from(lines) > limits.max_lines_each as u64 {
+                return false;
+            }
+        }
         if !self.reports.records.contains_key(&node) && self.reports.remembered() >= limits.max_nodes {
             return false;
         }
@@ -408,6 +441,17 @@ impl IndexServer {
             && self.graph.numbers() + growth.numbers <= limits.max_numbers
             && self.graph.currencies() + growth.currencies <= limits.max_currencies
             && currencies <= MAX_INDEX_CURRENCIES
+    }
+
+    /// What a node's lines take of an address's share once a report with so many entries is taken; as before, if nothing
+    /// changes. A node that tells a change takes it from where it is.
+    fn held_after(&self, origin: Origin, node: &PublicKey, entries: Option<usize>) -> Option<Held> {
+        let before = self.reports.records.get(node).and_then(|record| record.held);
+        let Some(entries) = entries else { return before };
+        match origin {
+            Origin::Node(node) => self.clients.get(&node).map(|client| Held::new(client.slot, entries)),
+            Origin::Neighbour(_) => None,
+        }
     }
 
     fn want(&mut self, now: Instant, origin: Origin, node: PublicKey) {
@@ -491,6 +535,9 @@ impl IndexServer {
             let last = self.ticks.last();
             if let Some(mut record) = self.reports.records.remove(&node) {
                 record.place = Place::Grave(last);
+                let nothing = record.held.map(|held| Held::new(held.slot, 0));
+                self.shares.hold(record.held, nothing);
+                record.held = nothing;
                 self.reports.put(record);
             }
             self.reports.expiry.remove(&(at, node));
@@ -505,7 +552,8 @@ impl IndexServer {
             sometimes!("index: a silent node is forgotten for good", true);
             self.reports.graves.pop_front();
             if self.reports.records.get(&node).is_some_and(|record| record.place == Place::Grave(serial)) {
-                self.reports.records.remove(&node);
+                let forgotten = self.reports.records.remove(&node);
+                self.shares.hold(forgotten.and_then(|record| record.held), None);
             }
         }
         let conns = &self.conns;

@@ -356,6 +356,14 @@ impl SecureChannel {
         self.inbox.capacity() + parts + self.queued
     }
 
+    /// Bytes of a message that is not whole yet; 0 between messages.
+    pub fn incomplete(&self) -> usize {
+        match &self.phase {
+            Phase::Unadmitted(transport) | Phase::Open(transport) => transport.incomplete(),
+            Phase::Handshake(_) | Phase::Closed => 0,
+        }
+    }
+
     /// Whether a responder's owner has yet to decide.
     fn is_undecided(&self) -> bool {
         matches!(&self.phase, Phase::Unadmitted(transport) if transport.role() == Role::Responder)

@@ -256,6 +256,11 @@ impl Transport {
         self.spoke_at = if buggify!("transport: keepalive early", 50) { now - EARLY_KEEPALIVE } else { now };
     }
 
+    /// Bytes of a message that is not whole, so far.
+    pub(super) fn incomplete(&self) -> usize {
+        self.parts.as_ref().map_or(0, Vec::len)
+    }
+
     /// Bytes of memory of a message that is not whole.
     pub(super) fn held(&self) -> usize {
         self.parts.as_ref().map_or(0, Vec::capacity)

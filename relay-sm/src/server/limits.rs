@@ -155,8 +155,8 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// For a small public relay. Chosen freely: a node with a few hundred friends must fit into each share per identity, a
-    /// thousand nodes behind one NAT into each share per address, and all of it together into some 200 MiB.
+    /// For a small public relay. Chosen freely: a node with a thousand friends must fit into each share per identity, a
+    /// few hundred nodes with ten friends behind one NAT into each share per address, and all of it together into some 200 MiB.
     fn default() -> Self {
         Limits {
             setups: Quota { per_identity: 512, per_address: 2_048, total: 8_192 },

@@ -41,12 +41,13 @@ use std::task::{Context, Poll, ready};
 use offset_protocol::channel::{ChannelEvent, CloseReason};
 use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::NetEvent;
+use offset_protocol::relay::MAX_RELAY_MESSAGE;
 use smol::Timer;
 
 use budget::{Account, Charge};
 pub use budget::{Budget, LEAST_BUDGET};
 use checks::Checks;
-pub use checks::Handed;
+pub use checks::{Handed, Payer};
 pub use counters::NetCounters;
 pub use join::JoinEnd;
 use join::JoinHalf;
@@ -116,6 +117,8 @@ pub(crate) struct Connection {
     /// With little memory for all: its tunnel takes the next message when the other end has taken the last.
     waits_for_clear: bool,
     drain: Drain,
+    /// Since when a message comes that is not whole yet.
+    coming_since: Option<Instant>,
     /// Bytes in the mailbox that there was no room for.
     mail_left: usize,
     account: Account,
@@ -150,6 +153,7 @@ impl Connection {
             blocked_until: None,
             waits_for_clear: false,
             drain: Drain::default(),
+            coming_since: None,
             mail_left: 0,
             account,
             charge,
@@ -242,7 +246,12 @@ impl Connection {
         }
         let pending = self.pending.as_ref().map_or(0, Vec::capacity);
         self.charge.set(self.wire.room() + self.parts.channel.held() + pending + self.mail_left);
-        self.account.waits_since(self.drain.waits_since());
+        self.coming_since = match self.parts.channel.incomplete() {
+            0 => None,
+            _ => self.coming_since.or(Some(now)),
+        };
+        let since = [self.drain.waits_since(), self.coming_since];
+        self.account.waits_since(since.into_iter().flatten().min());
         self.parts.bounds.budget.relieve(now, self.parts.bounds.stall);
     }
 
@@ -337,7 +346,11 @@ impl Connection {
             return false;
         }
         let Poll::Ready(handed) = self.parts.outlet.poll_message(cx, whence, &mut self.pending) else { return false };
-        self.checks.count(now, handed);
+        let (bounds, opening) = (&self.parts.bounds, &self.parts.opening);
+        self.checks.count(now, handed, || match opening {
+            Opening::Theirs { from, .. } => Some(bounds.checks_of(from, now)),
+            Opening::Ours { .. } => None,
+        });
         self.paused = self.parts.reading == Reading::OneByOne;
         true
     }
@@ -364,6 +377,7 @@ impl Connection {
             ChannelEvent::Message(message) => {
                 self.parts.counters.messages_in.fetch_add(1, Relaxed);
                 self.pending = Some(message);
+                self.coming_since = None;
             }
             ChannelEvent::Closed(reason) => {
                 self.parts.counters.ended.add(counters::name_of(&reason));
@@ -434,10 +448,20 @@ impl Connection {
                 if self.phase == Phase::Running {
                     let bytes = buffer.get_mut(..read).unwrap_or_default();
                     self.parts.channel.receive_in_place(now, bytes, self.wire.buffer());
+                    if self.says_too_much() {
+                        return self.abandon("begins a message that is too long");
+                    }
                 }
                 true
             }
         })
+    }
+
+    /// Whether the peer, which nobody is joined with, begins a message that is longer than any it may say: nothing else bounds
+    /// for how long it takes room.
+    fn says_too_much(&self) -> bool {
+        let short = self.parts.reading == Reading::OneByOne && self.join.is_none();
+        short && self.parts.channel.incomplete() > MAX_RELAY_MESSAGE
     }
 
     /// Reads once. After a short read the socket is empty, and asking again costs a system call for nothing.

@@ -1,15 +1,17 @@
 //! What a connection is made of, and what it is told and tells.
 
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::channel::SecureChannel;
-use offset_protocol::machine::Duration;
+use offset_protocol::machine::{Duration, Instant};
 use offset_protocol::net::{Address, ConnId, NetEvent, Purpose};
 use smol::Async;
 
+use super::checks::ADDRESS_CHECK_RATE;
+use super::rate::{Bucket, Buckets};
 use super::{Budget, Handed, Mail, NetCounters};
 use crate::clock::Clock;
 use crate::gate::Ticket;
@@ -56,6 +58,17 @@ pub(crate) struct Bounds {
     pub(crate) stall: Duration,
     /// What it holds is counted here.
     pub(crate) budget: Budget,
+    /// What looking at messages may cost, for each address; see [`super::checks`].
+    pub(crate) checks: Arc<Mutex<Buckets<Address>>>,
+}
+
+impl Bounds {
+    /// What looking at messages of this address may cost.
+    pub(crate) fn checks_of(&self, address: &Address, now: Instant) -> Arc<Bucket> {
+        // No code that can panic runs under the lock.
+        let mut buckets = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.of(address, ADDRESS_CHECK_RATE, now)
+    }
 }
 
 /// Who opened a connection.

@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use offset_protocol::bytes::PublicKey;
 use offset_protocol::machine::{Duration, Instant};
 use offset_relay_sm::server::TunnelRate;
 
@@ -36,32 +35,32 @@ const MOST_UNUSED: usize = 65_536;
 /// Buckets past which the first sweep looks for those that are full and not in use.
 const FIRST_SWEEP: usize = 1_024;
 
-/// The buckets of all identities.
+/// The buckets of all who have one: identities, or addresses.
 #[derive(Debug)]
-pub(crate) struct Buckets {
-    by_identity: BTreeMap<PublicKey, Arc<Bucket>>,
+pub(crate) struct Buckets<K> {
+    by_owner: BTreeMap<K, Arc<Bucket>>,
     /// How many there are at the next sweep, so that sweeping costs little for each that comes.
     sweep_at: usize,
     most_unused: usize,
 }
 
-impl Default for Buckets {
+impl<K> Default for Buckets<K> {
     fn default() -> Self {
-        Buckets { by_identity: BTreeMap::new(), sweep_at: FIRST_SWEEP, most_unused: MOST_UNUSED }
+        Buckets { by_owner: BTreeMap::new(), sweep_at: FIRST_SWEEP, most_unused: MOST_UNUSED }
     }
 }
 
-impl Buckets {
-    /// The bucket of an identity; a full one with this limit if there is none.
-    pub(crate) fn of(&mut self, identity: PublicKey, limit: Rate, now: Instant) -> Arc<Bucket> {
-        if let Some(bucket) = self.by_identity.get(&identity) {
+impl<K: Clone + Ord> Buckets<K> {
+    /// The bucket of an owner; a full one with this limit if there is none.
+    pub(crate) fn of(&mut self, owner: &K, limit: Rate, now: Instant) -> Arc<Bucket> {
+        if let Some(bucket) = self.by_owner.get(owner) {
             return bucket.clone();
         }
-        if self.by_identity.len() >= self.sweep_at {
+        if self.by_owner.len() >= self.sweep_at {
             self.sweep(now);
         }
         let bucket = Arc::new(Bucket::new(limit, now));
-        self.by_identity.insert(identity, bucket.clone());
+        self.by_owner.insert(owner.clone(), bucket.clone());
         bucket
     }
 
@@ -69,20 +68,20 @@ impl Buckets {
     /// nearest to full.
     fn sweep(&mut self, now: Instant) {
         let is_unused = |bucket: &Arc<Bucket>| Arc::strong_count(bucket) == 1;
-        self.by_identity.retain(|_, bucket| !is_unused(bucket) || !bucket.is_full(now));
-        let unused = self.by_identity.iter().filter(|(_, bucket)| is_unused(bucket));
-        let mut unused: Vec<_> = unused.map(|(identity, bucket)| (bucket.tokens(now), *identity)).collect();
+        self.by_owner.retain(|_, bucket| !is_unused(bucket) || !bucket.is_full(now));
+        let unused = self.by_owner.iter().filter(|(_, bucket)| is_unused(bucket));
+        let mut unused: Vec<_> = unused.map(|(owner, bucket)| (bucket.tokens(now), owner.clone())).collect();
         if unused.len() > self.most_unused {
             unused.sort();
-            for (_, identity) in unused.drain(self.most_unused / 2..) {
-                self.by_identity.remove(&identity);
+            for (_, owner) in unused.drain(self.most_unused / 2..) {
+                self.by_owner.remove(&owner);
             }
         }
-        self.sweep_at = FIRST_SWEEP.max(2 * self.by_identity.len());
+        self.sweep_at = FIRST_SWEEP.max(2 * self.by_owner.len());
     }
 }
 
-/// The bucket of one identity.
+/// One bucket.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     limit: Rate,
@@ -152,6 +151,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use offset_protocol::bytes::PublicKey;
+
     use super::*;
 
     const LIMIT: Rate = Rate { per_s: 1_000, burst: 5_000 };
@@ -209,32 +210,32 @@ mod tests {
     #[test]
     fn who_closes_its_tunnels_and_comes_back_finds_its_bucket_as_it_was() {
         let (mut buckets, start) = (Buckets::default(), Instant::from_micros(1));
-        buckets.of(key(0), LIMIT, start).pay(9_000);
+        buckets.of(&key(0), LIMIT, start).pay(9_000);
         // Whatever comes meanwhile.
         for n in 1..10 * FIRST_SWEEP {
-            buckets.of(key(n), LIMIT, start);
+            buckets.of(&key(n), LIMIT, start);
         }
-        assert!(buckets.by_identity.len() <= 2 * FIRST_SWEEP, "full ones are forgotten");
-        assert!(buckets.of(key(0), LIMIT, start).blocked_until(start).is_some(), "still in debt");
+        assert!(buckets.by_owner.len() <= 2 * FIRST_SWEEP, "full ones are forgotten");
+        assert!(buckets.of(&key(0), LIMIT, start).blocked_until(start).is_some(), "still in debt");
         let later = start + Duration::from_secs(9);
         for n in 1..10 * FIRST_SWEEP {
-            buckets.of(key(n), LIMIT, later);
+            buckets.of(&key(n), LIMIT, later);
         }
-        assert!(!buckets.by_identity.contains_key(&key(0)), "what is full again is forgotten");
+        assert!(!buckets.by_owner.contains_key(&key(0)), "what is full again is forgotten");
     }
 
     #[test]
     fn buckets_of_identities_that_left_in_debt_are_bounded_and_the_deepest_in_debt_stay() {
         let (mut buckets, start) = (Buckets { most_unused: 100, ..Buckets::default() }, Instant::from_micros(1));
-        let used = buckets.of(key(usize::MAX), LIMIT, start);
+        let used = buckets.of(&key(usize::MAX), LIMIT, start);
         used.pay(1);
-        buckets.of(key(0), LIMIT, start).pay(1_000_000);
+        buckets.of(&key(0), LIMIT, start).pay(1_000_000);
         for n in 1..20 * FIRST_SWEEP {
-            buckets.of(key(n), LIMIT, start).pay(100 + n % 7);
+            buckets.of(&key(n), LIMIT, start).pay(100 + n % 7);
         }
-        assert!(buckets.by_identity.len() <= FIRST_SWEEP + 101, "{} buckets", buckets.by_identity.len());
-        assert!(buckets.of(key(0), LIMIT, start).blocked_until(start).is_some());
-        assert!(Arc::ptr_eq(&used, &buckets.of(key(usize::MAX), LIMIT, start)), "one in use is never forgotten");
+        assert!(buckets.by_owner.len() <= FIRST_SWEEP + 101, "{} buckets", buckets.by_owner.len());
+        assert!(buckets.of(&key(0), LIMIT, start).blocked_until(start).is_some());
+        assert!(Arc::ptr_eq(&used, &buckets.of(&key(usize::MAX), LIMIT, start)), "one in use is never forgotten");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Flags for limits: those of the door, which all servers have, and those of a relay. Defaults are those of the structs that
 //! the flags fill; what makes no sense together is refused before any door opens.
 
+use offset_index_sm::server::ServerLimits;
 use offset_protocol::machine::Duration;
 use offset_relay_sm::server::{LEAST_BYTES_PER_S, Limits, LimitsError, Quota, TunnelRate};
 
@@ -187,6 +188,66 @@ impl RelayArgs {
     }
 }
 
+/// Limits of an index server.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits of an index server")]
+pub(super) struct IndexArgs {
+    /// Nodes in memory, those included that left lately
+    #[arg(long, value_name = "N", default_value_t = count(ServerLimits::default().max_nodes), value_parser = some())]
+    max_nodes: u32,
+    /// Entries of all reports: a friend in a currency each
+    #[arg(long, value_name = "N", default_value_t = count(ServerLimits::default().max_entries), value_parser = some())]
+    max_entries: u32,
+    /// Nodes in the graphs of all currencies together, those included that others only name
+    #[arg(long, value_name = "N", default_value_t = count(ServerLimits::default().max_numbers), value_parser = some())]
+    max_numbers: u32,
+    /// Sessions of nodes
+    #[arg(long, value_name = "N", default_value_t = count(ServerLimits::default().max_clients), value_parser = some())]
+    max_clients: u32,
+    /// The same of one address; a sixteenth if left out
+    #[arg(long, value_name = "N", value_parser = some())]
+    max_clients_per_address: Option<u32>,
+    /// Lines of the reports of one address, an entry or a node each; a sixteenth of max-numbers if left out
+    #[arg(long, value_name = "N", value_parser = some())]
+    max_lines_per_address: Option<u32>,
+}
+
+fn count(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+impl IndexArgs {
+    /// What the flags say.
+    ///
+    /// # Errors
+    /// If they make no sense together.
+    pub(super) fn limits(&self, workers: usize) -> Result<ServerLimits, Failure> {
+        let share = |of_all: u32| of_all.div_ceil(16);
+        let clients_each = self.max_clients_per_address.unwrap_or(share(self.max_clients));
+        let lines_each = self.max_lines_per_address.unwrap_or(share(self.max_numbers));
+        for (flag, limit, total) in [
+            ("max-clients-per-address", clients_each, self.max_clients),
+            ("max-lines-per-address", lines_each, self.max_entries),
+        ] {
+            if limit > total {
+                let sentence = format_args!("{limit} for one address must be at most {total}, which is for all");
+                return Err(Failure::usage(of_flag(flag, sentence)));
+            }
+        }
+        let size = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(ServerLimits {
+            max_nodes: size(self.max_nodes),
+            max_entries: size(self.max_entries),
+            max_numbers: size(self.max_numbers),
+            max_clients: size(self.max_clients),
+            max_clients_each: size(clients_each),
+            max_lines_each: size(lines_each),
+            workers,
+            ..ServerLimits::default()
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -204,6 +265,37 @@ mod tests {
     fn limits(flags: &str) -> Result<(Limits, NetLimits), Failure> {
         let args = Args::try_parse_from(["relay"].into_iter().chain(flags.split_whitespace())).unwrap();
         args.relay.limits(&args.net)
+    }
+
+    #[test]
+    fn an_index_server_has_the_limits_of_its_flags_and_shares_of_them() {
+        #[derive(clap::Parser)]
+        struct Args {
+            #[command(flatten)]
+            index: IndexArgs,
+        }
+        let limits = |flags: &str| {
+            let args = Args::try_parse_from(["index"].into_iter().chain(flags.split_whitespace())).unwrap();
+            args.index.limits(1)
+        };
+        assert_eq!(limits("").unwrap(), ServerLimits::default());
+        let flags = "--max-nodes 100 --max-entries 200 --max-numbers 160 --max-clients 32";
+        let small = ServerLimits {
+            max_nodes: 100,
+            max_entries: 200,
+            max_numbers: 160,
+            max_clients: 32,
+            max_clients_each: 2,
+            max_lines_each: 10,
+            ..ServerLimits::default()
+        };
+        assert_eq!(limits(flags).unwrap(), small);
+        let flags = format!("{flags} --max-clients-per-address 32 --max-lines-per-address 200");
+        let wide = ServerLimits { max_clients_each: 32, max_lines_each: 200, ..small };
+        assert_eq!(limits(&flags).unwrap(), wide);
+        let failure = limits("--max-clients 10 --max-clients-per-address 11").unwrap_err();
+        assert_eq!(failure.exit, super::super::exit::Exit::Usage);
+        assert!(failure.sentence.starts_with("--max-clients-per-address: 11"), "{}", failure.sentence);
     }
 
     #[test]

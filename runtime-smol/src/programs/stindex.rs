@@ -15,16 +15,17 @@ use std::time::Duration;
 use offset_index_sm::search::Workspace;
 use offset_index_sm::server::heard::Heard;
 use offset_index_sm::server::searches::Search;
-use offset_index_sm::server::{IndexServer, ServerInput, ServerLimits, ServerOutput};
+use offset_index_sm::server::{IndexServer, ServerInput, ServerOutput};
 use offset_protocol::app::IndexAddress;
 use offset_protocol::identity::Verifier;
 use offset_protocol::net::{ConnIds, NetEvent, Purpose};
 
 use super::exit::{self, Failure};
+use super::limit_args::IndexArgs;
 use super::server::{Build, Door, Server, ServerArgs};
 use super::trusted::{self, Trust};
 use super::{args, config};
-use crate::connection::{Handed, Reading};
+use crate::connection::{Handed, Payer, Reading};
 use crate::driver::{Effect, Pace, Prepare, Program};
 use crate::metrics::{Sample, Value};
 use crate::remembering::Remembering;
@@ -49,6 +50,8 @@ struct Args {
     trusted: PathBuf,
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    limits: IndexArgs,
 }
 
 const BUILD: Build = &[("program", "stindex"), ("version", env!("CARGO_PKG_VERSION"))];
@@ -62,6 +65,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    let cores = cores();
+    let limits = args.limits.limits(cores)?;
     let mut server = Server::start(BUILD, &args.server, args.server.net.limits()?)?;
     let inbox = server.inbox.clone();
     let _watch = trusted::watch(
@@ -75,8 +80,6 @@ fn run(args: &Args) -> Result<(), Failure> {
         },
     )?;
     let (now, conn_ids) = (server.clock.now(), ConnIds::lane(0, 1));
-    let cores = cores();
-    let limits = ServerLimits { workers: cores, ..ServerLimits::default() };
     let machine = IndexServer::new(now, server.signer.clone(), &server.seed, conn_ids, limits);
     let searchers = Workers::start("search", cores, Urgency::CanWait, || {
         let (mut workspace, inbox) = (Workspace::new(), server.inbox.clone());
@@ -99,10 +102,17 @@ fn run(args: &Args) -> Result<(), Failure> {
     server.run(Index { searchers, verifier }, machine, None)
 }
 
-/// What checking a message of so many bytes was worth. Trusted servers pay for nothing: they hand on what all their nodes say.
+/// What checking a message of so many bytes was worth. Trusted servers pay for nothing: they hand on what all their nodes say. A
+/// request for routes costs a node a unit, whatever becomes of it: so it can send 128 of them a second, far more than are answered, and
+/// not fill what the server reads from others.
 fn worth(purpose: Purpose, heard: &Heard, bytes: usize) -> Handed {
-    let units = if heard.is_light() { 0 } else { Handed::units_of(bytes) };
-    Handed { units, by_peer: purpose == Purpose::NodeIndex, last: heard.is_last() }
+    let (units, payer) = match (purpose == Purpose::NodeIndex, heard.is_light()) {
+        (true, true) => (1, Payer::Connection),
+        (true, false) => (Handed::units_of(bytes), Payer::Address),
+        (false, true) => (0, Payer::Nobody),
+        (false, false) => (Handed::units_of(bytes), Payer::Nobody),
+    };
+    Handed { units, payer, last: heard.is_last() }
 }
 
 struct Index {
@@ -205,7 +215,7 @@ mod tests {
         let worth =
             |purpose, bytes: &[u8]| worth(purpose, &Heard::check(purpose, bytes, &Ed25519).unwrap(), bytes.len());
         let attestation = Attestation::sign(&signer, 1, Hash([2; 32]), TickHash([3; 32]));
-        let good = Handed { units: 1, by_peer: true, last: false };
+        let good = Handed { units: 1, payer: Payer::Address, last: false };
         assert_eq!(worth(Purpose::NodeIndex, &encode(&NodeToIndex::Attestation(attestation))), good);
         let forged = Attestation { version: 2, ..attestation };
         let bad = Handed { last: true, ..good };
@@ -220,8 +230,8 @@ mod tests {
             max_fee: None,
         };
         let request = encode(&NodeToIndex::RequestRoutes(request));
-        assert_eq!(worth(Purpose::NodeIndex, &request), Handed { units: 0, ..good });
+        assert_eq!(worth(Purpose::NodeIndex, &request), Handed { payer: Payer::Connection, ..good });
         let flooded = encode(&IndexToIndex::Attestation { attestation, proof: Proof::new() });
-        assert_eq!(worth(Purpose::IndexIndex, &flooded), Handed { by_peer: false, ..good });
+        assert_eq!(worth(Purpose::IndexIndex, &flooded), Handed { payer: Payer::Nobody, ..good });
     }
 }

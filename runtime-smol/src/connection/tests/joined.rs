@@ -249,7 +249,7 @@ impl Timed {
             mail: Arc::default(),
             outlet,
             counters: Arc::default(),
-            bounds: Bounds { stall: STALL_LIMIT, budget: budget.clone() },
+            bounds: Bounds { stall: STALL_LIMIT, budget: budget.clone(), checks: Arc::default() },
             clock: Clock::start(),
         };
         let mut sender = SecureChannel::initiator(config(1), signer(2).public_key(), now);

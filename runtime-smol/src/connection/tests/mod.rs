@@ -208,7 +208,7 @@ fn behind_a_message_that_ends_the_connection_nothing_is_looked_at() {
 fn a_peer_that_pays_for_its_checks_is_paused_and_loses_nothing() {
     let (mut client, ours, server, _) = pair(Purpose::NodeIndex, Reading::Freely);
     // Two messages are a burst, and the third is on credit.
-    server.desk.lock().handed = Handed { units: 128, by_peer: true, last: false };
+    server.desk.lock().handed = Handed { units: 128, payer: Payer::Address, last: false };
     let began = std::time::Instant::now();
     for n in 0..5 {
         client.send(ours, message(n, 200));
@@ -218,6 +218,22 @@ fn a_peer_that_pays_for_its_checks_is_paused_and_loses_nothing() {
         let least = StdDuration::from_millis([0, 0, 0, 900, 1_900][n]);
         assert!(began.elapsed() >= least, "message {n} after {:?}", began.elapsed());
     }
+}
+
+/// It took a MiB of the budget for as long as it liked, and no reader was closed after it.
+#[test]
+fn whoever_is_joined_with_nobody_begins_no_long_message() {
+    let (mut client, ours, mut server, theirs) = pair(Purpose::NodeRelay, Reading::OneByOne);
+    client.send(ours, message(0, MAX_RELAY_MESSAGE));
+    assert!(server.desk.next_message() == message(0, MAX_RELAY_MESSAGE));
+    server.hub.resume(theirs);
+    client.send(ours, message(1, MAX_FRAME));
+    assert_eq!(server.desk.next(), NetEvent::Closed { conn: theirs });
+    assert_eq!(client.desk.next(), NetEvent::Closed { conn: ours });
+    // Whoever is read freely may.
+    let (mut client, ours, server, _) = pair(Purpose::NodeIndex, Reading::Freely);
+    client.send(ours, message(1, MAX_FRAME));
+    assert!(server.desk.next_message() == message(1, MAX_FRAME));
 }
 
 #[test]
