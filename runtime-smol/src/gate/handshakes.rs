@@ -1,20 +1,34 @@
-//! Handshakes in progress: who holds most gives way, so that nobody keeps others out by beginning many and ending none.
+//! Handshakes in progress: who holds most gives way, so that nobody keeps others out by beginning many and ending none; and
+//! of one address the oldest, if it had time enough, so that silent ones keep nobody out who is at the same address.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
+use offset_protocol::machine::{Duration, Instant};
+
 use crate::connection::Mail;
+
+/// A handshake that has had this long gives way to a newer one of its own address. Chosen freely: longer than one takes to the
+/// other side of the world, so that many nodes behind one address that come back at once do not drive each other out.
+const TIME_ENOUGH: Duration = Duration::from_secs(1);
 
 /// Names a handshake; later ones have greater numbers.
 type Number = u64;
+
+/// One in progress.
+#[derive(Debug)]
+struct Begun {
+    at: Instant,
+    mail: Weak<Mail>,
+}
 
 /// All handshakes in progress, by who makes them.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
     next: Number,
     total: usize,
-    by_site: HashMap<IpAddr, BTreeMap<Number, Weak<Mail>>>,
+    by_site: HashMap<IpAddr, BTreeMap<Number, Begun>>,
     /// Sites by how many they have, and those with equally many by their oldest, the oldest last.
     by_count: BTreeSet<(usize, std::cmp::Reverse<Number>, IpAddr)>,
 }
@@ -29,18 +43,22 @@ impl Handshakes {
     }
 
     /// Begins one. `mail` reaches who waits for it.
-    pub(super) fn add(&mut self, site: IpAddr, mail: &Arc<Mail>) -> Number {
+    pub(super) fn add(&mut self, site: IpAddr, at: Instant, mail: &Arc<Mail>) -> Number {
         self.next += 1;
         let number = self.next;
         self.change(site, |of_site| {
-            of_site.insert(number, Arc::downgrade(mail));
+            of_site.insert(number, Begun { at, mail: Arc::downgrade(mail) });
         });
         self.total += 1;
         number
     }
 
     /// Ends one. Nothing happens if it gave way before.
-    pub(super) fn remove(&mut self, site: IpAddr, number: Number) -> Option<Weak<Mail>> {
+    pub(super) fn remove(&mut self, site: IpAddr, number: Number) -> bool {
+        self.take(site, number).is_some()
+    }
+
+    fn take(&mut self, site: IpAddr, number: Number) -> Option<Begun> {
         let mut removed = None;
         self.change(site, |of_site| removed = of_site.remove(&number));
         self.total -= usize::from(removed.is_some());
@@ -53,15 +71,27 @@ impl Handshakes {
         if count <= self.of(site) {
             return false;
         }
-        if let Some(mail) = self.remove(of, oldest).and_then(|mail| mail.upgrade()) {
-            mail.give_way();
-            mail.wake();
-        }
+        self.end(of, oldest);
         true
     }
 
+    /// Ends the oldest of `site`, if it has had time enough. Whether it gave way.
+    pub(super) fn give_way_within(&mut self, site: &IpAddr, now: Instant) -> bool {
+        let oldest = self.by_site.get(site).and_then(|of_site| of_site.first_key_value());
+        let Some((&number, _)) = oldest.filter(|(_, begun)| now.since(begun.at) >= TIME_ENOUGH) else { return false };
+        self.end(*site, number);
+        true
+    }
+
+    fn end(&mut self, site: IpAddr, number: Number) {
+        if let Some(mail) = self.take(site, number).and_then(|begun| begun.mail.upgrade()) {
+            mail.give_way();
+            mail.wake();
+        }
+    }
+
     /// Changes what is held of a site, and its place among the others with it.
-    fn change(&mut self, site: IpAddr, change: impl FnOnce(&mut BTreeMap<Number, Weak<Mail>>)) {
+    fn change(&mut self, site: IpAddr, change: impl FnOnce(&mut BTreeMap<Number, Begun>)) {
         let of_site = self.by_site.entry(site).or_default();
         if let Some(place) = place(site, of_site) {
             self.by_count.remove(&place);
@@ -79,7 +109,7 @@ impl Handshakes {
     }
 }
 
-fn place(site: IpAddr, of_site: &BTreeMap<Number, Weak<Mail>>) -> Option<(usize, std::cmp::Reverse<Number>, IpAddr)> {
+fn place(site: IpAddr, of_site: &BTreeMap<Number, Begun>) -> Option<(usize, std::cmp::Reverse<Number>, IpAddr)> {
     let (oldest, _) = of_site.first_key_value()?;
     Some((of_site.len(), std::cmp::Reverse(*oldest), site))
 }

@@ -199,9 +199,6 @@ impl Gate {
         if !state.everybody.has_one(now) {
             return Err(Full::TotalRate);
         }
-        if state.handshakes.of(&site) >= self.limits.handshakes_per_address as usize {
-            return Err(Full::Address);
-        }
         let is_newcomer = state.is_newcomer(&site, now);
         if !is_newcomer && !state.regulars.has_one(now) {
             return Err(Full::TotalRate);
@@ -210,8 +207,11 @@ impl Gate {
         if !bucket.has_one(now) {
             return Err(Full::AddressRate);
         }
-        let is_full = state.handshakes.total() >= self.limits.handshakes as usize;
-        if is_full && !state.handshakes.give_way_to(&site) {
+        if state.handshakes.of(&site) >= self.limits.handshakes_per_address as usize {
+            if !state.handshakes.give_way_within(&site, now) {
+                return Err(Full::Address);
+            }
+        } else if state.handshakes.total() >= self.limits.handshakes as usize && !state.handshakes.give_way_to(&site) {
             return Err(Full::Total);
         }
         state.bucket_of(site, self.limits.accepts_per_address, now).take_one();
@@ -222,7 +222,7 @@ impl Gate {
         if let Some(known) = state.by_address.get_mut(&site) {
             known.let_in = Some(now);
         }
-        let number = state.handshakes.add(site, mail);
+        let number = state.handshakes.add(site, now, mail);
         Ok(Ticket { gate: self.clone(), place: Some((site, number)) })
     }
 
@@ -313,11 +313,31 @@ mod tests {
         let most = limits().handshakes_per_address;
         let mut held: Vec<_> = (0..most).map(|_| enter(&gate, address(1), START).unwrap()).collect();
         assert_eq!(enter(&gate, address(1), START).unwrap_err(), Full::Address);
+        let soon = START + Duration::from_millis(999);
+        assert_eq!(enter(&gate, address(1), soon).unwrap_err(), Full::Address);
         assert!(enter(&gate, address(2), START).is_ok());
         held.truncate(1);
         held[0].give_back();
         drop(held);
         assert_eq!(gate.in_progress(), 0);
+        assert!(gate.lock().handshakes.is_empty());
+    }
+
+    /// An owner's app is often at the address of whatever else runs on the machine.
+    #[test]
+    fn silent_handshakes_give_way_to_newer_ones_of_their_own_address() {
+        let gate = Gate::new(DoorLimits { handshakes: 100, handshakes_per_address: 2, ..limits() });
+        let mails: Vec<_> = (0..3).map(|_| Arc::<Mail>::default()).collect();
+        let later = START + Duration::from_secs(1);
+        let first = gate.enter(address(1), START, &mails[0]).unwrap();
+        let second = gate.enter(address(1), later, &mails[1]).unwrap();
+        let third = gate.enter(address(1), later, &mails[2]).unwrap();
+        assert_eq!(gate.in_progress(), 2);
+        // The first has given way, and the second has not had its time.
+        assert_eq!(enter(&gate, address(1), later).unwrap_err(), Full::Address);
+        drop(first);
+        assert_eq!(gate.in_progress(), 2, "what gave way gives nothing back");
+        drop((second, third));
         assert!(gate.lock().handshakes.is_empty());
     }
 
