@@ -8,6 +8,7 @@
 pub mod apps;
 pub mod friend_channel;
 pub mod funder;
+pub mod inspection;
 pub mod ledger;
 pub mod links;
 #[cfg(feature = "meddle")]

@@ -59,6 +59,8 @@ contexts! {
     INDEX_STATE = "offset v1 index state";
     /// What a node signs about its report.
     INDEX_ATTESTATION = "offset v1 index attestation";
+    /// What guards a record on a node's own disk: key, value. Nobody else ever sees it.
+    DATABASE_RECORD = "offset v1 database record";
 }
 
 /// What BLAKE3 makes of each context string: the same for every hash, so it is made once.

@@ -310,7 +310,7 @@ wire_enum! {
         #[error("the totals are not what the two logs come to")]
         14 = OtherTotals,
         /// At a new link the friend is in another epoch.
-        #[error("the friend resumes in epoch {theirs}, we are in {ours}")]
+        #[error("the friend resumes in epoch {theirs}, we are in {ours}: one of the two databases is an old copy")]
         15 = ResumeEpoch {
             /// Ours.
             ours: u64,
@@ -318,7 +318,7 @@ wire_enum! {
             theirs: u64,
         },
         /// At a new link the friend has applied what we never made.
-        #[error("the friend applied batch {applied}, our last is {last}")]
+        #[error("the friend applied batch {applied}, our last is {last}: our database is an old copy")]
         16 = ResumeBeyond {
             /// What it applied.
             applied: u64,
@@ -326,7 +326,7 @@ wire_enum! {
             last: u64,
         },
         /// At a new link the friend has forgotten what it signed for.
-        #[error("the friend applied {applied} batches, but has signed for {signed}")]
+        #[error("the friend applied {applied} batches, but has signed for {signed}: its database is an old copy")]
         17 = ResumeForgot {
             /// What it says that it applied.
             applied: u64,
@@ -334,7 +334,7 @@ wire_enum! {
             signed: u64,
         },
         /// At a new link the friend has made less than we applied.
-        #[error("the friend made {made} batches, but we applied {applied}")]
+        #[error("the friend made {made} batches, but we applied {applied}: its database is an old copy")]
         18 = ResumeLost {
             /// What it says that it made.
             made: u64,
@@ -348,7 +348,7 @@ wire_enum! {
         #[error("the friend accepted terms that we never stated")]
         20 = UnknownReset,
         /// The friend noticed something.
-        #[error("the friend declared the channel inconsistent")]
+        #[error("the friend declared the channel inconsistent; if our database is an old copy, that is why")]
         21 = Declared,
     }
 }

@@ -29,6 +29,7 @@ mod audit;
 mod config;
 mod enqueue;
 mod event;
+mod inspect;
 mod queue;
 mod receive;
 mod records;

@@ -361,7 +361,7 @@ impl Channel {
     }
 
     /// Whether the end of the friend's request waits in the queue.
-    fn is_ending(&self, currency: Currency, id: RequestId) -> bool {
+    pub(crate) fn is_ending(&self, currency: Currency, id: RequestId) -> bool {
         self.queue.incoming(&(currency, id)).end.is_some()
     }
 

@@ -349,7 +349,7 @@ impl Parts {
             channel.currencies.get_mut(&currency).ok_or(BadRecord::Orphan(currency))?.ledger.restore_outgoing(open);
         }
         self.batches.sort_by_key(|(seq, _)| *seq);
-        let expected = channel.core.signed_for.seq + 1..;
+        let expected = channel.core.signed_for.seq.saturating_add(1)..;
         for ((seq, unacked), expected) in self.batches.into_iter().zip(expected) {
             if seq != expected || unacked.mark.seq != seq {
                 return Err(BadRecord::Missing("a batch that the friend has not signed for"));

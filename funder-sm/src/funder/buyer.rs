@@ -146,7 +146,7 @@ impl Payment {
     }
 
     /// The commit, if every part is answered, they add up, and exactly one answer is complete.
-    fn commit(&self) -> Option<Commit> {
+    pub(super) fn commit(&self) -> Option<Commit> {
         let all_answered = self.parts.iter().all(|part| part.response.is_some());
         if !all_answered || self.amount_sent() != self.invoice.amount {
             return None;

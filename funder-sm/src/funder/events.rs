@@ -27,6 +27,11 @@ impl Events {
         self.by_app.get_or_default(app).insert(number, record);
     }
 
+    /// All of them, of all apps.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Event> {
+        self.by_app.values().flat_map(LeanMap::values).map(|record| &record.event)
+    }
+
     /// The most events that are kept for one app.
     pub(super) fn longest(&self) -> usize {
         self.by_app.values().map(LeanMap::len).max().unwrap_or(0)

@@ -44,6 +44,7 @@ impl Funder {
             ChannelEvent::FriendRelays(relays) => self.on_friend_relays(friend, relays),
             ChannelEvent::RelaysAcknowledged => self.on_relays_acknowledged(friend),
             ChannelEvent::BecameInconsistent { incoming_dropped, outgoing_lost, .. } => {
+                self.tell_disagreement(friend);
                 self.on_channel_lost(friend, incoming_dropped, outgoing_lost);
             }
             ChannelEvent::DropLink(_) => self.drop_link(friend),

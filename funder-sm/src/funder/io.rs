@@ -1,6 +1,6 @@
 //! What goes into the funder and what comes out of it.
 
-use offset_protocol::app::{Command, Event, IndexAddress, Outcome, ReportChange};
+use offset_protocol::app::{Command, Event, IndexAddress, Name, Outcome, ReportChange};
 use offset_protocol::bytes::{CommandId, PublicKey};
 use offset_protocol::codec::List;
 use offset_protocol::friend::{Batch, FriendMessage, Reset, ResetTerms, Resume};
@@ -279,6 +279,20 @@ pub enum FunderOutput {
         /// The server.
         server: PublicKey,
     },
+    /// Tell whoever watches the node that nothing moves with this friend any more. Repeated after a restart, as long as it is
+    /// so.
+    Disagrees(Disagreement),
+}
+
+/// Two friends whose logs do not fit: a person has to decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The friend.
+    pub friend: PublicKey,
+    /// The user's name for it.
+    pub name: Name,
+    /// What does not fit.
+    pub why: String,
 }
 
 /// An event that is told until the app acknowledges it.

@@ -25,6 +25,7 @@ mod commands;
 mod config;
 mod events;
 mod forward;
+mod inspect;
 mod io;
 mod relays;
 mod report;
@@ -52,7 +53,8 @@ pub use audit::{Counts, Remembers};
 pub use buyer::{MAX_OPEN_PAYMENTS, MAX_PAYMENTS};
 pub use events::MAX_KEPT_EVENTS;
 pub use io::{
-    CheckedMessage, FoundRoutes, FunderInput, FunderOutput, KeptEvent, QueryId, RouteFailure, RouteQuery, SessionId,
+    CheckedMessage, Disagreement, FoundRoutes, FunderInput, FunderOutput, KeptEvent, QueryId, RouteFailure, RouteQuery,
+    SessionId,
 };
 pub use records::RestoreError;
 pub use routes::MAX_QUERIES;

@@ -6,7 +6,7 @@ use offset_protocol::codec::{List, Text};
 use offset_protocol::money::{Currency, Rate};
 use offset_protocol::mutant;
 
-use super::io::FunderOutput;
+use super::io::{Disagreement, FunderOutput};
 use super::{Friend, Funder, IndexServer, Reports};
 use crate::friend_channel::Standing;
 use offset_protocol::lean::LeanSet;
@@ -45,6 +45,15 @@ impl Funder {
     pub(super) fn report_friends(&mut self, touched: &LeanSet<PublicKey>) {
         for friend in touched.iter() {
             self.report_friend(*friend);
+        }
+    }
+
+    /// Tells whoever watches the node if this friend's channel is inconsistent.
+    pub(super) fn tell_disagreement(&mut self, friend: PublicKey) {
+        let Some(state) = self.friends.get(&friend) else { return };
+        if let Standing::Inconsistent { why, .. } = state.channel.standing() {
+            let (name, why) = (state.record.name.clone(), why.to_string());
+            self.hold(FunderOutput::Disagrees(Disagreement { friend, name, why }));
         }
     }
 

@@ -180,6 +180,7 @@ impl Funder {
         for key in self.friends.keys().copied().collect::<Vec<_>>() {
             self.keep_link(&key);
             self.drop_unsent(key);
+            self.tell_disagreement(key);
         }
         let retiring: Vec<PublicKey> =
             self.relays.iter().filter(|(_, relay)| relay.record.retiring).map(|(key, _)| *key).collect();

@@ -104,7 +104,7 @@ wire_enum! {
 }
 
 impl Offer {
-    fn sum(&self) -> u128 {
+    pub(super) fn sum(&self) -> u128 {
         // Parts were let in only while the sum stayed within the invoice's amount.
         self.parts.iter().map(|part| part.dest_payment).fold(0, u128::saturating_add)
     }

@@ -9,6 +9,7 @@ use offset_protocol::persist::{Change, Revision};
 use offset_protocol::relay::FailReason;
 
 use super::checks::{Check, Checked};
+use crate::funder::Disagreement;
 
 /// What a node is born with.
 pub struct NodeConfig {
@@ -68,7 +69,7 @@ pub enum NodeOutput {
 }
 
 /// What a node notices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A relay does not let friends find this node there. The node tries again by itself, more and more seldom.
     RelayRefuses {
@@ -77,4 +78,6 @@ pub enum Notice {
         /// Why, in its words.
         reason: FailReason,
     },
+    /// Nothing moves with this friend any more: a person has to decide. Said again after a restart, as long as it is so.
+    Disagrees(Disagreement),
 }

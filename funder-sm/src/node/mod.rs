@@ -28,12 +28,13 @@ mod meddled;
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use offset_index_sm::client::failed::FailedEdge;
 use offset_index_sm::client::{ClientInput, ClientOutput, IndexClient};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::friend::FriendMessage;
-use offset_protocol::identity::SharedSigner;
+use offset_protocol::identity::{SharedSigner, Verifier};
 use offset_protocol::index::{Entry, EntryKey};
 use offset_protocol::machine::{Alarm, Instant, Machine};
 use offset_protocol::net::{ConnIds, NetEvent};
@@ -41,6 +42,7 @@ use offset_protocol::sometimes;
 
 use crate::apps::{self, Apps};
 use crate::funder::{Funder, FunderConfig, FunderInput, FunderOutput, RestoreError};
+use crate::inspection::Inspection;
 use crate::links::{self, Links};
 use checks::{Checked, Checks, Opened, Turn};
 use index::Reservations;
@@ -157,6 +159,19 @@ impl Node {
         Ok(node)
     }
 
+    /// Looks at every signature, hash and sum in the records of the node `us`. Its private key is not needed.
+    ///
+    /// # Errors
+    /// [`RestoreError`] if a node could not even begin with them.
+    pub fn inspect(
+        us: PublicKey,
+        verifier: Arc<dyn Verifier>,
+        records: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<Inspection, RestoreError> {
+        Reservations::restore(&records)?;
+        Funder::inspect_records(us, verifier, records)
+    }
+
     /// The money, for those who look on.
     pub fn money(&self) -> &Funder {
         &self.funder
@@ -240,6 +255,9 @@ impl Node {
             }
             FunderOutput::UseIndex { server } => {
                 self.index(ClientInput::AddServer { server: server.public_key, address: server.address });
+            }
+            FunderOutput::Disagrees(disagreement) => {
+                self.outputs.push_back(NodeOutput::Notice(Notice::Disagrees(disagreement)));
             }
             FunderOutput::StopIndex { server } => self.index(ClientInput::RemoveServer { server }),
         }

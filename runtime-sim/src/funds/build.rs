@@ -309,7 +309,8 @@ impl Before<'_> {
                     | FunderOutput::KeepLink { .. }
                     | FunderOutput::StopLink { .. }
                     | FunderOutput::UseIndex { .. }
-                    | FunderOutput::StopIndex { .. } => {}
+                    | FunderOutput::StopIndex { .. }
+                    | FunderOutput::Disagrees(_) => {}
                 }
             }
             self.world.check_after_turn(node)?;

@@ -440,7 +440,8 @@ impl World {
             | FunderOutput::Listen { .. }
             | FunderOutput::StopListening { .. }
             | FunderOutput::UseIndex { .. }
-            | FunderOutput::StopIndex { .. } => {}
+            | FunderOutput::StopIndex { .. }
+            | FunderOutput::Disagrees(_) => {}
         }
         Ok(())
     }

@@ -1,4 +1,7 @@
-//! `stmgr`: makes identities, tickets and node databases. Needs no network, and never overwrites a file.
+//! `stmgr`: makes identities, tickets and node databases; backs databases up, restores and checks them. Needs no network, and
+//! never overwrites a file.
+
+mod database;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,7 +23,7 @@ use super::{files, identity};
 use crate::entropy;
 use crate::store::Store;
 
-/// Makes identities, tickets and node databases.
+/// Makes identities, tickets and node databases; backs databases up, restores and checks them.
 #[derive(Debug, Parser)]
 #[command(name = "stmgr", version, propagate_version = true)]
 pub struct StMgr {
@@ -49,6 +52,12 @@ enum Command {
     AppTicket(AppTicketArgs),
     /// Make one secret file with all that an app needs to connect to a node.
     NodeEntry(NodeEntryArgs),
+    /// Copy a node's database, also while the node runs.
+    Backup(database::Backup),
+    /// Make a database of a backup. Read first what that means: the node will have forgotten what came after.
+    Restore(database::Restore),
+    /// Verify every page, checksum, signature, hash and sum of a database or a backup, also while the node runs.
+    Check(database::Check),
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +172,9 @@ pub fn run(args: &StMgr) -> Result<Shown, Failure> {
         Command::NodeTicket(args) => ticket(args, |public_key, address| NodeTicket { public_key, address }),
         Command::AppTicket(args) => app_ticket(args),
         Command::NodeEntry(args) => node_entry(args),
+        Command::Backup(args) => database::backup(args),
+        Command::Restore(args) => database::restore(args),
+        Command::Check(args) => database::check(args),
     }
 }
 
@@ -278,6 +290,12 @@ mod tests {
             "--json app-ticket --idfile f --output g",
             "node-entry --nodeid f --appid g --address h:1 --output i",
             "node-entry -n f -i g -a h:1 -o j",
+            "backup --database f --output g",
+            "backup -d f -o g --json",
+            "restore --input f --database g",
+            "restore -i f -d g",
+            "check --database f",
+            "check -d f",
         ] {
             assert!(StMgr::try_parse_from(std::iter::once("stmgr").chain(line.split(' '))).is_ok(), "{line}");
         }

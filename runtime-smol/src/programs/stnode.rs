@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use offset_funder_sm::funder::Disagreement;
 use offset_funder_sm::node::checks::{Answers, Check};
 use offset_funder_sm::node::{Node, NodeConfig, NodeInput, NodeOutput, Notice};
 use offset_protocol::files::AppTicket;
@@ -14,6 +15,7 @@ use offset_protocol::persist::Revision;
 
 use super::exit::{self, Failure};
 use super::server::{Build, Door, Server, ServerArgs};
+use super::table::safe;
 use super::trusted::{self, Trust};
 use super::{args, config};
 use crate::connection::Reading;
@@ -60,8 +62,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let mut server = Server::start(BUILD, &args.server, args.server.net.limits()?)?;
-    let store = Store::open(&args.database, server.signer.public_key()).map_err(Failure::failed)?;
-    let records = store.load_all().map_err(Failure::failed)?;
+    let (store, records) = Store::open(&args.database, server.signer.public_key()).map_err(Failure::failed)?;
     let signer = Arc::new(Remembering::new(server.signer.clone(), REMEMBERED));
     let checkers = Workers::start("check", cores(), Urgency::Urgent, || {
         let (signer, inbox) = (signer.clone(), server.inbox.clone());
@@ -172,6 +173,16 @@ impl Program for Words {
             }
             NodeOutput::Notice(Notice::RelayRefuses { relay, reason }) => {
                 tracing::warn!(%relay, %reason, "a relay does not let friends find this node there");
+                Effect::Nothing
+            }
+            NodeOutput::Notice(Notice::Disagrees(Disagreement { friend, name, why })) => {
+                tracing::error!(
+                    friend = %safe(name.as_str()),
+                    key = %friend,
+                    %why,
+                    "nothing moves with this friend any more until one of you accepts the other's terms: see 'stctrl info \
+                     friends', then 'stctrl config reset-friend'"
+                );
                 Effect::Nothing
             }
         }

@@ -5,6 +5,8 @@
 //! 2. The file is never shorter than the map, so that no page of the map lies beyond its end.
 //! 3. Commits are synchronous, in the order asked. After one failed, no other is tried: what LMDB holds in memory may differ
 //!    from what is on the disk, and only a restart from the disk is safe.
+//! 4. Pages that another process reads (a backup) are kept as long as it lives and no longer: a reader that was killed is
+//!    cleared before the file grows, and once in [`CLEAR_EVERY`] commits.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,21 +16,26 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, MdbError, WithoutTls};
+use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
-use super::{Records, StoreCounters, StoreError, meta};
+use super::header::Saved;
+use super::tree::MAX_VALUE;
+use super::{Locking, Records, StoreCounters, StoreError, meta};
 
 /// The first size of the map. Chosen small, because the file is as long as the map.
 pub(super) const FIRST_MAP: u64 = 1 << 20;
 /// The map doubles up to steps of this size.
 const LARGEST_STEP: u64 = 1 << 30;
+/// Commits between two looks for readers that died. Chosen freely: a look costs about as much as one system call a reader.
+const CLEAR_EVERY: u64 = 1_024;
 
 type Table<'e> = Database<'e, Bytes, Bytes>;
 
 /// What the storage thread is asked to do.
-pub(super) enum Request {
-    Load { answer: SyncSender<Result<Records, StoreError>> },
-    Commit { changes: Vec<Change>, done: Done },
+pub(super) struct Request {
+    pub(super) changes: Vec<Change>,
+    pub(super) done: Done,
 }
 
 /// Hears of the end of a commit, on the storage thread.
@@ -40,13 +47,24 @@ pub(super) struct Prepared {
     pub(super) file: File,
     pub(super) map_size: u64,
     pub(super) limit: u64,
+    pub(super) locking: Locking,
     pub(super) counters: Arc<StoreCounters>,
+}
+
+/// What is to be written before anything else.
+pub(super) enum First {
+    /// Whose the new database is.
+    Owner(PublicKey),
+    /// All records of an older schema, and whose they are: in one transaction.
+    Upgrade(PublicKey, Records),
+    /// Nothing.
+    Nothing,
 }
 
 /// Runs until every sender is gone. `ready` hears whether the database could be opened.
 pub(super) fn run(
     prepared: Prepared,
-    identity: meta::Expected,
+    first: First,
     ready: &SyncSender<Result<(), StoreError>>,
     requests: &Receiver<Request>,
 ) {
@@ -57,7 +75,7 @@ pub(super) fn run(
         Err(error) => return drop(ready.send(Err(error))),
     };
     let mut engine = match Engine::new(&env, &prepared).and_then(|mut engine| {
-        engine.settle_identity(identity)?;
+        engine.begin(first)?;
         Ok(engine)
     }) {
         Ok(engine) => engine,
@@ -66,11 +84,8 @@ pub(super) fn run(
     if ready.send(Ok(())).is_err() {
         return;
     }
-    while let Ok(request) = requests.recv() {
-        match request {
-            Request::Load { answer } => drop(answer.send(engine.load())),
-            Request::Commit { changes, done } => done(engine.commit(&changes)),
-        }
+    while let Ok(Request { changes, done }) = requests.recv() {
+        done(engine.commit(&changes));
     }
 }
 
@@ -79,12 +94,16 @@ fn open(prepared: &Prepared) -> Result<Env<WithoutTls>, StoreError> {
     let size = usize::try_from(prepared.map_size).map_err(|_| StoreError::full(&prepared.path, prepared.map_size))?;
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(size);
-    // SAFETY: NO_LOCK asks the caller to exclude other writers and old readers. The lock on the file itself excludes every
-    // other process and every other `Store` of this one, and only the storage thread uses this environment, one
-    // transaction at a time.
-    unsafe { options.flags(EnvFlags::NO_SUB_DIR | EnvFlags::NO_LOCK | EnvFlags::NO_READ_AHEAD) };
+    let locking = match prepared.locking {
+        Locking::Shared => EnvFlags::empty(),
+        Locking::Alone => EnvFlags::NO_LOCK,
+    };
+    // SAFETY: NO_LOCK asks the caller to exclude other writers and old readers. It is used only for a file that nobody else
+    // knows of, by the storage thread alone, one transaction at a time.
+    unsafe { options.flags(EnvFlags::NO_SUB_DIR | EnvFlags::NO_READ_AHEAD | locking) };
     // SAFETY: the map is undefined behaviour only if somebody else changes the file under it. The lock keeps out every
-    // process that asks for it; the header check keeps out files that are shorter than their map.
+    // process that asks for it; whoever reads meanwhile only registers in LMDB's lock file; and a file that is shorter than
+    // its map, or whose pages are not what they should be, was refused before.
     unsafe { options.open(&prepared.path) }.map_err(|error| StoreError::lmdb(&prepared.path, &error))
 }
 
@@ -101,6 +120,8 @@ struct Engine<'e> {
     path: &'e Path,
     limit: u64,
     counters: &'e StoreCounters,
+    /// A value on its way into the file.
+    stored: Vec<u8>,
     failed: bool,
 }
 
@@ -117,35 +138,33 @@ impl<'e> Engine<'e> {
             .commit()
             .ok_or_else(|| StoreError::lmdb(path, &heed::Error::Mdb(MdbError::Problem)))?;
         let counters = &prepared.counters;
-        Ok(Engine { env, table, file: &prepared.file, path, limit: prepared.limit, counters, failed: false })
+        Ok(Engine {
+            env,
+            table,
+            file: &prepared.file,
+            path,
+            limit: prepared.limit,
+            counters,
+            stored: Vec::new(),
+            failed: false,
+        })
     }
 
-    /// Writes whose database this is into a new one, or compares it in an old one.
-    fn settle_identity(&mut self, identity: meta::Expected) -> Result<(), StoreError> {
-        let read = self.env.read_txn().map_err(|error| self.lmdb(&error))?;
-        let found = self.table.get(&read, &meta::KEY).map_err(|error| self.lmdb(&error))?.map(<[u8]>::to_vec);
-        drop(read);
+    /// What comes before everything else.
+    fn begin(&mut self, first: First) -> Result<(), StoreError> {
         self.measure();
-        match identity {
-            meta::Expected::New(node) => {
+        let owner = |node: &PublicKey| Change { key: meta::KEY.to_vec(), value: Some(meta::encode(node)) };
+        match first {
+            First::Owner(node) => {
                 self.file.set_len(FIRST_MAP).map_err(|error| StoreError::io(self.path, error))?;
-                self.write(&[Change { key: meta::KEY.to_vec(), value: Some(meta::encode(&node)) }])
+                self.write(&[owner(&node)])
             }
-            meta::Expected::Old(node) => meta::compare(self.path, found.as_deref(), &node),
-        }
-    }
-
-    fn load(&self) -> Result<Records, StoreError> {
-        let lmdb = |error: heed::Error| self.lmdb(&error);
-        let txn = self.env.read_txn().map_err(lmdb)?;
-        let mut records = Records::new();
-        for record in self.table.iter(&txn).map_err(lmdb)? {
-            let (key, value) = record.map_err(lmdb)?;
-            if key != meta::KEY {
-                records.push((key.to_vec(), value.to_vec()));
+            First::Upgrade(node, records) => {
+                let all = records.into_iter().map(|(key, value)| Change { key, value: Some(value) });
+                self.write(&all.chain([owner(&node)]).collect::<Vec<_>>())
             }
+            First::Nothing => Ok(()),
         }
-        Ok(records)
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
@@ -155,36 +174,64 @@ impl<'e> Engine<'e> {
         if let Some(bad) = changes.iter().find(|change| !(1..=meta::MAX_KEY).contains(&change.key.len())) {
             return Err(StoreError::BadKey { path: self.path.to_owned(), size: bad.key.len() });
         }
+        let large = |change: &&Change| change.value.as_ref().is_some_and(|value| value.len() > MAX_VALUE - meta::SEAL);
+        if let Some(large) = changes.iter().find(large) {
+            let size = large.value.as_ref().map_or(0, Vec::len);
+            return Err(StoreError::TooLarge { path: self.path.to_owned(), size });
+        }
         let result = self.write(changes);
         self.failed = result.is_err();
         result
     }
 
     fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        loop {
-            match self.try_write(changes) {
-                Ok(Written::Something) => break,
-                // LMDB does not go to the disk for nothing.
-                Ok(Written::Nothing) => return Ok(()),
-                Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
-                Err(error) => return Err(self.lmdb(&error)),
+        let page_size = self.env.unnamed_database_stat().page_size;
+        let before = Saved::of(self.file, page_size).map_err(|error| StoreError::io(self.path, error))?;
+        match self.write_with_room(changes) {
+            // LMDB does not go to the disk for nothing.
+            Ok(Written::Nothing) => return Ok(()),
+            Ok(Written::Something) => {}
+            Err(error) => {
+                if let Err(why) = before.put_back(self.file) {
+                    tracing::error!(path = %self.path.display(), %why, "the headers are not as they were before the commit that failed");
+                }
+                return Err(error);
             }
         }
-        let size = |change: &Change| change.key.len() + change.value.as_ref().map_or(0, Vec::len);
-        self.counters.commits.fetch_add(1, Relaxed);
+        let size =
+            |change: &Change| change.key.len() + change.value.as_ref().map_or(0, |value| value.len() + meta::SEAL);
+        let commits = self.counters.commits.fetch_add(1, Relaxed);
         self.counters.flushes.fetch_add(StoreCounters::FLUSHES_PER_COMMIT, Relaxed);
         self.counters.records.fetch_add(changes.len() as u64, Relaxed);
         self.counters.bytes.fetch_add(changes.iter().map(size).sum::<usize>() as u64, Relaxed);
+        if commits % CLEAR_EVERY == CLEAR_EVERY - 1 {
+            self.clear_dead_readers();
+        }
         self.measure();
         Ok(())
     }
 
-    fn try_write(&self, changes: &[Change]) -> heed::Result<Written> {
+    fn write_with_room(&mut self, changes: &[Change]) -> Result<Written, StoreError> {
+        loop {
+            match self.try_write(changes) {
+                Ok(written) => return Ok(written),
+                // What they held may be room enough.
+                Err(heed::Error::Mdb(MdbError::MapFull)) if self.clear_dead_readers() > 0 => {}
+                Err(heed::Error::Mdb(MdbError::MapFull)) => self.grow()?,
+                Err(error) => return Err(self.lmdb(&error)),
+            }
+        }
+    }
+
+    fn try_write(&mut self, changes: &[Change]) -> heed::Result<Written> {
         let mut txn = self.env.write_txn()?;
         let mut written = Written::Nothing;
         for change in changes {
             match &change.value {
-                Some(value) => self.table.put(&mut txn, &change.key, value)?,
+                Some(value) => {
+                    meta::seal(&change.key, value, &mut self.stored);
+                    self.table.put(&mut txn, &change.key, &self.stored)?;
+                }
                 None if self.table.delete(&mut txn, &change.key)? => {}
                 None => continue,
             }
@@ -192,6 +239,16 @@ impl<'e> Engine<'e> {
         }
         txn.commit()?;
         Ok(written)
+    }
+
+    /// Lets go of what processes read that are gone; says how many there were.
+    fn clear_dead_readers(&self) -> usize {
+        // A lock file that cannot be read is no reason to stop.
+        let cleared = self.env.clear_stale_readers().unwrap_or(0);
+        if cleared > 0 {
+            tracing::info!(path = %self.path.display(), cleared, "a backup that was killed kept old pages; they are free again");
+        }
+        cleared
     }
 
     /// Doubles the map. The file grows first: the other way round the map would reach beyond its end.

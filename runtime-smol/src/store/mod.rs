@@ -4,19 +4,32 @@
 //! one commit is two flushes, whatever it holds; the machine has one revision in flight and gathers the next one meanwhile,
 //! which makes a busy node's commits large and its flushes per payment few.
 //!
+//! | part | guards |
+//! |---|---|
+//! | [`header`], [`tree`] | nothing is believed that the file says: every page is looked at before LMDB maps it |
+//! | [`meta`] | every record has a checksum; whose database it is, and of which schema |
+//! | [`engine`] | one writer, commits whole and in order, room |
+//! | [`source`] | a second process reads a state that stands still, also while a node writes |
+//! | [`copy`] | a copy is whole, or not there |
+//!
+//! The file's own lock says who writes: one process, and any other is refused. LMDB's lock file beside it (`…-lock`) says who
+//! reads what; it means nothing once no process has the database open.
+//!
 //! | error | what to do |
 //! |---|---|
 //! | [`StoreError::InUse`] | another process has the database; wait or end it |
-//! | [`StoreError::WrongNode`], [`StoreError::WrongSchema`], [`StoreError::NotADatabase`], [`StoreError::CutShort`] | the wrong file, or a damaged one; nothing was changed |
+//! | [`StoreError::WrongNode`], [`StoreError::WrongSchema`], [`StoreError::NotADatabase`] | the wrong file, or the wrong program; nothing was changed |
+//! | [`StoreError::CutShort`], [`StoreError::Damaged`], [`StoreError::BadChecksum`] | the disk did not keep what was written: restore a backup; nothing was changed |
 //! | [`StoreError::Io`], [`StoreError::Lmdb`], [`StoreError::Full`] | at a commit: stop the node, say nothing more; what was durable before still is |
-//!
-//! No function here overwrites a file. The file is as long as its memory map, mostly a hole: see `du`, not `ls`.
 
+mod copy;
 mod engine;
 mod header;
 mod meta;
+mod source;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -31,9 +44,13 @@ use fs4::FileExt;
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
-use engine::{Done, Prepared, Request};
+pub use copy::copy;
+use engine::{Done, First, Prepared, Request};
 use header::BadHeader;
-use meta::Expected;
+pub use meta::SCHEMA;
+pub use source::{Content, Source};
+pub use tree::Pages;
+use tree::Tree;
 
 /// All records of a database, by key.
 pub type Records = Vec<(Vec<u8>, Vec<u8>)>;
@@ -94,6 +111,24 @@ pub enum StoreError {
         /// The length that it should have.
         needs: u64,
     },
+    /// A page is not what it should be.
+    #[error("the database {path} is damaged at page {page}: {what}", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The page.
+        page: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A record is not what was written.
+    #[error("the database {path} is damaged at page {page}: a record does not match its checksum", path = path.display())]
+    BadChecksum {
+        /// The file.
+        path: PathBuf,
+        /// Where the record stands.
+        page: u64,
+    },
     /// It belongs to a different node.
     #[error("the database {path} belongs to the node {owner}, not to {node}", path = path.display())]
     WrongNode {
@@ -105,7 +140,10 @@ pub enum StoreError {
         node: PublicKey,
     },
     /// It was written by a program with another idea of its records.
-    #[error("the database {path} has schema {found}, this program reads schema {expected}", path = path.display())]
+    #[error(
+        "the database {path} has schema {found}, and this program knows schemas up to {expected}: a newer program wrote it, use that one",
+        path = path.display()
+    )]
     WrongSchema {
         /// The file.
         path: PathBuf,
@@ -146,6 +184,14 @@ pub enum StoreError {
         /// The key's size.
         size: usize,
     },
+    /// A machine gave a value that the store does not take: a bug of ours.
+    #[error("a record's value for the database {path} has {size} bytes, too many", path = path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The value's size.
+        size: usize,
+    },
     /// An earlier commit failed.
     #[error("the database {path} failed before; restart the node", path = path.display())]
     FailedBefore {
@@ -177,16 +223,58 @@ impl StoreError {
         let path = path.to_owned();
         match bad {
             BadHeader::Io(error) => StoreError::Io { path, error },
-            BadHeader::Empty | BadHeader::NotADatabase => StoreError::NotADatabase { path },
+            BadHeader::NotADatabase => StoreError::NotADatabase { path },
             BadHeader::CutShort { has, needs } => StoreError::CutShort { path, has, needs },
+            BadHeader::Damaged { page, what } => StoreError::Damaged { path, page, what },
+        }
+    }
+
+    /// The file that it is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            StoreError::Exists { path }
+            | StoreError::InUse { path }
+            | StoreError::NotADatabase { path }
+            | StoreError::CutShort { path, .. }
+            | StoreError::Damaged { path, .. }
+            | StoreError::BadChecksum { path, .. }
+            | StoreError::WrongNode { path, .. }
+            | StoreError::WrongSchema { path, .. }
+            | StoreError::Io { path, .. }
+            | StoreError::Lmdb { path, .. }
+            | StoreError::Full { path, .. }
+            | StoreError::BadKey { path, .. }
+            | StoreError::TooLarge { path, .. }
+            | StoreError::FailedBefore { path }
+            | StoreError::Gone { path } => path,
+        }
+    }
+
+    /// The same about the file that it will become. Only what a new file can suffer has another name.
+    fn renamed(self, to: &Path) -> Self {
+        let path = to.to_owned();
+        match self {
+            StoreError::Io { error, .. } => StoreError::Io { path, error },
+            StoreError::Lmdb { why, .. } => StoreError::Lmdb { path, why },
+            StoreError::Full { limit, .. } => StoreError::Full { path, limit },
+            StoreError::FailedBefore { .. } => StoreError::FailedBefore { path },
+            other => other,
         }
     }
 }
 
+/// Who else may look at a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Locking {
+    /// Other processes may read.
+    Shared,
+    /// Nobody knows of the file yet.
+    Alone,
+}
+
 /// An open database. Dropping it waits until the commits under way are done.
 ///
-/// * Doors: [`Store::create`], [`Store::open`].
-/// * Reading: [`Store::load_all`], once, at start.
+/// * Doors: [`Store::create`], [`Store::open`], which reads all there is.
 /// * Writing: [`Store::commit`] waits; [`Store::commit_then`] does not.
 /// * Cost: [`Store::counters`].
 #[derive(Debug)]
@@ -214,44 +302,65 @@ impl Store {
                     _ => StoreError::io(path, error),
                 }
             })?;
-        let store = lock(&file, path)
-            .and_then(|()| Store::start(path, file, engine::FIRST_MAP, limit, Expected::New(node)))
+        let store = Store::start_new(path, file, limit, node, Locking::Shared)
             .and_then(|store| sync_folder(path).map(|()| store));
         if store.is_err() {
             // It is ours: it did not exist a moment ago. A half-made database would only be in the way.
             let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(source::lock_file(path));
         }
         store
     }
 
-    /// Opens the database of `node`.
+    /// Makes a database of a file that is empty.
+    fn start_new(path: &Path, file: File, limit: u64, node: PublicKey, locking: Locking) -> Result<Store, StoreError> {
+        lock(&file, path)?;
+        let counters = Arc::default();
+        let prepared = Prepared { path: path.to_owned(), file, map_size: engine::FIRST_MAP, limit, locking, counters };
+        Store::start(prepared, First::Owner(node))
+    }
+
+    /// Opens the database of `node` and reads all its records, sorted by key. One of an older schema is of the newest then.
     ///
     /// # Errors
-    /// If it is missing, in use, damaged, somebody else's, or of another schema.
-    pub fn open(path: &Path, node: PublicKey) -> Result<Store, StoreError> {
+    /// If it is missing, in use, damaged anywhere, somebody else's, or of a newer schema.
+    pub fn open(path: &Path, node: PublicKey) -> Result<(Store, Records), StoreError> {
         Store::open_with_limit(path, node, MAX_MAP)
     }
 
-    fn open_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<Store, StoreError> {
+    fn open_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<(Store, Records), StoreError> {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| StoreError::io(path, error))?;
         if !file.metadata().map_err(|error| StoreError::io(path, error))?.is_file() {
             return Err(StoreError::NotADatabase { path: path.to_owned() });
         }
         lock(&file, path)?;
-        let header = header::check(&file).map_err(|bad| StoreError::header(path, bad))?;
-        Store::start(path, file, header.map_size, limit, Expected::Old(node))
+        let meta = source::settled(path, &file)?;
+        let tree = Tree { path, file: &file, meta };
+        let found = source::identify(&tree)?;
+        if found.owner != node {
+            return Err(StoreError::WrongNode { path: path.to_owned(), owner: found.owner, node });
+        }
+        let records = source::read_all(&tree, found.schema)?;
+        let first = if found.schema == SCHEMA {
+            First::Nothing
+        } else {
+            tracing::info!(path = %path.display(), from = found.schema, to = SCHEMA, "the database is brought to a newer schema");
+            First::Upgrade(node, records.clone())
+        };
+        let (map_size, counters) = (meta.map_size, Arc::default());
+        let prepared = Prepared { path: path.to_owned(), file, map_size, limit, locking: Locking::Shared, counters };
+        Ok((Store::start(prepared, first)?, records))
     }
 
-    fn start(path: &Path, file: File, map_size: u64, limit: u64, identity: Expected) -> Result<Store, StoreError> {
-        let counters = Arc::<StoreCounters>::default();
-        let prepared = Prepared { path: path.to_owned(), file, map_size, limit, counters: counters.clone() };
+    fn start(prepared: Prepared, first: First) -> Result<Store, StoreError> {
+        let (path, counters) = (prepared.path.clone(), prepared.counters.clone());
         let (requests, inbox) = sync_channel(MAX_WAITING);
         let (ready, opened) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || engine::run(prepared, identity, &ready, &inbox))
-            .map_err(|error| StoreError::io(path, error))?;
-        let mut store = Store { path: path.to_owned(), requests: Some(requests), thread: Some(thread), counters };
+            .spawn(move || engine::run(prepared, first, &ready, &inbox))
+            .map_err(|error| StoreError::io(&path, error))?;
+        let mut store = Store { path, requests: Some(requests), thread: Some(thread), counters };
         match opened.recv().unwrap_or_else(|_| Err(store.gone())) {
             Ok(()) => Ok(store),
             Err(error) => {
@@ -259,16 +368,6 @@ impl Store {
                 Err(error)
             }
         }
-    }
-
-    /// All records, sorted by key.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn load_all(&self) -> Result<Records, StoreError> {
-        let (answer, records) = sync_channel(1);
-        self.ask(Request::Load { answer })?;
-        records.recv().unwrap_or_else(|_| Err(self.gone()))
     }
 
     /// Writes all `changes`, or none, and waits until they are on the disk.
@@ -292,7 +391,7 @@ impl Store {
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
         let done: Done = Box::new(done);
-        self.ask(Request::Commit { changes, done })
+        self.ask(Request { changes, done })
     }
 
     /// What storage has cost so far.
@@ -334,9 +433,9 @@ fn lock(file: &File, path: &Path) -> Result<(), StoreError> {
 
 /// Makes the new file's name durable.
 fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| StoreError::io(path, error))
+    File::open(folder(path)).and_then(|folder| folder.sync_all()).map_err(|error| StoreError::io(path, error))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

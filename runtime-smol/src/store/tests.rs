@@ -6,6 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
 
+mod copies;
+mod damage;
+mod schemas;
+
 const NODE: PublicKey = PublicKey([1; 32]);
 const OTHER: PublicKey = PublicKey([2; 32]);
 
@@ -24,6 +28,11 @@ fn put(key: &[u8], value: &[u8]) -> Change {
     Change { key: key.to_vec(), value: Some(value.to_vec()) }
 }
 
+/// All records, as a node would find them.
+fn content(path: &Path) -> Records {
+    Store::open(path, NODE).unwrap().1
+}
+
 fn remove(key: &[u8]) -> Change {
     Change { key: key.to_vec(), value: None }
 }
@@ -35,18 +44,25 @@ fn what_was_committed_is_there_after_reopening() {
     store.commit(vec![put(b"a", b"1"), put(b"b", b"2"), put(b"c", &[])]).unwrap();
     store.commit(vec![remove(b"a"), put(b"b", b"3"), remove(b"never there")]).unwrap();
     drop(store);
-    let store = Store::open(&place.path, NODE).unwrap();
-    assert_eq!(store.load_all().unwrap(), vec![(b"b".to_vec(), b"3".to_vec()), (b"c".to_vec(), vec![])]);
+    assert_eq!(content(&place.path), vec![(b"b".to_vec(), b"3".to_vec()), (b"c".to_vec(), vec![])]);
 }
 
 #[test]
-fn a_database_is_one_file_that_only_its_owner_reads() {
+fn a_database_is_one_file_and_its_lock_and_only_its_owner_reads_them() {
     let place = place();
     let store = Store::create(&place.path, NODE).unwrap();
     store.commit(vec![put(b"a", b"1")]).unwrap();
-    let files: Vec<_> = std::fs::read_dir(place.path.parent().unwrap()).unwrap().collect();
-    assert_eq!(files.len(), 1);
-    assert_eq!(std::fs::metadata(&place.path).unwrap().permissions().mode() & 0o777, 0o600);
+    let files = std::fs::read_dir(place.path.parent().unwrap()).unwrap().map(|file| file.unwrap());
+    let mut names = Vec::new();
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        names.push(file.file_name().into_string().unwrap());
+    }
+    names.sort();
+    assert_eq!(names, ["node.db", "node.db-lock"]);
+    drop(store);
+    std::fs::remove_file(place.path.with_file_name("node.db-lock")).unwrap();
+    assert_eq!(content(&place.path).len(), 1, "the lock alone means nothing");
 }
 
 #[test]
@@ -67,7 +83,7 @@ fn another_nodes_database_is_refused() {
 }
 
 #[test]
-fn another_schema_is_refused() {
+fn a_newer_schema_is_refused_and_says_what_to_do() {
     let place = place();
     drop(Store::create(&place.path, NODE).unwrap());
     let mut bytes = std::fs::read(&place.path).unwrap();
@@ -76,7 +92,8 @@ fn another_schema_is_refused() {
     bytes[at + 11] = 9;
     std::fs::write(&place.path, bytes).unwrap();
     let error = Store::open(&place.path, NODE).unwrap_err();
-    assert!(matches!(error, StoreError::WrongSchema { found: 9, expected: meta::SCHEMA, .. }), "{error}");
+    assert!(matches!(error, StoreError::WrongSchema { found: 9, expected: SCHEMA, .. }), "{error}");
+    assert!(error.to_string().contains("a newer program wrote it"), "{error}");
 }
 
 #[test]
@@ -98,7 +115,7 @@ fn a_second_store_on_the_same_file_is_refused_until_the_first_is_gone() {
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     store.commit(vec![put(b"a", b"1")]).unwrap();
     drop(store);
-    assert_eq!(Store::open(&place.path, NODE).unwrap().load_all().unwrap().len(), 1);
+    assert_eq!(content(&place.path).len(), 1);
 }
 
 #[test]
@@ -134,7 +151,7 @@ fn a_file_cut_anywhere_is_refused_in_words_and_never_mapped() {
         );
     }
     std::fs::write(&place.path, &whole).unwrap();
-    assert_eq!(Store::open(&place.path, NODE).unwrap().load_all().unwrap().len(), 1_000);
+    assert_eq!(content(&place.path).len(), 1_000);
 }
 
 #[test]
@@ -148,8 +165,8 @@ fn the_map_grows_with_the_records_and_stays_grown() {
     let used = store.counters().used_bytes.load(Relaxed);
     assert!(used > 3 * engine::FIRST_MAP, "{used} bytes in use");
     drop(store);
-    let store = Store::open(&place.path, NODE).unwrap();
-    assert_eq!(store.load_all().unwrap().len(), 50_000);
+    let (store, records) = Store::open(&place.path, NODE).unwrap();
+    assert_eq!(records.len(), 50_000);
     store.commit(vec![put(b"z", b"still writable")]).unwrap();
     assert_eq!(store.counters().used_bytes.load(Relaxed) / 100, used / 100);
 }
@@ -163,8 +180,7 @@ fn a_full_database_fails_the_commit_and_takes_no_more() {
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
     assert!(matches!(store.commit(vec![put(b"after", b"1")]), Err(StoreError::FailedBefore { .. })));
     drop(store);
-    let store = Store::open(&place.path, NODE).unwrap();
-    assert_eq!(store.load_all().unwrap(), vec![(b"before".to_vec(), b"1".to_vec())]);
+    assert_eq!(content(&place.path), vec![(b"before".to_vec(), b"1".to_vec())]);
 }
 
 #[test]
@@ -175,7 +191,8 @@ fn a_key_that_could_meet_the_meta_record_is_refused() {
         assert!(matches!(store.commit(vec![put(&vec![0xff; size], b"1")]), Err(StoreError::BadKey { .. })));
     }
     store.commit(vec![put(&[0xff; meta::MAX_KEY], b"1")]).unwrap();
-    assert_eq!(store.load_all().unwrap().len(), 1);
+    drop(store);
+    assert_eq!(content(&place.path).len(), 1);
 }
 
 #[test]
@@ -187,7 +204,7 @@ fn the_counters_count_commits_flushes_records_and_bytes() {
     store.commit(vec![put(b"abc", b"12345"), remove(b"xy")]).unwrap();
     assert_eq!(counters.commits.load(Relaxed), commits + 1);
     assert_eq!(counters.flushes.load(Relaxed), 2 * (commits + 1));
-    assert_eq!(counters.bytes.load(Relaxed), bytes + 10);
+    assert_eq!(counters.bytes.load(Relaxed), bytes + 10 + meta::SEAL as u64);
     store.commit(vec![]).unwrap();
     store.commit(vec![remove(b"xy")]).unwrap();
     assert_eq!(counters.commits.load(Relaxed), commits + 1, "nothing to write is no commit");
@@ -200,7 +217,8 @@ fn a_commit_without_waiting_tells_its_end() {
     let (tell, hear) = sync_channel(1);
     store.commit_then(vec![put(b"a", b"1")], move |result| tell.send(result).unwrap()).unwrap();
     hear.recv().unwrap().unwrap();
-    assert_eq!(store.load_all().unwrap().len(), 1);
+    drop(store);
+    assert_eq!(content(&place.path).len(), 1);
 }
 
 /// The half of [`a_disk_that_is_full_fails_the_commit`] that runs under a file size limit, in a process of its own.
@@ -208,7 +226,7 @@ fn a_commit_without_waiting_tells_its_end() {
 #[ignore = "run by a_disk_that_is_full_fails_the_commit"]
 fn under_a_file_size_limit() {
     let Some(path) = std::env::var_os("OFFSET_TEST_DB").map(PathBuf::from) else { return };
-    let store = Store::open(&path, NODE).unwrap();
+    let (store, _) = Store::open(&path, NODE).unwrap();
     store.commit(vec![put(b"small", b"1")]).unwrap();
     let error = store.commit(vec![put(b"large", &vec![0; 3 << 20])]).unwrap_err();
     assert!(matches!(error, StoreError::Io { .. } | StoreError::Lmdb { .. }), "{error}");
@@ -231,6 +249,5 @@ fn a_disk_that_is_full_fails_the_commit() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
-    let store = Store::open(&place.path, NODE).unwrap();
-    assert_eq!(store.load_all().unwrap(), vec![(b"small".to_vec(), b"1".to_vec())]);
+    assert_eq!(content(&place.path), vec![(b"small".to_vec(), b"1".to_vec())]);
 }

@@ -298,7 +298,8 @@ impl Net {
             | FunderOutput::KeepLink { .. }
             | FunderOutput::StopLink { .. }
             | FunderOutput::UseIndex { .. }
-            | FunderOutput::StopIndex { .. } => {}
+            | FunderOutput::StopIndex { .. }
+            | FunderOutput::Disagrees(_) => {}
         }
     }
 
@@ -398,6 +399,10 @@ impl Net {
         assert!(again.payments == state.funder.payments, "payments of node {host} differ after a restart");
         assert!(again.invoices == state.funder.invoices, "invoices of node {host} differ after a restart");
         assert_eq!(again.open_payments, state.funder.open_payments);
+        for funder in [&again, &state.funder] {
+            let found = funder.inspect();
+            assert!(found.is_sound(), "node {host}: {:#?}", found.findings);
+        }
     }
 
     pub(super) fn invoice(&mut self, seller: usize, number: u64, amount: u128) -> Invoice {

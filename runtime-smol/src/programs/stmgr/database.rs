@@ -1,0 +1,234 @@
+//! `stmgr backup`, `restore` and `check`: a node's database from outside, also while the node runs.
+//!
+//! What is read is looked at page by page and never believed ([`crate::store`]); what it means is looked at by the node's own
+//! code ([`offset_funder_sm::inspection`]). A restored database is an old one, and nothing can make it new: the node's friends
+//! know what it has forgotten, and say so. So `restore` says what to do then.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use offset_funder_sm::inspection::{Check as Checked, Inspection};
+use offset_funder_sm::node::Node;
+use offset_protocol::identity::Ed25519;
+use serde_json::{Value, json};
+
+use super::super::exit::Failure;
+use super::super::new_file::refuse_existing;
+use super::super::output::Shown;
+use super::super::table::{Side, Table, safe};
+use super::name;
+use crate::store::{self, Content, SCHEMA, Source};
+
+/// Findings that a human is shown; `--json` has more.
+const MOST_SHOWN: usize = 20;
+
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    /// The node's database.
+    #[arg(short, long, value_name = "FILE")]
+    database: PathBuf,
+    /// The new backup: a database like the other one.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// The backup. It stays as it is.
+    #[arg(short, long, value_name = "FILE")]
+    input: PathBuf,
+    /// The new database; the old one must be out of the way.
+    #[arg(short, long, value_name = "FILE")]
+    database: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// A node's database, or a backup. It stays as it is.
+    #[arg(short, long, value_name = "FILE")]
+    database: PathBuf,
+}
+
+pub(super) fn backup(args: &Backup) -> Result<Shown, Failure> {
+    refuse_existing(&args.output)?;
+    let source = Source::open(&args.database).map_err(Failure::failed)?;
+    let content = store::copy(&source, &args.output).map_err(Failure::failed)?;
+    let while_it_runs = if source.is_in_use() { ", as it was a moment ago: the node went on meanwhile" } else { "" };
+    let text = format!(
+        "{}: a backup of the database of the node {}, {} records{while_it_runs}",
+        args.output.display(),
+        source.owner(),
+        content.records
+    );
+    Ok(Shown::new(text, made("backup", &args.output, &source, &content)))
+}
+
+pub(super) fn restore(args: &Restore) -> Result<Shown, Failure> {
+    refuse_existing(&args.database)?;
+    let source = Source::open(&args.input).map_err(Failure::failed)?;
+    let (_, inspection) = look(&args.input, &source)?;
+    if let Some(failure) = unsound(&args.input, &inspection) {
+        return Err(failure);
+    }
+    let content = store::copy(&source, &args.database).map_err(Failure::failed)?;
+    let (database, node) = (args.database.display(), source.owner());
+    let text = format!(
+        "{database}: the database of the node {node} as the backup has it, {} records\n\
+         \n\
+         This is an old copy. What the node did after the backup is not in it, but its friends know. So:\n\
+         1. Start the node with this database only; never use the other one again, nor this backup a second time.\n\
+         2. Look at 'stctrl info friends'. Whoever did anything with this node since the backup is INCONSISTENT, with both\n\
+         \u{20}  sides' terms: ours are old, the friend's are new. The others go on as if nothing had been.\n\
+         3. Compare the friend's terms with what you remember, and accept them: 'stctrl config reset-friend --name NAME'.\n\
+         \n\
+         Lost for good: payments and invoices after the backup (receipts that were written to files still count), and what was\n\
+         frozen with an inconsistent friend: of that, each side's terms count what the friend had opened as its own.",
+        content.records
+    );
+    Ok(Shown::new(text, made("node-database", &args.database, &source, &content)))
+}
+
+pub(super) fn check(args: &Check) -> Result<Shown, Failure> {
+    let source = Source::open(&args.database).map_err(Failure::failed)?;
+    let (content, inspection) = look(&args.database, &source)?;
+    let mut parts = vec![head(&source, &content).to_string()];
+    parts.push(things(&inspection).to_string());
+    parts.push(checks(&source, &content, &inspection).to_string());
+    if !inspection.currencies.is_empty() {
+        parts.push(currencies(&inspection).to_string());
+    }
+    if !inspection.is_sound() {
+        parts.push(findings(&inspection));
+    }
+    let shown = Shown::new(parts.join("\n\n"), fields(args, &source, &content, &inspection));
+    Ok(match unsound(&args.database, &inspection) {
+        None => shown,
+        Some(failure) => shown.but(failure),
+    })
+}
+
+/// Reads everything, and looks at what it means.
+fn look(path: &Path, source: &Source) -> Result<(Content, Inspection), Failure> {
+    let mut records = Vec::new();
+    let content = source.read(&mut |key, value| {
+        records.push((key.to_vec(), value.to_vec()));
+        Ok(())
+    });
+    let content = content.map_err(Failure::failed)?;
+    let inspection = Node::inspect(source.owner(), Arc::new(Ed25519), records).map_err(|error| {
+        Failure::failed(format_args!("the database {} cannot be understood: {error}", path.display()))
+    })?;
+    Ok((content, inspection))
+}
+
+fn unsound(path: &Path, inspection: &Inspection) -> Option<Failure> {
+    let first = inspection.findings.first()?;
+    let (failed, first) = (inspection.failed(), safe(first));
+    Some(Failure::failed(format_args!("the database {} is not sound: {failed} wrong, first {first}", path.display())))
+}
+
+// -- for a human
+
+fn head(source: &Source, content: &Content) -> Table {
+    let mut table = Table::new(&[Side::Left, Side::Left]);
+    let mut row = |what: &str, is: String| table.row([what.to_owned(), is]);
+    row("node", source.owner().to_string());
+    let schema = source.schema();
+    let brought = if schema == SCHEMA { "" } else { " (the node brings it to the newest when it starts)" };
+    row("schema", format!("{schema}{brought}"));
+    row("in use", if source.is_in_use() { "by a node that runs" } else { "no" }.to_owned());
+    row("pages", format!("{} of {} bytes, {} free", content.pages.all, content.pages.size, content.pages.free));
+    row("records", format!("{} of {} bytes", content.records, content.bytes));
+    table
+}
+
+fn things(inspection: &Inspection) -> Table {
+    let mut table = Table::new(&[Side::Left, Side::Right]);
+    table.row(["what there is".to_owned(), "number".to_owned()]);
+    for (thing, number) in &inspection.things {
+        table.row([(*thing).to_owned(), number.to_string()]);
+    }
+    table
+}
+
+fn checks(source: &Source, content: &Content, inspection: &Inspection) -> Table {
+    let mut table = Table::new(&[Side::Left, Side::Right, Side::Right]);
+    table.row(["what was checked", "number", "wrong"].map(str::to_owned));
+    // Whatever was wrong with these ended the check.
+    table.row(["pages".to_owned(), content.pages.all.to_string(), "0".to_owned()]);
+    if source.schema() >= 2 {
+        table.row(["checksums of records".to_owned(), (content.records + 1).to_string(), "0".to_owned()]);
+    }
+    for check in Checked::ALL {
+        let (checked, failed) = inspection.checks.get(&check).copied().unwrap_or_default();
+        table.row([check.name().to_owned(), checked.to_string(), failed.to_string()]);
+    }
+    table
+}
+
+fn currencies(inspection: &Inspection) -> Table {
+    let right = Side::Right;
+    let mut table = Table::new(&[Side::Left, right, right, right, right]);
+    table.row(["currency", "friends", "balance", "frozen out", "frozen in"].map(str::to_owned));
+    for (currency, one) in &inspection.currencies {
+        let numbers =
+            [one.friends.to_string(), one.balance.to_string(), one.out_frozen.to_string(), one.in_frozen.to_string()];
+        table.row(std::iter::once(currency.to_string()).chain(numbers));
+    }
+    table
+}
+
+fn findings(inspection: &Inspection) -> String {
+    let mut lines: Vec<String> = inspection.findings.iter().take(MOST_SHOWN).map(|finding| safe(finding)).collect();
+    let more = inspection.failed().saturating_sub(lines.len() as u64);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines.join("\n")
+}
+
+// -- for programs
+
+fn made(kind: &str, path: &Path, source: &Source, content: &Content) -> Value {
+    json!({
+        "type": kind,
+        "public_key": source.owner().to_string(),
+        "file": name(path),
+        "records": content.records,
+        "in_use": source.is_in_use(),
+    })
+}
+
+fn fields(args: &Check, source: &Source, content: &Content, inspection: &Inspection) -> Value {
+    let checks = Checked::ALL.into_iter().map(|check| {
+        let (checked, failed) = inspection.checks.get(&check).copied().unwrap_or_default();
+        json!({ "what": check.name(), "checked": checked, "wrong": failed })
+    });
+    let currencies = inspection.currencies.iter().map(|(currency, one)| {
+        json!({
+            "currency": currency.as_str(),
+            "friends": one.friends,
+            "balance": one.balance.to_string(),
+            "out_frozen": one.out_frozen.to_string(),
+            "in_frozen": one.in_frozen.to_string(),
+        })
+    });
+    json!({
+        "file": name(&args.database),
+        "public_key": source.owner().to_string(),
+        "schema": source.schema(),
+        "in_use": source.is_in_use(),
+        "pages": { "size": content.pages.size, "all": content.pages.all, "free": content.pages.free },
+        "records": content.records,
+        "bytes": content.bytes,
+        "things": inspection.things,
+        "checks": checks.collect::<Vec<_>>(),
+        "currencies": currencies.collect::<Vec<_>>(),
+        "sound": inspection.is_sound(),
+        "findings": inspection.findings,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Copies, and reading from another process while this one writes.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const OTHER_PROCESS: Duration = Duration::from_secs(60);
+
+/// Runs one of the ignored tests below in a process of its own: LMDB wants one process to open a file once.
+fn elsewhere(test: &str, place: &Place) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", &format!("store::tests::copies::{test}")])
+        .env("OFFSET_TEST_DB", &place.path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn given() -> Option<PathBuf> {
+    std::env::var_os("OFFSET_TEST_DB").map(PathBuf::from)
+}
+
+/// Round `n` of a writer: all 50 records say `n`, so that a mixture would show.
+fn round(n: u32) -> Vec<Change> {
+    (0..50_u32).map(|key| put(&key.to_be_bytes(), &[n.to_be_bytes().as_slice(), &[7; 1_000]].concat())).collect()
+}
+
+fn round_of(value: &[u8]) -> u32 {
+    u32::from_be_bytes(value[..4].try_into().unwrap())
+}
+
+#[test]
+#[ignore = "run by copies_of_a_database_that_is_written_to_are_of_one_moment"]
+fn copy_ten_times() {
+    let Some(path) = given() else { return };
+    let mut last = 0;
+    for n in 0..10 {
+        let output = path.with_file_name(format!("{n}.copy"));
+        let source = Source::open(&path).unwrap();
+        assert!(source.is_in_use());
+        std::thread::sleep(Duration::from_millis(20));
+        copy(&source, &output).unwrap();
+        drop(source);
+        let mut rounds = Vec::new();
+        Source::open(&output).unwrap().read(&mut |_, value| Ok(rounds.push(round_of(value)))).unwrap();
+        assert_eq!(rounds.len(), 50);
+        assert!(rounds.iter().all(|round| *round == rounds[0] && *round >= last), "{last}, {rounds:?}");
+        last = rounds[0];
+    }
+    assert!(last > 0, "nobody wrote");
+}
+
+#[test]
+fn copies_of_a_database_that_is_written_to_are_of_one_moment() {
+    let place = place();
+    let store = Store::create(&place.path, NODE).unwrap();
+    store.commit(round(0)).unwrap();
+    let mut other = elsewhere("copy_ten_times", &place);
+    let begun = Instant::now();
+    let mut n = 0;
+    while other.try_wait().unwrap().is_none() {
+        n += 1;
+        store.commit(round(n)).unwrap();
+        assert!(begun.elapsed() < OTHER_PROCESS, "the other process does not end");
+    }
+    let output = other.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    drop(store);
+    assert!(content(&place.path).iter().all(|(_, value)| round_of(value) == n));
+}
+
+#[test]
+#[ignore = "run by a_reader_that_was_killed_keeps_no_pages_for_ever"]
+fn read_and_hang() {
+    let Some(path) = given() else { return };
+    let _source = Source::open(&path).unwrap();
+    std::fs::write(path.with_file_name("reading"), "").unwrap();
+    std::thread::sleep(OTHER_PROCESS);
+}
+
+#[test]
+fn a_reader_that_was_killed_keeps_no_pages_for_ever() {
+    let place = place();
+    let store = Store::create(&place.path, NODE).unwrap();
+    store.commit(round(0)).unwrap();
+    let size = |n: u32| {
+        (1..=n).for_each(|n| store.commit(round(n)).unwrap());
+        store.counters().used_bytes.load(Relaxed)
+    };
+    let alone = size(40);
+    let mut other = elsewhere("read_and_hang", &place);
+    let begun = Instant::now();
+    while !place.path.with_file_name("reading").exists() {
+        assert!(begun.elapsed() < OTHER_PROCESS, "the other process does not read");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let read = size(10);
+    assert!(read > alone + 8 * 50 * 1_000, "what is read is kept: {alone} bytes alone, {read} with a reader");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    // Far more is written than would fit if every old page were kept.
+    let after = size(400);
+    let limit = 2 * engine::FIRST_MAP;
+    assert!(after <= limit, "{alone} bytes alone, {read} with a reader, {after} long after it was killed");
+}
+
+#[test]
+fn a_copy_holds_every_record_and_is_never_written_over_anything() {
+    let place = place();
+    let output = place.path.with_file_name("copy.db");
+    let store = Store::create(&place.path, NODE).unwrap();
+    // More than one transaction of a copy, and more than the first map.
+    for chunk in 0..8_u32 {
+        let keys = chunk * 5_000..(chunk + 1) * 5_000;
+        store.commit(keys.map(|n| put(&n.to_be_bytes(), &[chunk as u8; 150])).collect()).unwrap();
+    }
+    store.commit(vec![put(b"large", &vec![3; 2 << 20])]).unwrap();
+    drop(store);
+    let source = Source::open(&place.path).unwrap();
+    let copied = copy(&source, &output).unwrap();
+    assert_eq!(copied.records, 40_001);
+    assert!(matches!(copy(&source, &output), Err(StoreError::Exists { .. })));
+    drop(source);
+    assert_eq!(std::fs::metadata(&output).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(content(&output) == content(&place.path));
+    let mut names: Vec<_> = std::fs::read_dir(output.parent().unwrap())
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.ends_with("-lock"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["copy.db", "node.db"], "nothing is left behind");
+}
+
+#[test]
+fn a_damaged_database_is_not_copied() {
+    let place = place();
+    let output = place.path.with_file_name("copy.db");
+    let store = Store::create(&place.path, NODE).unwrap();
+    store.commit((0..500_u32).map(|n| put(&n.to_be_bytes(), b"a value to be looked for")).collect()).unwrap();
+    drop(store);
+    let mut bytes = std::fs::read(&place.path).unwrap();
+    // Every copy of it: some lie where pages have nothing any more.
+    let text = b"a value to be looked for";
+    let places: Vec<_> = bytes.windows(24).enumerate().filter(|(_, window)| window == text).map(|(at, _)| at).collect();
+    places.into_iter().for_each(|at| bytes[at] ^= 4);
+    std::fs::write(&place.path, &bytes).unwrap();
+    let source = Source::open(&place.path).unwrap();
+    let error = copy(&source, &output).unwrap_err();
+    assert!(matches!(&error, StoreError::BadChecksum { path, .. } if *path == place.path), "{error}");
+    drop(source);
+    assert!(!output.exists());
+    assert!(matches!(Store::open(&place.path, NODE), Err(StoreError::BadChecksum { .. })));
+    assert_eq!(std::fs::read(&place.path).unwrap(), bytes, "looking changes nothing");
+}

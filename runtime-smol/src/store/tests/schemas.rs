@@ -1,0 +1,87 @@
+//! Databases of older schemas: files that the programs of their time made (see `tests/schema-1`).
+
+use offset_protocol::identity::{Identity, Signer};
+
+use super::*;
+
+/// A file of schema 1, and whose it is.
+fn schema_1(name: &str) -> (Place, PublicKey) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schema-1");
+    let place = place();
+    let mut bytes = std::fs::read(folder.join(format!("{name}.db"))).unwrap();
+    bytes.resize(1 << 20, 0);
+    std::fs::write(&place.path, bytes).unwrap();
+    let identity = std::fs::read(folder.join(format!("{name}.ident"))).unwrap();
+    (place, offset_protocol::files::parse::<Identity>(&identity).unwrap().public_key())
+}
+
+#[test]
+fn a_database_of_schema_1_is_brought_to_this_one_and_keeps_every_record() {
+    for (name, count) in [("alice", 15), ("bob", 13)] {
+        let (place, node) = schema_1(name);
+        let source = Source::open(&place.path).unwrap();
+        assert_eq!((source.schema(), source.owner()), (1, node));
+        let mut before = Records::new();
+        source.read(&mut |key, value| Ok(before.push((key.to_vec(), value.to_vec())))).unwrap();
+        drop(source);
+        assert!(before.len() >= count, "{name}: {}", before.len());
+        let (store, records) = Store::open(&place.path, node).unwrap();
+        assert_eq!(records, before);
+        drop(store);
+        let source = Source::open(&place.path).unwrap();
+        assert_eq!((source.schema(), source.owner()), (SCHEMA, node));
+        drop(source);
+        let (store, records) = Store::open(&place.path, node).unwrap();
+        assert_eq!(records, before, "and it is done once");
+        store.commit(vec![put(b"more", b"1")]).unwrap();
+    }
+}
+
+#[test]
+fn a_copy_of_schema_1_is_of_this_one_and_the_original_stays_as_it_is() {
+    let (place, node) = schema_1("alice");
+    let before = std::fs::read(&place.path).unwrap();
+    let output = place.path.with_file_name("copy.db");
+    copy(&Source::open(&place.path).unwrap(), &output).unwrap();
+    assert_eq!(std::fs::read(&place.path).unwrap(), before);
+    let source = Source::open(&output).unwrap();
+    assert_eq!((source.schema(), source.owner()), (SCHEMA, node));
+    drop(source);
+    assert_eq!(Store::open(&output, node).unwrap().1, Store::open(&place.path, node).unwrap().1);
+}
+
+#[test]
+fn an_upgrade_that_finds_no_room_leaves_schema_1_as_it_was() {
+    let (place, node) = schema_1("bob");
+    // A node of many records: the upgrade needs more than there is, so that it has to grow, and may not.
+    let (store, _) = Store::open(&place.path, node).unwrap();
+    store.commit((0..6_000_u32).map(|n| put(&n.to_be_bytes(), &[1; 100])).collect()).unwrap();
+    drop(store);
+    set_schema_1(&place.path);
+    let before = std::fs::read(&place.path).unwrap();
+    let error = Store::open_with_limit(&place.path, node, engine::FIRST_MAP).unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    let (old, new) = (header::Saved::of, std::fs::read(&place.path).unwrap());
+    assert_eq!(before[..8_192], new[..8_192], "no header has changed");
+    drop(old(&File::open(&place.path).unwrap(), 4_096).unwrap());
+    let source = Source::open(&place.path).unwrap();
+    assert_eq!(source.schema(), 1);
+    drop(source);
+    // With room it goes on as if nothing had been.
+    let (_, records) = Store::open(&place.path, node).unwrap();
+    assert!(records.len() > 6_000);
+}
+
+/// Makes the file one of schema 1 again, as if its values had been written with their checksums by an old program.
+fn set_schema_1(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = |bytes: &[u8]| bytes.windows(12).rposition(|window| window == b"offsetdb\0\0\0\x02");
+    while let Some(at) = at(&bytes) {
+        bytes[at + 11] = 1;
+        // The old record ends with its owner. Its size stands before its key.
+        let node = at - meta::KEY.len() - 8;
+        let size = u16::from_ne_bytes([bytes[node], bytes[node + 1]]) - meta::SEAL as u16;
+        bytes[node..node + 2].copy_from_slice(&size.to_ne_bytes());
+    }
+    std::fs::write(path, bytes).unwrap();
+}
