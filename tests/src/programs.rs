@@ -40,7 +40,7 @@ fn must<T, E: Display>(result: Result<T, E>, what: impl Display) -> T {
 
 // -- where the programs are
 
-/// The file of a program.
+/// The file of a program. One that is named with its whole path is that one.
 pub fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(folder).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
@@ -307,7 +307,8 @@ impl Server {
     fn start(shell: &Shell, line: &str) -> Server {
         static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let name = line.split_whitespace().next().unwrap_or_default();
+        let program = line.split_whitespace().next().unwrap_or_default();
+        let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
         let log = shell.path(&format!("{name}.{number}.log"));
         let folder = shell.folder.path().to_owned();
         let (child, addresses) = launch(line, &folder, &log);

@@ -1,8 +1,11 @@
-//! `kill -9` of any one program at any point of a payment: it starts again at the same address, and the next command goes
-//! on. In the end friends agree to the last unit, and every payment is paid exactly once. Nobody repairs anything; whoever
-//! wants to pay gives the same command again.
+//! `kill -9` of any program at any point of a payment, or of all of them at once: they start again at the same addresses, and
+//! the next command goes on. In the end friends agree to the last unit, every payment is paid exactly once, and its receipt
+//! proves it. Nobody repairs anything; whoever wants to pay gives the same command again.
 //!
-//! `OFFSET_KILLS` says how many programs are killed by each test, `OFFSET_SEED` at which moments.
+//! What a killed node leaves on its disk is looked at before it starts again: every signature, hash and sum of it
+//! (`stmgr check`).
+//!
+//! `OFFSET_KILLS` says how often each test kills, `OFFSET_SEED` at which moments.
 // A step that fails is a test that fails.
 #![allow(clippy::unwrap_used)]
 
@@ -15,6 +18,8 @@ use serde_json::Value;
 
 /// The victim that is not a server: the `stctrl` that runs.
 const TOOL: &str = "stctrl";
+/// Everybody, at once: a power cut.
+const ALL: &str = "all";
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -37,8 +42,29 @@ impl Dice {
 /// All that can be killed.
 fn victims(network: &Network) -> Vec<String> {
     let mut victims = network.names();
-    victims.push(TOOL.to_owned());
+    victims.extend([TOOL.to_owned(), ALL.to_owned()]);
     victims
+}
+
+/// The servers that die.
+fn named(network: &Network, victim: &str) -> Vec<String> {
+    if victim == ALL { network.names() } else { vec![victim.to_owned()] }
+}
+
+fn kill(network: &mut Network, victim: &str) {
+    for name in named(network, victim) {
+        network.server(&name).kill();
+    }
+}
+
+/// Looks at what the dead left on their disks, and starts them again.
+fn restart(network: &mut Network, victim: &str) {
+    for name in named(network, victim) {
+        if network.shell.has(&format!("{name}.db")) {
+            network.shell.ok(&format!("stmgr check --database {name}.db"));
+        }
+        network.server(&name).restart();
+    }
 }
 
 /// Whether a command may end like this while everything runs: it goes on when it is given again.
@@ -109,16 +135,16 @@ impl Step {
             return drop(tool.finish());
         }
         let tool = if strike.moment == Moment::Before {
-            network.server(&strike.victim).kill();
+            kill(network, &strike.victim);
             self.spawn(network)
         } else {
             let tool = self.spawn(network);
             dice.sleep_below(80);
-            network.server(&strike.victim).kill();
+            kill(network, &strike.victim);
             tool
         };
         dice.sleep_below(400);
-        network.server(&strike.victim).restart();
+        restart(network, &strike.victim);
         let ran = tool.finish();
         assert!(goes_on(&ran) || ran.code == 3, "{} was killed: {ran}", strike.victim);
     }
@@ -169,8 +195,8 @@ fn whoever_dies_during_a_payment_by_file_it_is_paid_once() {
             }
             if strike.moment == Moment::After && strike.victim != TOOL {
                 step.carry_out(&network);
-                network.server(&strike.victim).kill();
-                network.server(&strike.victim).restart();
+                kill(&mut network, &strike.victim);
+                restart(&mut network, &strike.victim);
                 continue;
             }
             step.interrupt(&mut network, &strike, &mut dice);
@@ -215,7 +241,7 @@ fn sides(n: u64) -> (&'static str, &'static str) {
 }
 
 fn pay_line(n: u64) -> String {
-    Network::line_of(sides(n).0, &format!("buyer pay --invoice {n}.invoice --max-time 60"))
+    Network::line_of(sides(n).0, &format!("buyer pay --invoice {n}.invoice --max-time 60 --receipt {n}.receipt"))
 }
 
 #[test]
@@ -235,9 +261,9 @@ fn whoever_dies_during_payments_in_band_each_is_paid_once() {
             load.running.iter_mut().take(1).for_each(|(_, tool)| tool.kill());
             continue;
         }
-        network.server(victim).kill();
+        kill(&mut network, victim);
         dice.sleep_below(400);
-        network.server(victim).restart();
+        restart(&mut network, victim);
     }
     let begun = Instant::now();
     load.running.into_iter().for_each(|(_, tool)| drop(tool.finish()));
@@ -248,6 +274,9 @@ fn whoever_dies_during_payments_in_band_each_is_paid_once() {
     network.wait_for_quiet();
     network.check_agreement();
     check_payments(&network);
+    for n in 0..load.begun {
+        network.shell.ok(&format!("stverify verify-receipt --invoice {n}.invoice --receipt {n}.receipt"));
+    }
 }
 
 /// Payments, some of them at once, without end.
@@ -267,7 +296,7 @@ impl Load {
             for (n, mut tool) in std::mem::take(&mut self.running) {
                 if tool.runs() {
                     self.running.push((n, tool));
-                } else if tool.finish().code == 0 {
+                } else if tool.finish().code == 0 || network.shell.has(&format!("{n}.receipt")) {
                     self.paid += 1;
                 } else {
                     self.again.push_back(n);
@@ -295,13 +324,13 @@ impl Load {
 /// Gives the command again until it is paid: everything runs, and the index servers learn the routes again.
 fn settle(network: &Network, n: u64) {
     let begun = Instant::now();
-    loop {
+    // A receipt is written as a whole, at the very end.
+    while !network.shell.has(&format!("{n}.receipt")) {
         let ran = network.shell.run(&pay_line(n));
         assert!(goes_on(&ran) && begun.elapsed() < PATIENCE, "after {:?}: {ran}", begun.elapsed());
-        if ran.code == 0 {
-            return;
+        if ran.code != 0 {
+            std::thread::sleep(Duration::from_millis(50));
         }
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

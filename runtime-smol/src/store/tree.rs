@@ -10,7 +10,9 @@
 //! 4. The last list of free pages is that of the header's transaction: a header with a wrong number is noticed.
 //! 5. Nothing here panics, and memory stays within a few pages, one value of at most [`MAX_VALUE`], and a bit a page.
 //!
-//! Not checked here: the bytes of keys and values. Their checksums do that ([`super::meta::open`]).
+//! Not checked here: the bytes of keys and values. Their checksums do that ([`super::meta::open`]). Nor can it be seen that a
+//! disk forgot a whole write and kept the page that was there before, if that page fits as well: it is the file system's duty
+//! to keep what it said was written. What the records prove of each other ([`offset_funder_sm::inspection`]) finds most of it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
