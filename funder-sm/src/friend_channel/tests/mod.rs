@@ -338,6 +338,9 @@ impl Pair {
         if end != End::CrashesBeforePersist {
             party.persist();
             assert_same(&party.restored(), &party.channel);
+            let mut found = crate::inspection::Inspection::default();
+            party.channel.inspect(&Cheap(KEYS[who]), &mut found);
+            assert!(found.is_sound(), "{:#?}", found.findings);
         }
         if end != End::Speaks {
             party.channel = party.restored();

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod faults;
+mod inspect;
 mod net;
 mod schedule;
 

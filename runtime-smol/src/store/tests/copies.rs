@@ -104,6 +104,8 @@ fn a_reader_that_was_killed_keeps_no_pages_for_ever() {
     let after = size(400);
     let limit = 2 * engine::FIRST_MAP;
     assert!(after <= limit, "{alone} bytes alone, {read} with a reader, {after} long after it was killed");
+    drop(store);
+    assert!(content(&place.path).iter().all(|(_, value)| round_of(value) == 400), "and no page is lost by it");
 }
 
 #[test]
