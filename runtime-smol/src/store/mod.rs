@@ -6,11 +6,11 @@
 //!
 //! | part | guards |
 //! |---|---|
-//! | [`header`], [`tree`] | nothing is believed that the file says: every page is looked at before LMDB maps it |
-//! | [`meta`] | every record has a checksum; whose database it is, and of which schema |
-//! | [`engine`] | one writer, commits whole and in order, room |
-//! | [`source`] | a second process reads a state that stands still, also while a node writes |
-//! | [`copy`] | a copy is whole, or not there |
+//! | `header`, `tree` | nothing is believed that the file says: every page is looked at before LMDB maps it |
+//! | `meta` | every record has a checksum; whose database it is, and of which schema |
+//! | `engine` | one writer, commits whole and in order, room |
+//! | `source` | a second process reads a state that stands still, also while a node writes |
+//! | `copy` | a copy is whole, or not there |
 //!
 //! The file's own lock says who writes: one process, and any other is refused. LMDB's lock file beside it (`…-lock`) says who
 //! reads what; it means nothing once no process has the database open.
@@ -52,8 +52,14 @@ pub use source::{Content, Source};
 pub use tree::Pages;
 use tree::Tree;
 
+/// A record: its key and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// All records of a database, by key.
-pub type Records = Vec<(Vec<u8>, Vec<u8>)>;
+pub type Records = Vec<KeyValue>;
+
+/// Hears of the key and value of every record; what it says ends the reading.
+pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'v;
 
 /// The largest database. Chosen freely: far above ten years of a busy node, far below the address space.
 const MAX_MAP: u64 = 1 << 40;

@@ -24,7 +24,7 @@ use offset_protocol::bytes::PublicKey;
 use super::header::{self, Meta};
 use super::meta::{self, Found};
 use super::tree::{Pages, Record, Tree};
-use super::{Records, StoreError};
+use super::{Records, StoreError, Visitor};
 
 /// How often a state that is just being replaced is asked for anew, and the pause before that: half a second in all. A commit
 /// takes a small part of a pause, so that the second try nearly always succeeds.
@@ -99,7 +99,7 @@ impl Source {
     ///
     /// # Errors
     /// The first damage, or what `visit` says.
-    pub fn read(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>) -> Result<Content, StoreError> {
+    pub fn read(&self, visit: &mut Visitor<'_>) -> Result<Content, StoreError> {
         let tree = Tree { path: &self.path, file: &self.file, meta: self.meta };
         read(&tree, self.found.schema, visit)
     }
@@ -181,11 +181,7 @@ pub(super) fn identify(tree: &Tree<'_>) -> Result<Found, StoreError> {
 }
 
 /// Every record but the one that names the node.
-pub(super) fn read(
-    tree: &Tree<'_>,
-    schema: u32,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-) -> Result<Content, StoreError> {
+pub(super) fn read(tree: &Tree<'_>, schema: u32, visit: &mut Visitor<'_>) -> Result<Content, StoreError> {
     let (mut records, mut bytes) = (0, 0);
     let pages = tree.walk(&mut |Record { page, key, value: stored }| {
         let value = meta::open(schema, key, stored)

@@ -18,8 +18,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::StoreError;
 use super::header::{Meta, PAGE_HEADER, Root, u16_at, u32_at, u64_at};
+use super::{KeyValue, StoreError};
 
 /// Bytes of one value at most. Chosen freely, far above the largest record of a node (1 MiB).
 pub(super) const MAX_VALUE: usize = 16 << 20;
@@ -73,7 +73,7 @@ impl Tree<'_> {
     }
 
     /// The key and value of the last record, without looking at the others.
-    pub(super) fn last_record(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub(super) fn last_record(&self) -> Result<Option<KeyValue>, StoreError> {
         self.last_of(&self.meta.main)
     }
 
@@ -89,7 +89,7 @@ impl Tree<'_> {
         }
     }
 
-    fn last_of(&self, root: &Root) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn last_of(&self, root: &Root) -> Result<Option<KeyValue>, StoreError> {
         let Some(mut number) = root.page else { return Ok(None) };
         for _ in 0..MAX_DEPTH {
             let page = self.page(number)?;

@@ -121,9 +121,9 @@ fn a_byte_that_changes_in_a_record_never_panics_and_no_money_moves_unnoticed() {
 fn a_record_that_is_missing_is_noticed_if_another_needs_it() {
     let net = busy();
     for (host, state) in net.hosts.iter().enumerate() {
-        let needed = |key: &[u8]| match (key[0], key.get(33)) {
-            (b'c', Some(b'c' | b'l' | b'i' | b'o' | b'b' | b'r')) | (b'f' | b'q', _) => true,
-            _ => false,
+        let needed = |key: &[u8]| {
+            let of_channel = matches!(key.get(33), Some(b'c' | b'l' | b'i' | b'o' | b'b' | b'r'));
+            key[0] == b'f' || key[0] == b'q' || key[0] == b'c' && of_channel
         };
         for key in state.disk.keys().filter(|key| needed(key)) {
             let mut disk = state.disk.clone();

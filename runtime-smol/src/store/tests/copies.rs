@@ -43,7 +43,14 @@ fn copy_ten_times() {
         copy(&source, &output).unwrap();
         drop(source);
         let mut rounds = Vec::new();
-        Source::open(&output).unwrap().read(&mut |_, value| Ok(rounds.push(round_of(value)))).unwrap();
+        let copied = Source::open(&output).unwrap();
+        copied
+            .read(&mut |_, value| {
+                rounds.push(round_of(value));
+                Ok(())
+            })
+            .unwrap();
+        drop(copied);
         assert_eq!(rounds.len(), 50);
         assert!(rounds.iter().all(|round| *round == rounds[0] && *round >= last), "{last}, {rounds:?}");
         last = rounds[0];
