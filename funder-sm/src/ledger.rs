@@ -15,10 +15,12 @@
 //! 3. We send a request only if `-balance + out_frozen`, itself included, is at most [`MAX_AMOUNT`]. With 2 this keeps
 //!    every balance within it.
 //! 4. What fails changes nothing; what was received can be undone, newest first.
+//! 5. A request that we are to pass on is accepted only within what [`guard`] leaves to requests of others.
 //!
 //! It does not know what is in flight: whether an operation is allowed in its batch is the channel's business. Nor does it
 //! know the limit that the friend set for us: only a `Cancel` tells.
 
+pub mod guard;
 mod rules;
 mod totals;
 
@@ -31,6 +33,7 @@ use offset_protocol::payment::{Cancel, CancelReason, Collect, CommitRequest, Req
 use offset_protocol::{buggify, mutant, sometimes, wire_struct};
 
 use crate::friend_channel::SignedAnswer;
+pub use guard::Allowance;
 use offset_protocol::lean::LeanMap;
 pub use rules::{BadRequest, BrokenRule, Unsendable, check_request};
 use totals::signed;
@@ -66,6 +69,8 @@ pub struct Grant {
     pub is_open: bool,
     /// What the friend may owe us.
     pub max_debt: u128,
+    /// What requests may hold that go on from here.
+    pub allowance: Allowance,
 }
 
 /// What a received operation is checked against.
@@ -135,8 +140,29 @@ type Requests = LeanMap<RequestId, Box<OpenRequest>>;
 struct Open {
     outgoing: Requests,
     incoming: Requests,
-    refused_count: usize,
-    refused_frozen: u128,
+    /// Of incoming: those that we refused.
+    refused: Sums,
+    /// Of incoming: those that we accepted and that go on from here.
+    forwarded: Sums,
+}
+
+/// Some requests, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    count: usize,
+    frozen: u128,
+}
+
+impl Sums {
+    fn add(&mut self, frozen: u128) {
+        self.count += 1;
+        self.frozen = self.frozen.saturating_add(frozen);
+    }
+
+    fn take(&mut self, frozen: u128) {
+        self.count = self.count.saturating_sub(1);
+        self.frozen = self.frozen.saturating_sub(frozen);
+    }
 }
 
 static NO_REQUESTS: Requests = Requests::new();
@@ -175,7 +201,35 @@ impl Ledger {
 
     /// What incoming requests freeze that were not refused.
     pub fn accepted_frozen(&self) -> u128 {
-        self.totals.in_frozen.saturating_sub(self.open.as_ref().map_or(0, |open| open.refused_frozen))
+        self.totals.in_frozen.saturating_sub(self.open.as_ref().map_or(0, |open| open.refused.frozen))
+    }
+
+    fn forwarded(&self) -> Sums {
+        self.open.as_ref().map_or(Sums::default(), |open| open.forwarded)
+    }
+
+    /// What accepted incoming requests freeze that go on from here.
+    pub fn forwarded_frozen(&self) -> u128 {
+        self.forwarded().frozen
+    }
+
+    /// How many accepted incoming requests go on from here.
+    pub fn forwarded_count(&self) -> usize {
+        self.forwarded().count
+    }
+
+    /// What the friend may push to us under this limit while nothing is open.
+    pub fn line(&self, max_debt: u128) -> u128 {
+        u128::try_from(signed(max_debt).saturating_sub(self.totals.balance)).unwrap_or(0)
+    }
+
+    /// How much more the friend may push to us under this limit that goes on from here.
+    pub fn forward_room(&self, max_debt: u128, allowance: Allowance) -> u128 {
+        if mutant!(GuardLeftOut) {
+            return self.room(max_debt);
+        }
+        let left = allowance.of(self.line(max_debt)).saturating_sub(self.forwarded_frozen());
+        left.min(self.room(max_debt))
     }
 
     /// How much more the friend may push to us under this limit.
@@ -219,9 +273,8 @@ impl Ledger {
 
     fn open_incoming(&mut self, request: Box<OpenRequest>) {
         let open = self.open.get_or_insert_default();
-        if request.refused {
-            open.refused_count += 1;
-            open.refused_frozen = open.refused_frozen.saturating_add(request.frozen());
+        if let Some(sums) = open.sums_of(&request) {
+            sums.add(request.frozen());
         }
         open.incoming.insert(request.request.request_id, request);
     }
@@ -229,9 +282,8 @@ impl Ledger {
     fn close_incoming(&mut self, id: &RequestId) -> Option<Box<OpenRequest>> {
         let open = self.open.as_mut()?;
         let request = open.incoming.remove(id)?;
-        if request.refused {
-            open.refused_count = open.refused_count.saturating_sub(1);
-            open.refused_frozen = open.refused_frozen.saturating_sub(request.frozen());
+        if let Some(sums) = open.sums_of(&request) {
+            sums.take(request.frozen());
         }
         self.let_go();
         Some(request)
@@ -250,6 +302,17 @@ impl Ledger {
 
     fn incoming_mut(&mut self, id: &RequestId) -> Option<&mut OpenRequest> {
         self.open.as_mut()?.incoming.get_mut(id).map(|open| &mut **open)
+    }
+}
+
+impl Open {
+    /// The sums that an incoming request counts in.
+    fn sums_of(&mut self, request: &OpenRequest) -> Option<&mut Sums> {
+        match (request.refused, request.request.route.is_empty()) {
+            (true, _) => Some(&mut self.refused),
+            (false, false) => Some(&mut self.forwarded),
+            (false, true) => None,
+        }
     }
 }
 
@@ -447,7 +510,7 @@ impl Ledger {
         if self.incoming().len() >= MAX_INCOMING {
             return Err(BrokenRule::TooManyOpen);
         }
-        let refusal = self.refusal(&from.grant, frozen);
+        let refusal = self.refusal(&from.grant, frozen, &request.route);
         sometimes!("ledger: a request is beyond the limit", refusal == Some(CancelReason::Capacity));
         sometimes!("ledger: a request comes in a closed currency", refusal == Some(CancelReason::Closed));
         self.move_totals(&Delta::freezes_in(frozen))?;
@@ -461,19 +524,30 @@ impl Ledger {
     }
 
     fn accepted_count(&self) -> usize {
-        self.open.as_ref().map_or(0, |open| open.incoming.len() - open.refused_count)
+        self.open.as_ref().map_or(0, |open| open.incoming.len() - open.refused.count)
     }
 
-    fn refusal(&self, grant: &Grant, frozen: u128) -> Option<CancelReason> {
+    fn refusal(&self, grant: &Grant, frozen: u128, onward: &Route) -> Option<CancelReason> {
         if !grant.is_open {
             Some(CancelReason::Closed)
         } else if self.accepted_count() >= MAX_PENDING || buggify!("ledger: refuse as busy", 20) {
             Some(CancelReason::Busy)
         } else if frozen > self.room(grant.max_debt) && !mutant!(IgnoreLimit) {
             Some(CancelReason::Capacity)
-        } else {
+        } else if onward.is_empty() || mutant!(GuardNotKept) {
             None
+        } else {
+            self.guard(grant, frozen)
         }
+    }
+
+    /// Why a request may not be passed on from here, though it would be welcome if it ended here.
+    fn guard(&self, grant: &Grant, frozen: u128) -> Option<CancelReason> {
+        let is_busy = self.forwarded_count() >= grant.allowance.places();
+        let is_beyond = frozen > self.forward_room(grant.max_debt, grant.allowance);
+        sometimes!("ledger: what requests of others may hold is used up", is_beyond);
+        sometimes!("ledger: less may be held for long", is_beyond && grant.allowance == Allowance::Lasting);
+        if is_busy { Some(CancelReason::Busy) } else { is_beyond.then_some(CancelReason::Capacity) }
     }
 
     /// The outgoing request that the friend may speak about.

@@ -41,7 +41,7 @@ pub const fn expects(mutant: Mutant) -> u8 {
         | Mutant::AcceptOldBatch
         | Mutant::HistoryCountedTwice
         | Mutant::ResumeIgnoresUnacked => 2,
-        Mutant::IgnoreLimit | Mutant::LimitForgetsFrozen | Mutant::IgnoreLoweredLimit => 3,
+        Mutant::IgnoreLimit | Mutant::LimitForgetsFrozen | Mutant::IgnoreLoweredLimit | Mutant::GuardNotKept => 3,
         Mutant::ForgetToUnfreeze => 4,
         Mutant::CollectOffByOne
         | Mutant::AnyLockOpens
@@ -71,7 +71,8 @@ pub const fn expects(mutant: Mutant) -> u8 {
         | Mutant::SayBeforeDurable
         | Mutant::WriteLost => 11,
         Mutant::SwapSignInReset | Mutant::TermsForgetFrozen | Mutant::UnconfirmedSpeaks => 12,
-        Mutant::RateIgnored
+        Mutant::GuardLeftOut
+        | Mutant::RateIgnored
         | Mutant::CapacityOffByOne
         | Mutant::ExpiredEdgeKept
         | Mutant::ClosedEdgeKept

@@ -5,7 +5,7 @@ use offset_protocol::friend::Batch;
 use offset_protocol::limits::{MAX_BATCH_OPS, MAX_CURRENCIES, MAX_PENDING, MAX_RELAYS, WINDOW};
 use offset_protocol::money::Currency;
 
-use super::{Channel, MAX_QUEUED_REQUESTS, MAX_UNACKED};
+use super::{Channel, MAX_QUEUED_REQUESTS, MAX_UNACKED, Origin};
 use crate::ledger::MAX_INCOMING;
 
 /// Where the two logs stand at one end.
@@ -49,7 +49,7 @@ impl Size {
 impl Channel {
     /// Everything that could grow, with its limit. An answer for each open request of the friend may wait, and two of them
     /// (response and collect) at most; a commit or withdrawal for each of ours.
-    pub fn sizes(&self) -> [Size; 9] {
+    pub fn sizes(&self) -> [Size; 11] {
         let ledgers = || self.currencies.values().map(|state| &state.ledger);
         let most = |count: fn(&crate::ledger::Ledger) -> usize| ledgers().map(count).max().unwrap_or(0);
         let (sent, received) = self.open_requests();
@@ -59,11 +59,21 @@ impl Channel {
             Size::lasting("currencies", self.currencies.len(), 2 * MAX_CURRENCIES),
             Size::passing("open requests of ours in a currency", most(|one| one.outgoing().len()), MAX_PENDING),
             Size::passing("open requests of the friend in a currency", most(|one| one.incoming().len()), MAX_INCOMING),
-            Size::passing("requests that wait", self.queue.waiting_requests(), 2 * MAX_QUEUED_REQUESTS),
+            Size::passing(
+                "requests of others that wait",
+                self.queue.requests_of(Origin::Forwarded),
+                MAX_QUEUED_REQUESTS,
+            ),
+            Size::passing("requests of ours that wait", self.queue.requests_of(Origin::Own), MAX_QUEUED_REQUESTS),
             Size::passing("operations that wait", self.queue.len(), follows),
             Size::passing("batches with content", with_content, WINDOW),
             Size::lasting("batches", self.unacked.len(), MAX_UNACKED + WINDOW),
             Size::passing("answers that may cross", self.crossing.len(), WINDOW * MAX_BATCH_OPS),
+            Size::lasting(
+                "currencies under strain",
+                self.strains.as_ref().map_or(0, |strains| strains.len()),
+                self.currencies.len(),
+            ),
             Size::lasting("relays of the friend", self.relays.friends.len(), MAX_RELAYS),
         ]
     }
@@ -93,6 +103,11 @@ impl Channel {
     /// What the friend's requests freeze that we did not refuse.
     pub fn accepted_frozen(&self, currency: &Currency) -> u128 {
         self.currencies.get(currency).map_or(0, |state| state.ledger.accepted_frozen())
+    }
+
+    /// What the friend's requests freeze that go on from here.
+    pub fn forwarded_frozen(&self, currency: &Currency) -> u128 {
+        self.currencies.get(currency).map_or(0, |state| state.ledger.forwarded_frozen())
     }
 
     /// Whether a restart that found `other` would have found this one. Cheaper than to compare portraits.

@@ -88,7 +88,7 @@ impl Channel {
         if matches!(state.config.listing, Listing::Unlisted) {
             return Err(Refused::UnknownCurrency);
         }
-        if !state.grant().is_open {
+        if !state.is_open() {
             return Err(Refused::Closed);
         }
         if !state.config.friend_lists {

@@ -21,6 +21,8 @@
 //! 5. A queued operation can be signed when its turn comes: what makes it impossible takes it out of the queue.
 //! 6. Every operation, received or sent, costs a few map look-ups and one record, however much is open.
 //!
+//! 7. Of what the friend may push, requests that go on from here hold no more than [`crate::ledger::guard`] leaves them.
+//!
 //! It does not check the friend's limit for us, fees, or whether the node can forward; and it believes the caller that
 //! messages come from the friend of the link that is up, in order.
 
@@ -29,6 +31,7 @@ mod audit;
 mod config;
 mod enqueue;
 mod event;
+mod guard;
 mod inspect;
 mod queue;
 mod receive;
@@ -62,7 +65,8 @@ pub use event::{
 pub use queue::MAX_QUEUED_REQUESTS;
 pub use records::BadRecord;
 
-use crate::ledger::{Delta, Grant, Ledger, OpenRequest, Totals};
+use crate::ledger::{Allowance, Delta, Grant, Ledger, OpenRequest, Totals};
+use guard::Strains;
 use offset_protocol::lean::LeanMap;
 use queue::{Queue, RequestKey};
 use records::{Dirty, Key};
@@ -267,6 +271,9 @@ pub struct Channel {
     /// The friend's last signature of an earlier epoch, or of before the dispute.
     old_evidence: Option<Box<Evidence>>,
     link: Option<Link>,
+    /// How long requests that go on from here have held how much. Not stored. `None`: they have held nothing lately, as in most
+    /// friendships.
+    strains: Option<Box<Strains>>,
     dirty: Dirty,
 }
 
@@ -313,6 +320,7 @@ impl Channel {
             queue: Queue::default(),
             old_evidence: None,
             link: None,
+            strains: None,
             dirty: Dirty::default(),
         }
     }
@@ -352,14 +360,22 @@ impl Channel {
         self.currencies.get(currency).map(|state| state.report(*currency))
     }
 
-    /// What the friend can push to us now: 0 unless the currency is open, both list it and the channel is consistent.
+    /// What the friend can push to us now, if it ends here: 0 unless the currency is open, both list it and the channel is
+    /// consistent.
     pub fn recv_capacity(&self, currency: &Currency) -> u128 {
-        match (&self.state, self.currencies.get(currency)) {
-            (State::Consistent, Some(state)) if state.grant().is_open && state.config.friend_lists => {
-                state.ledger.room(state.config.max_debt)
-            }
-            (State::Consistent | State::Unconfirmed(_) | State::Inconsistent(_), _) => 0,
-        }
+        self.usable(currency).map_or(0, |state| state.ledger.room(state.config.max_debt))
+    }
+
+    /// What the friend can push to us now wherever it goes: never more than [`Channel::recv_capacity`].
+    pub fn forward_capacity(&self, currency: &Currency) -> u128 {
+        let room = |state: &CurrencyState| state.ledger.forward_room(state.config.max_debt, self.allowance(currency));
+        self.usable(currency).map_or(0, room)
+    }
+
+    /// A currency in which the friend may push to us.
+    fn usable(&self, currency: &Currency) -> Option<&CurrencyState> {
+        let is_consistent = matches!(self.state, State::Consistent);
+        self.currencies.get(currency).filter(|state| is_consistent && state.is_open() && state.config.friend_lists)
     }
 
     /// A request that we sent and that has not ended.
@@ -428,9 +444,12 @@ impl Channel {
 }
 
 impl CurrencyState {
-    fn grant(&self) -> Grant {
-        let is_listed = matches!(self.config.listing, Listing::Listed);
-        Grant { is_open: self.config.is_open && is_listed, max_debt: self.config.max_debt }
+    fn is_open(&self) -> bool {
+        self.config.is_open && matches!(self.config.listing, Listing::Listed)
+    }
+
+    fn grant(&self, allowance: Allowance) -> Grant {
+        Grant { is_open: self.is_open(), max_debt: self.config.max_debt, allowance }
     }
 
     /// Whether nothing would be lost with it.

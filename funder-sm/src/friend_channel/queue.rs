@@ -191,13 +191,18 @@ impl Queue {
     }
 
     pub(super) fn is_full(&self, origin: Origin) -> bool {
-        let waiting = self.waits.as_ref().map_or(0, |waits| match origin {
-            Origin::Forwarded => waits.forwarded,
-            Origin::Own => waits.own,
-        });
+        let waiting = self.requests_of(origin);
         sometimes!("channel: a queue of requests is full", waiting >= MAX_QUEUED_REQUESTS);
         let is_full = waiting >= MAX_QUEUED_REQUESTS || waiting > 0 && buggify!("channel: room for one request", 200);
         is_full && !mutant!(QueueLimitIgnored)
+    }
+
+    /// Requests of one origin that wait.
+    pub(super) fn requests_of(&self, origin: Origin) -> usize {
+        self.waits.as_ref().map_or(0, |waits| match origin {
+            Origin::Forwarded => waits.forwarded,
+            Origin::Own => waits.own,
+        })
     }
 
     pub(super) fn requests(&self, currency: &Currency) -> WaitingRequests {

@@ -15,6 +15,7 @@ use offset_protocol::codec::List;
 use offset_protocol::friend::{Batch, Body, CurrencyOperations, Header, Operation, body_hash, next_head, totals_hash};
 use offset_protocol::identity::Verified;
 use offset_protocol::limits::{MAX_BATCH_OPS, MAX_CURRENCIES};
+use offset_protocol::machine::Instant;
 use offset_protocol::money::Currency;
 use offset_protocol::{mutant, sometimes};
 
@@ -93,6 +94,7 @@ impl Channel {
         check_body(&body)?;
         let content = Content::of(&body);
         let Body { operations, relays, currencies } = body;
+        self.settle_strains(env.now);
         let mut trial = Trial::default();
         let result = self.try_content(env, &header, operations, currencies.as_ref(), &mut trial);
         if let Err(why) = result {
@@ -119,7 +121,7 @@ impl Channel {
             events.push(ChannelEvent::FriendRelays(relays));
         }
         for (currency, step) in trial.steps {
-            self.commit_step(currency, step, events);
+            self.commit_step(env.now, currency, step, events);
         }
         Ok(())
     }
@@ -217,6 +219,7 @@ impl Channel {
     ) -> Result<(), BrokenRule> {
         let is_request = matches!(operation, Operation::Request(_));
         let unknown = if is_request { BrokenRule::NotListed } else { BrokenRule::UnknownRequest };
+        let allowance = self.allowance(&currency);
         let state = self.currencies.get_mut(&currency).ok_or(unknown)?;
         if is_request && !list.map_or(state.config.friend_lists, |list| list.binary_search(&currency).is_ok()) {
             return Err(BrokenRule::NotListed);
@@ -227,7 +230,7 @@ impl Channel {
             us: &self.us,
             friend: &self.friend,
             verifier: env.verifier,
-            grant: state.grant(),
+            grant: state.grant(allowance),
             ack,
             crossed: ended.is_some_and(|seq| *seq > ack),
         };
@@ -312,10 +315,11 @@ impl Channel {
         }
     }
 
-    fn commit_step(&mut self, currency: Currency, step: Step, events: &mut Vec<ChannelEvent>) {
+    fn commit_step(&mut self, now: Instant, currency: Currency, step: Step, events: &mut Vec<ChannelEvent>) {
         match step {
             Step::Requested(id) => {
                 self.dirty.say(Key::Incoming((currency, id)));
+                self.watch_strain(now, currency);
                 if let Some(open) = self.incoming(&currency, &id) {
                     events.push(ChannelEvent::Request { currency, request: open.request.clone() });
                 }

@@ -348,6 +348,7 @@ impl Parts {
         for ((currency, _), open) in self.outgoing {
             channel.currencies.get_mut(&currency).ok_or(BadRecord::Orphan(currency))?.ledger.restore_outgoing(open);
         }
+        channel.restore_strains();
         self.batches.sort_by_key(|(seq, _)| *seq);
         let expected = channel.core.signed_for.seq.saturating_add(1)..;
         for ((seq, unacked), expected) in self.batches.into_iter().zip(expected) {

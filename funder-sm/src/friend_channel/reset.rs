@@ -236,6 +236,7 @@ impl Channel {
         self.core.owes_ack = false;
         self.dirty.say(Key::Core);
         self.window_used = 0;
+        self.strains = None;
         self.crossing = LeanMap::new();
         (incoming, outgoing)
     }

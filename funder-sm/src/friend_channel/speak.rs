@@ -58,6 +58,7 @@ impl Channel {
     /// Appends everything that is to be said now. Call it at the end of a round, then [`Channel::take_changes`]; send the
     /// messages when those are durable and the link is still the same.
     pub fn make_messages(&mut self, now: Instant, signer: &dyn Signer, out: &mut Vec<FriendMessage>) {
+        self.settle_strains(now);
         self.say_where_we_stand(out);
         let Some(link) = self.link.as_mut().filter(|link| link.is_resumed) else {
             return;
@@ -80,8 +81,14 @@ impl Channel {
         }
     }
 
-    /// When the friend must have an acknowledgement. A due alarm is served by [`Channel::make_messages`].
+    /// When the friend must have an acknowledgement, or may push more or less by itself. A due alarm is served by
+    /// [`Channel::make_messages`].
     pub fn poll_timeout(&self) -> Option<Alarm> {
+        let allowance = self.next_allowance().map(|at| Alarm { at, why: "friend channel: allowance" });
+        Alarm::earliest(self.acknowledge_at(), allowance)
+    }
+
+    fn acknowledge_at(&self) -> Option<Alarm> {
         let link = self.link.as_ref().filter(|link| link.is_resumed)?;
         let is_owed = self.core.owes_ack && self.unacked.len() < MAX_UNACKED && !mutant!(AckNever);
         link.ack_at.filter(|_| is_owed || mutant!(LeakAlarm)).map(|at| Alarm { at, why: "friend channel: acknowledge" })

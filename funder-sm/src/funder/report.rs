@@ -32,10 +32,10 @@ impl Friend {
         }
     }
 
-    /// What this friend could push to us, if a payment could come this way now.
+    /// What this friend could push to us and beyond, if a payment could come this way now.
     fn entry(&self, report: &CurrencyReport) -> Option<(u128, Rate)> {
         let usable = self.online && self.channel.is_resumed() && report.listed && report.friend_listed;
-        let capacity = self.channel.recv_capacity(&report.currency) + u128::from(mutant!(CapacityOffByOne));
+        let capacity = self.channel.forward_capacity(&report.currency) + u128::from(mutant!(CapacityOffByOne));
         usable.then(|| (capacity, if mutant!(RateIgnored) { Rate::default() } else { report.rate }))
     }
 }

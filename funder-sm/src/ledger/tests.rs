@@ -4,10 +4,12 @@ use offset_protocol::identity::BadSignature;
 
 use super::*;
 
+mod guard;
+
 const US: PublicKey = PublicKey([1; 32]);
 const FRIEND: PublicKey = PublicKey([2; 32]);
 const SELLER: PublicKey = PublicKey([3; 32]);
-const OPEN: Grant = Grant { is_open: true, max_debt: 100 };
+const OPEN: Grant = Grant { is_open: true, max_debt: 100, allowance: Allowance::Full };
 
 /// Takes a signature whose first byte is the key's.
 struct FirstByte;

@@ -83,6 +83,8 @@ pub const MARKS: &[&str] = &[
     "ledger: a commit crosses the end of its request",
     "ledger: a request comes in a closed currency",
     "ledger: a request is beyond the limit",
+    "ledger: less may be held for long",
+    "ledger: what requests of others may hold is used up",
     "ledger: a withdrawal crosses the end of its request",
     "links: a call is not taken",
     "links: a leader that calls says nothing",

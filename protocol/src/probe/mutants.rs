@@ -58,6 +58,10 @@ mutants! {
         IgnoreLimit,
         /// A limit counts what is owed, and not what is frozen on top of it.
         LimitForgetsFrozen,
+        /// Requests of others may hold all that a friend may push.
+        GuardLeftOut,
+        /// What requests of others may hold is published, and not kept to.
+        GuardNotKept,
         /// A limit can be raised, but never lowered.
         IgnoreLoweredLimit,
         /// A collect moves one less than was frozen, at both ends.

@@ -213,25 +213,27 @@ fn is_delivered(a: &Channel, b: &Channel) -> bool {
 /// [`Invariant::Frozen`].
 pub fn check_frozen(channel: &Channel) -> Result<(), Fault> {
     let mut out: BTreeMap<Currency, u128> = BTreeMap::new();
-    let mut incoming: BTreeMap<Currency, (u128, u128)> = BTreeMap::new();
+    let mut incoming: BTreeMap<Currency, (u128, u128, u128)> = BTreeMap::new();
     for (currency, open) in channel.all_outgoing() {
         *out.entry(currency).or_default() += open.frozen();
     }
     for (currency, open) in channel.all_incoming() {
-        let (all, accepted) = incoming.entry(currency).or_default();
+        let (all, accepted, forwarded) = incoming.entry(currency).or_default();
         *all += open.frozen();
         *accepted += if open.refused { 0 } else { open.frozen() };
+        *forwarded += if open.refused || open.request.route.is_empty() { 0 } else { open.frozen() };
     }
     for report in channel.currencies() {
         let out = out.get(&report.currency).copied().unwrap_or(0);
-        let (all, accepted) = incoming.get(&report.currency).copied().unwrap_or((0, 0));
+        let (all, accepted, forwarded) = incoming.get(&report.currency).copied().unwrap_or_default();
         if (report.out_frozen, report.in_frozen) != (out, all) {
             let what = format!("{report:?}: open requests freeze {out} out and {all} in");
             return Err((Invariant::Frozen, what));
         }
-        let counted = channel.accepted_frozen(&report.currency);
-        if counted != accepted {
-            let what = format!("{report:?}: {counted} counts as accepted, open requests come to {accepted}");
+        let counted = (channel.accepted_frozen(&report.currency), channel.forwarded_frozen(&report.currency));
+        if counted != (accepted, forwarded) {
+            let sums = (accepted, forwarded);
+            let what = format!("{report:?}: {counted:?} counts as accepted and as passed on, open requests: {sums:?}");
             return Err((Invariant::Frozen, what));
         }
     }

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | I1 | mirror: when both logs are delivered, balances are opposite, frozen sums mirrored, open requests the same | [`ledger`] for sums and numbers, [`friends`] for the lists | each write of a node, for the friends that it concerns; long lists of requests now and then |
 //! | I2 | one number, one batch; what was durable, or applied by the friend, is never forgotten; nothing is applied or signed for that was not made; no channel becomes inconsistent without a reason | [`ledger`] | each write and each start |
-//! | I3 | what a friend owes, with what was accepted of it, grows only within what it is granted | [`ledger`] | each write |
+//! | I3 | what a friend owes, with what was accepted of it, grows only within what it is granted; and what goes on from a node, within the share that it may hold | [`ledger`] | each write |
 //! | I4 | frozen sums are the sums over open requests | [`friends`]; by the logs: [`ledger`] | as I1 |
 //! | I5 | at each end exactly what was made and applied comes to; the balances of the network sum to zero at every delivered cut; at rest each node has what its requests and resets brought | [`ledger`] | each write; at such a cut; at rest |
 //! | I6 | a mediator takes exactly its fee; both its sides are paid or neither; it neither collects nor cancels too early | [`ledger`] | each write, hop by hop |
@@ -14,7 +14,7 @@
 //! | I10 | nothing is open a bounded time after healing; every request has ended at both ends of every hop | the runner, [`ledger`] | at the end |
 //! | I11 | a restart from the written records finds what the node is; nothing is said before it is durable | [`restore`]; by every crash: I2 | turns that wrote; each start |
 //! | I12 | an epoch begins on terms that an end stated and the other's user may accept; they are what stood there, within what was granted; both ends begin with them; the drift is booked | [`ledger`] | each write |
-//! | I13 | every route that an index server offered was in its graph at that moment, and no report refreshed itself; every server holds of every node what the node's channels would take; who is gone is forgotten; no version of a report is used twice | [`servers`], [`marks`] | after a rest |
+//! | I13 | every route that an index server offered was in its graph at that moment, and no report refreshed itself; every server holds of every node what the node's channels would take and pass on; who is gone is forgotten; no version of a report is used twice | [`servers`], [`marks`] | after a rest |
 //! | I14 | one listener a node and relay, one tunnel a friendship, nothing half-done; books of relays, links and index servers hold together | [`servers`]; by the machines' own assertions, [`crate::host::Resident`] | after a rest; one turn in twenty |
 //! | I15 | what a connection's channel gives its owner is what the other end sealed: once, in order, unaltered; what a tunnel carries was sealed by its other end, where nobody cheats | [`crate::net`]; [`marks`] | each message; at the end |
 //! | I16 | the report that an app rebuilt from changes is what the node knows; what was said to be done is shown; one reply a command; nobody does what it may not, nor says what is no message | [`report`], [`crate::people`], [`crate::guests`] | replies: each; the rest: at the end |

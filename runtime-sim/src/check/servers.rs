@@ -5,7 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use offset_funder_sm::friend_channel::Standing;
+use offset_funder_sm::friend_channel::{Channel, Standing};
+use offset_funder_sm::ledger::guard::{FULL_SHARE, LASTING_SHARE};
+use offset_funder_sm::ledger::{Allowance, OpenRequest};
 use offset_funder_sm::node::Node;
 use offset_index_sm::server::{IndexServer, ServerStats};
 use offset_protocol::app::CurrencyReport;
@@ -31,11 +33,25 @@ fn acceptable(node: &Node) -> Vec<Entry> {
             // A limit is far below the largest number, and so is what is owed.
             let takes = report.is_open && matches!(channel.standing(), Standing::Consistent { .. });
             let room = if takes && i128::try_from(max_debt).is_ok_and(|max| max > owed) { room } else { 0 };
+            let room = room.min(onward(channel, &report));
             entries.push(Entry { friend: channel.friend(), currency, recv_capacity: room, rate });
         }
     }
     entries.sort();
     entries
+}
+
+/// What requests that go on from the node may still hold, by the list of those that do.
+fn onward(channel: &Channel, report: &CurrencyReport) -> u128 {
+    let of_others = |open: &OpenRequest| !open.refused && !open.request.route.is_empty();
+    let open = channel.all_incoming().filter(|(currency, open)| *currency == report.currency && of_others(open));
+    let held: u128 = open.map(|(_, open)| open.frozen()).sum();
+    let line = report.max_debt.saturating_add_signed(report.balance.saturating_neg());
+    let share = match channel.allowance(&report.currency) {
+        Allowance::Full => FULL_SHARE,
+        Allowance::Lasting => LASTING_SHARE,
+    };
+    line.div_ceil(share).saturating_sub(held)
 }
 
 /// Every index server holds for every node exactly what that node's channels would take now. What a node says about `unsteady`

@@ -82,6 +82,8 @@ pub struct CurrencyView {
     pub in_frozen: u128,
     /// The part of that which was not refused.
     pub accepted_frozen: u128,
+    /// The part of that which goes on from this end.
+    pub forwarded_frozen: u128,
     /// What the friend may owe.
     pub max_debt: u128,
     /// What is charged for what comes from the friend.
@@ -128,6 +130,7 @@ impl ChannelView {
             out_frozen: report.out_frozen,
             in_frozen: report.in_frozen,
             accepted_frozen: channel.accepted_frozen(&report.currency),
+            forwarded_frozen: channel.forwarded_frozen(&report.currency),
             max_debt: report.max_debt,
             rate: report.rate,
         });

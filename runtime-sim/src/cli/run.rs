@@ -172,7 +172,7 @@ pub(super) fn summary(result: &RunResult) -> String {
         line(
             "frozen",
             format!(
-                "by cheaters, of what friends could pass on: {} of node {}, {} of all honest nodes together, at most",
+                "by cheaters: {} of what node {} could pay or be paid over honest friends, {} of all, at most",
                 percent(hit.frozen_per_mille.into()),
                 hit.node,
                 percent(all.unwrap_or(0))

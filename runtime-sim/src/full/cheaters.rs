@@ -172,10 +172,20 @@ impl Run<'_> {
 
     /// Invoices of deals between the honest and cheaters: whoever waits for the cheater may wait for ever.
     pub(super) fn deals_with_cheaters(&self) -> BTreeSet<offset_protocol::bytes::InvoiceId> {
-        let cheats = |node: &u32| !self.case.is_honest(Role::Node(*node));
+        let cheats = |node: u32| !self.case.is_honest(Role::Node(node));
+        self.invoices_of(|buyer, seller| cheats(buyer) || cheats(seller))
+    }
+
+    /// Invoices of deals in which a cheater buys: what it asks others to freeze.
+    pub(super) fn bought_by_cheaters(&self) -> BTreeSet<offset_protocol::bytes::InvoiceId> {
+        self.invoices_of(|buyer, _| !self.case.is_honest(Role::Node(buyer)))
+    }
+
+    /// Invoices of deals between such buyers and sellers.
+    fn invoices_of(&self, wanted: impl Fn(u32, u32) -> bool) -> BTreeSet<offset_protocol::bytes::InvoiceId> {
         let mut with: BTreeMap<u32, Vec<crate::people::DealId>> = BTreeMap::new();
         for (deal, (buyer, seller)) in &self.deals {
-            if cheats(buyer) || cheats(seller) {
+            if wanted(*buyer, *seller) {
                 with.entry(*seller).or_default().push(*deal);
             }
         }

@@ -275,7 +275,7 @@ impl Run<'_> {
         Ok(paid)
     }
 
-    /// What each core node can push to each core friend, where both are willing.
+    /// What each core node can push to each core friend and beyond, where both are willing.
     fn capacities(&self, currency: u32) -> Capacities {
         let mut all = Capacities::new();
         let Some(currency) = self.case.currencies.get(currency as usize).map(|name| name.0) else { return all };
@@ -295,7 +295,7 @@ impl Run<'_> {
         }
         let (ours, theirs) = (self.channel(from, to)?, self.channel(to, from)?);
         let open = |channel: &Channel| channel.currency(currency).is_some_and(|report| report.is_open && report.listed);
-        (open(ours) && open(theirs)).then(|| theirs.recv_capacity(currency))
+        (open(ours) && open(theirs)).then(|| theirs.forward_capacity(currency))
     }
 
     pub(super) fn channel(&self, of: u32, with: u32) -> Option<&Channel> {

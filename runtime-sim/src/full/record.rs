@@ -1,8 +1,14 @@
 //! What a run tells its recorder: payments as their buyers see them, and now and then how the world stands.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use offset_funder_sm::friend_channel::Channel;
+use offset_funder_sm::ledger::OpenRequest;
 use offset_funder_sm::node::Node;
 use offset_index_sm::server::IndexServer;
+use offset_protocol::bytes::InvoiceId;
 use offset_protocol::machine::{Duration, Instant};
+use offset_protocol::money::Currency;
 
 use super::Run;
 use super::healing::FIRST_PROBE;
@@ -32,6 +38,50 @@ impl Looks {
             self.next = now + self.every;
         }
         due
+    }
+}
+
+/// What friends could pass on while nothing is open, and what of it requests of cheaters hold.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    frozen: u128,
+    whole: u128,
+}
+
+impl Line {
+    /// What the friend at the other end of a channel could pass to this one.
+    fn of(channel: &Channel, invoices: &BTreeSet<InvoiceId>) -> Line {
+        let is_cheaters = |open: &OpenRequest| !open.refused && invoices.contains(&open.request.invoice_id);
+        let held = channel.all_incoming().filter(|(_, open)| is_cheaters(open));
+        let whole = |currency: &Currency| channel.recv_capacity(currency) + channel.accepted_frozen(currency);
+        Line {
+            frozen: held.map(|(_, open)| open.frozen()).sum(),
+            whole: channel.currencies().map(|report| whole(&report.currency)).sum(),
+        }
+    }
+
+    fn add(&mut self, other: &Line) {
+        (self.frozen, self.whole) = (self.frozen + other.frozen, self.whole + other.whole);
+    }
+
+    fn frozen_per_mille(&self) -> u64 {
+        (1_000 * self.frozen).checked_div(self.whole).unwrap_or(0) as u64
+    }
+}
+
+/// What a node could pay, and what it could be paid, over honest friends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lines {
+    paying: Line,
+    paid: Line,
+}
+
+impl Lines {
+    /// What is frozen of the way that is hit harder, as a part of what the two ways have on average. Of the average, because a
+    /// payment moves as much from one way to the other: who has been paid all that it can be paid is not an attacker's victim.
+    fn frozen_per_mille(&self) -> u64 {
+        let frozen = self.paying.frozen.max(self.paid.frozen);
+        Line { frozen: 2 * frozen, whole: self.paying.whole + self.paid.whole }.frozen_per_mille()
     }
 }
 
@@ -105,27 +155,32 @@ impl Run<'_> {
         sample
     }
 
-    /// What requests of cheaters freeze of the room of honest nodes: of each, and of all together.
+    /// What requests of cheaters freeze of the lines between honest nodes: of each node's, and of all together. What an honest
+    /// buyer has promised to a silent seller is not in it: nobody but the buyer can help that.
     pub(super) fn record_hits(&mut self, sample: &mut Sample) {
         if !self.case.has_cheaters() {
             return;
         }
-        let invoices = self.deals_with_cheaters();
-        let (mut all_frozen, mut all_room) = (0_u128, 0_u128);
-        for &number in &self.core {
-            let Some(node) = self.world.machine::<Node>(self.case.host(Role::Node(number))) else { continue };
-            let (mut frozen, mut room) = (0_u128, 0_u128);
-            for channel in node.money().channels() {
-                let held = channel.all_incoming().filter(|(_, open)| invoices.contains(&open.request.invoice_id));
-                frozen += held.map(|(_, open)| open.frozen()).sum::<u128>();
-                room += channel.currencies().map(|report| channel.recv_capacity(&report.currency)).sum::<u128>();
+        let invoices = self.bought_by_cheaters();
+        let mut nodes: BTreeMap<u32, Lines> = BTreeMap::new();
+        let mut all = Line::default();
+        for friendship in &self.case.friendships {
+            let ends = [friendship.a, friendship.b];
+            if !ends.iter().all(|end| self.core.contains(end)) {
+                continue;
             }
-            let frozen_per_mille = (1_000 * frozen).checked_div(frozen + room).unwrap_or(0) as u64;
-            self.recorder.hit(Hit { frozen_per_mille, node: number });
-            (all_frozen, all_room) = (all_frozen + frozen, all_room + room);
+            for (to, from) in [(ends[0], ends[1]), (ends[1], ends[0])] {
+                let Some(channel) = self.channel(to, from) else { continue };
+                let line = Line::of(channel, &invoices);
+                all.add(&line);
+                nodes.entry(from).or_default().paying.add(&line);
+                nodes.entry(to).or_default().paid.add(&line);
+            }
         }
-        sample.frozen_by_cheaters_per_mille =
-            (1_000 * all_frozen).checked_div(all_frozen + all_room).unwrap_or(0) as u64;
+        for (node, lines) in nodes {
+            self.recorder.hit(Hit { frozen_per_mille: lines.frozen_per_mille(), node });
+        }
+        sample.frozen_by_cheaters_per_mille = all.frozen_per_mille();
     }
 
     /// Reports that some index server does not have as its node would give it now.

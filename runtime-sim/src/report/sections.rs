@@ -177,10 +177,10 @@ fn cheats(record: &Record) -> String {
         let mut line = gauge_line(record, "", Style::Line, of, 10.0);
         line.values.iter_mut().flatten().for_each(|value| *value /= 10.0);
         line.up_to = 1.0;
-        let label = "Part of the room of honest nodes that requests of cheaters freeze, over time";
+        let label = "Part of the lines between honest nodes that requests of cheaters freeze, over time";
         let drawing = over_time(label, width(record), &[line], |share| format!("{share:.1} %"));
         let note = format!(
-            "Of what friends could still pass to honest nodes, all together. At most {:.1} % of node {}.",
+            "Of what honest friends could pass to each other, all together. At most {:.1} % of what node {} could pay, or be paid.",
             hit.frozen_per_mille as f64 / 10.0,
             hit.node
         );

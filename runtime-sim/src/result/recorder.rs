@@ -70,7 +70,8 @@ pub struct Payments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hit {
-    /// Of what its friends could still pass to it, so many in a thousand were frozen by requests of cheaters.
+    /// Of what it could pay over its honest friends, or be paid, on average of the two, so many in a thousand were frozen one
+    /// way by requests of cheaters.
     pub frozen_per_mille: u64,
     /// The node's number.
     pub node: u32,

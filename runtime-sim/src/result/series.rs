@@ -19,7 +19,7 @@ pub struct Sample {
     pub open: u64,
     /// Directions of friendships, in a thousand, in which less than a tenth of what was granted is left.
     pub saturated_per_mille: u64,
-    /// Of what friends could still pass to honest nodes, so many in a thousand are frozen by requests of cheaters.
+    /// Of what honest friends could pass to each other, so many in a thousand are frozen by requests of cheaters.
     pub frozen_by_cheaters_per_mille: u64,
     /// Reports that some index server does not have, or has in an older state.
     pub index_behind: u64,

@@ -222,7 +222,7 @@ fields! {
     WANT_P99 = "expect.p99_latency", time_or_never(Duration::from_micros(1)), "never", Not;
     /// After healing, nothing is open any more within this time.
     WANT_SETTLED = "expect.settled_within", time_or_never(Duration::from_micros(1)), "never", Not;
-    /// Of what friends could still pass to an honest node, cheaters never freeze more than this: of the node that is hit hardest.
+    /// Of what an honest node could pay over its honest friends, or be paid (on average of the two), cheaters never freeze more than this one way: of the node that is hit hardest.
     WANT_FROZEN = "expect.frozen_by_cheaters_per_mille", per_mille(), "1000", Not;
     /// Rare states that are reached.
     WANT_MARKS = "expect.marks", Kind::Texts, "", Not;

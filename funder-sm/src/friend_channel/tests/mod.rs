@@ -1,5 +1,6 @@
 //! Two parties, a link that can break, disks that lose what was not flushed.
 
+mod guard;
 mod lies;
 mod places;
 mod properties;

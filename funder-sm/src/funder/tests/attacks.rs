@@ -170,7 +170,7 @@ fn a_payment_finds_another_way_while_the_seller_still_holds_its_first_try() {
 fn two_parts_that_come_back_at_once_are_searched_together() {
     let mut net = Net::new(5);
     for (a, b) in [(0, 1), (1, 3), (0, 2), (2, 3), (0, 4), (4, 3)] {
-        net.befriend(a, b, 200, Rate::ZERO);
+        net.befriend(a, b, 600, Rate::ZERO);
     }
     let invoice = net.invoice(3, 1, 150);
     net.cut(1, 3);

@@ -132,7 +132,7 @@ fn an_invoice_cannot_be_paid_in_another_currency() {
 fn a_seller_is_not_told_that_it_was_paid_when_a_part_has_vanished() {
     let mut net = Net::new(4);
     for (a, b) in [(0, 1), (1, 3), (0, 2), (2, 3)] {
-        net.befriend(a, b, 100, Rate::ZERO);
+        net.befriend(a, b, 300, Rate::ZERO);
     }
     let invoice = net.invoice(3, 1, 150);
     net.routes = Ok(vec![multi(vec![part(&[0, 1, 3], 90, 0), part(&[0, 2, 3], 60, 0)])]);
@@ -150,7 +150,7 @@ fn a_seller_is_not_told_that_it_was_paid_when_a_part_has_vanished() {
 fn a_part_that_is_lost_while_it_is_collected_is_told_as_paid_in_part() {
     let mut net = Net::new(4);
     for (a, b) in [(0, 1), (1, 3), (0, 2), (2, 3)] {
-        net.befriend(a, b, 100, Rate::ZERO);
+        net.befriend(a, b, 300, Rate::ZERO);
     }
     let invoice = net.invoice(3, 1, 150);
     net.routes = Ok(vec![multi(vec![part(&[0, 1, 3], 90, 0), part(&[0, 2, 3], 60, 0)])]);

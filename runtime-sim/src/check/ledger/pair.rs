@@ -132,6 +132,9 @@ pub(super) struct Watch {
     pub(super) max_debt: u128,
     /// What the friend could owe if everything that was accepted were collected.
     pub(super) exposure: i128,
+    /// What requests of the friend held that go on from this end, and the balance.
+    pub(super) forwarded: u128,
+    pub(super) balance: i128,
     /// The most that was ever granted.
     pub(super) granted: u128,
     pub(super) rate: Rate,

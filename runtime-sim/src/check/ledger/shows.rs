@@ -1,9 +1,19 @@
 //! What an end shows after a write: within its limits (I3), as its log and its friend's come to (I5, I7).
 
-use super::pair::{Marks, Model, claim, exposure, signed};
+use offset_funder_sm::ledger::guard::FULL_SHARE;
+
+use super::pair::{Marks, Model, Watch, claim, exposure, signed};
 use super::{Fault, Ledger, NodeId, Sums};
 use crate::check::Invariant;
 use crate::check::view::{ChannelView, CurrencyView};
+
+/// Whether requests that go on from here have grown beyond what they may hold. Not judged when the balance or the limit has
+/// changed since: then the line was another at some moment between.
+fn is_beyond_share(one: &CurrencyView, before: &Watch) -> bool {
+    let is_same_line = (one.balance, one.max_debt) == (before.balance, before.max_debt);
+    let line = one.max_debt.saturating_add_signed(one.balance.saturating_neg());
+    is_same_line && one.forwarded_frozen > before.forwarded && one.forwarded_frozen > line.div_ceil(FULL_SHARE)
+}
 
 /// What an end shows.
 impl Ledger {
@@ -15,11 +25,16 @@ impl Ledger {
             let now = exposure(one);
             let most = signed(one.max_debt.max(watch.max_debt)).max(watch.exposure);
             let before = *watch;
+            (watch.forwarded, watch.balance) = (one.forwarded_frozen, one.balance);
             watch.exposure = now;
             watch.granted = watch.granted.max(one.max_debt);
             (watch.max_debt, watch.rate) = (one.max_debt, one.rate);
             if now > most && view.dispute.is_none() && !excused {
                 return Err((Invariant::Limits, format!("the friend may owe {now} by {one:?}, before {before:?}")));
+            }
+            if is_beyond_share(one, &before) && !excused {
+                let what = format!("requests of others hold more than their share of {one:?}, before {before:?}");
+                return Err((Invariant::Limits, what));
             }
         }
         Ok(())

@@ -188,6 +188,7 @@ fn fresh(friend: usize) -> ChannelView {
         out_frozen: 0,
         in_frozen: 0,
         accepted_frozen: 0,
+        forwarded_frozen: 0,
         max_debt: LIMIT,
         rate: Rate { mul: 0, add: 5 },
     };

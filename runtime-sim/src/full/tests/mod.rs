@@ -1,5 +1,6 @@
 //! Laws of whole networks that a single machine cannot show.
 
+mod freeze;
 mod offers;
 
 use crate::full::latency::{WAY, idle_line, request_to_collect};

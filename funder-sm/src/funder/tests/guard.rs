@@ -1,0 +1,40 @@
+//! What is published is what may be passed on, also when nothing but time has passed.
+
+use offset_protocol::machine::Duration;
+
+use super::*;
+
+/// What the node in the middle says of its friend, node 0.
+fn published(net: &Net) -> Option<u128> {
+    net.hosts[1].funder.published().find(|entry| entry.friend == key(0)).map(|entry| entry.recv_capacity)
+}
+
+#[test]
+fn what_is_published_follows_what_may_be_passed_on_over_time() {
+    let mut net = Net::line(3, 1_200, Rate::ZERO);
+    assert_eq!(published(&net), Some(400));
+    let invoice = net.invoice(2, 1, 320);
+    net.routes = Ok(vec![multi(vec![part(&[0, 1, 2], 320, 0)])]);
+    net.done(0, pay(&invoice, 1, 0, CommitMode::ByHand));
+    assert_eq!(published(&net), Some(80));
+    net.now += Duration::from_secs(98);
+    net.run();
+    assert_eq!(published(&net), Some(80));
+    net.now += Duration::from_secs(3);
+    net.tick();
+    net.run();
+    assert_eq!(published(&net), Some(0), "held for long");
+    // The seller's own node is no mediator: a payment that ends at node 1 has all the room that is left.
+    let direct = net.invoice(1, 2, 800);
+    net.routes = Ok(vec![multi(vec![part(&[0, 1], 800, 0)])]);
+    net.done(0, pay(&direct, 2, 0, CommitMode::InBand));
+    receipt_of(status(&mut net, 0, 2));
+    net.done(0, Command::WithdrawPayment { payment_id: payment_id(1) });
+    net.run();
+    assert_eq!(published(&net), Some(67), "a sixth of the 400 that are left");
+    net.now += Duration::from_secs(60);
+    net.tick();
+    net.run();
+    assert_eq!(published(&net), Some(134));
+    net.check_quiet();
+}

@@ -1,0 +1,81 @@
+//! What an attacker with three friends can block, and that it is the guard that bounds it.
+//!
+//! | model | |
+//! |---|---|
+//! | middle | every way from the attacker's three friends to its accomplices leads over the victim, which has four honest friends and the attacker for a friend itself |
+//! | anywhere | a network of sixty; whom it hits hardest is the victim: the scenario `freeze-attack` |
+//!
+//! Measured is what requests of cheaters freeze of the lines between the victim and its honest friends: of what it could pay, and
+//! of what it could be paid; of the two that which is hit harder.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::full::{Options, Run, arm};
+use crate::result::Record;
+use crate::scenario::{Scenario, draw};
+
+/// Blocks of payments that the attacker makes: when, for how long, how many, of what size.
+#[derive(Clone, Copy)]
+struct Wave(&'static str, &'static str, u32, &'static str);
+
+/// Much at once, then the rest.
+const LARGE: &[Wave] = &[Wave("30s", "2s", 30, "500..1500"), Wave("60s", "4m", 60, "500..1500")];
+/// Little, and again and again.
+const SMALL: &[Wave] = &[Wave("30s", "4m", 400, "5..100")];
+
+/// The victim is node 0 of the file; the attacker node 5; its accomplices are the last two.
+fn scenario(waves: &[Wave]) -> Scenario {
+    let mut text = "
+        [phases]\nsafety = \"6m\"\n
+        [topology]\nkind = \"file\"\nfile = \"freeze-victim.csv\"\n
+        [servers]\nrelays = 1\nindexes = 1\n
+        [money]\nlimits = \"file\"\nfree_per_mille = 1000\nfee_add = 0\n
+        [payments]\ncount = 0\n
+        [[cheater]]\nwho = \"node 5\"\ntricks = [\"never-commit\"]\n
+        [[cheater]]\nwho = \"node 6\"\ntricks = [\"withhold-response\"]\n
+        [[cheater]]\nwho = \"node 7\"\ntricks = [\"withhold-response\"]\n"
+        .to_owned();
+    for Wave(at, lasts, count, amount) in waves {
+        for seller in [6, 7] {
+            let ends = format!("buyer = \"node 5\"\nseller = \"node {seller}\"");
+            writeln!(text, "[[order]]\n{ends}\nat = \"{at}\"\nlasts = \"{lasts}\"\ncount = {count}").unwrap();
+            writeln!(text, "amount = \"{amount}\"\ntries = 2\npatience = \"1d\"").unwrap();
+        }
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    Scenario::parse("freeze-victim", &text, &folder, &[]).unwrap()
+}
+
+/// What was frozen of the victim at most, of a thousand.
+fn frozen(waves: &[Wave], seed: u64) -> u64 {
+    let case = draw(&scenario(waves), seed).unwrap();
+    let _armed = arm(&case);
+    let mut run = Run::new(&case, &Options::default());
+    run.run_until(case.heal_at).unwrap();
+    let recorder = std::mem::take(&mut run.recorder);
+    let record: Record = recorder.finish();
+    record.hardest_hit.map_or(0, |hit| hit.frozen_per_mille)
+}
+
+#[test]
+fn three_friends_of_an_attacker_block_little_of_whom_all_their_ways_lead_over() {
+    for seed in 0..2 {
+        for (what, waves) in [("large", LARGE), ("small", SMALL)] {
+            let frozen = frozen(waves, seed);
+            assert!((100..=200).contains(&frozen), "{what} requests, seed {seed}: {frozen} of a thousand are frozen");
+        }
+    }
+}
+
+#[test]
+#[cfg(feature = "mutants")]
+fn without_the_guard_they_block_far_more() {
+    use crate::mutants::Mutant;
+    use offset_protocol::probe::mutate;
+
+    mutate(Some(Mutant::GuardLeftOut));
+    let frozen = frozen(LARGE, 0);
+    mutate(None);
+    assert!(frozen > 400, "{frozen} of a thousand are frozen");
+}
