@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::decode;
+use offset_protocol::fuzz::Choices;
 use offset_protocol::machine::{Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::net::{ConnId, ConnIds, NetCommand, NetEvent};
 use offset_protocol::relay::{FailReason, FromRelay, MAX_RELAY_MESSAGE, RelayAddress};
@@ -17,10 +18,12 @@ use crate::server::{self, Limits, Quota, RelayServer, TunnelRate};
 const SILENCE: Duration = Duration::from_secs(40);
 /// Friends greet each other in a tunnel by then, or give it up.
 const GREETING: Duration = Duration::from_secs(5);
+/// What goes wrong in one world.
+const MAX_FAULTS: usize = 60;
 /// Silence, the longest wait, one more round.
-pub(super) const HEALED_WITHIN: Duration = Duration::from_secs(40 + 60 + 60);
+pub(crate) const HEALED_WITHIN: Duration = Duration::from_secs(40 + 60 + 60);
 
-pub(super) struct World {
+pub(crate) struct World {
     now: Instant,
     rng: Rng,
     relays: Vec<Relay>,
@@ -96,7 +99,7 @@ fn key(n: u8) -> PublicKey {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Seed::from_number(seed).rng();
         let (relays, nodes) = (1 + rng.below(3) as usize, 2 + rng.below(4) as usize);
         let limits = what_the_living_need(nodes as u32);
@@ -159,7 +162,7 @@ impl World {
 
     // -- time
 
-    pub(super) fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(at) = self.next_event().filter(|&at| at <= end) {
             self.now = self.now.max(at);
@@ -168,12 +171,14 @@ impl World {
         self.now = end;
     }
 
-    pub(super) fn run_with_faults(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.now < end {
-            let pause = Duration::from_millis(1 << self.rng.below(15));
-            self.run(pause);
-            self.fault();
+    /// Goes wrong as `choices` say, until there are none left or enough has happened.
+    pub(crate) fn run_with_faults(&mut self, choices: &mut Choices) {
+        for _ in 0..MAX_FAULTS {
+            if choices.is_empty() {
+                return;
+            }
+            self.run(Duration::from_millis(1 << choices.below(15)));
+            self.fault(choices);
         }
     }
 
@@ -215,26 +220,26 @@ impl World {
 
     // -- faults
 
-    fn fault(&mut self) {
-        match self.rng.below(10) {
+    fn fault(&mut self, choices: &mut Choices) {
+        match choices.below(10) {
             0..=3 if !self.links.is_empty() => {
-                let link = self.rng.below(self.links.len() as u64) as usize;
+                let link = choices.below(self.links.len() as u64) as usize;
                 self.cut(link, SILENCE, SILENCE);
             }
             4 | 5 => {
-                let node = self.rng.below(self.nodes.len() as u64) as usize;
+                let node = choices.below(self.nodes.len() as u64) as usize;
                 self.move_node(node);
             }
             6 => {
-                let node = self.rng.below(self.nodes.len() as u64) as usize;
+                let node = choices.below(self.nodes.len() as u64) as usize;
                 self.crash_node(node);
             }
             7 => {
-                let relay = self.rng.below(self.relays.len() as u64) as usize;
+                let relay = choices.below(self.relays.len() as u64) as usize;
                 self.crash_relay(relay);
             }
             8 => {
-                let relay = self.rng.below(self.relays.len() as u64) as usize;
+                let relay = choices.below(self.relays.len() as u64) as usize;
                 self.tell_relay(relay, server::Input::Drain);
             }
             _ => {}
@@ -251,7 +256,7 @@ impl World {
         self.push(Duration::from_micros(relay), link, Arrival::SilenceAtRelay);
     }
 
-    pub(super) fn move_node(&mut self, node: usize) {
+    pub(crate) fn move_node(&mut self, node: usize) {
         for link in 0..self.links.len() {
             if self.links[link].node == node {
                 self.cut(link, SILENCE, SILENCE);
@@ -287,7 +292,7 @@ impl World {
         self.relays[relay].server = RelayServer::new(self.limits);
     }
 
-    pub(super) fn everybody_leaves(&mut self) {
+    pub(crate) fn everybody_leaves(&mut self) {
         for node in 0..self.nodes.len() {
             for friend in std::mem::take(&mut self.nodes[node].friends) {
                 self.tell_node(node, client::Input::Forget { friend });
@@ -461,13 +466,13 @@ impl World {
 
     // -- verdicts
 
-    pub(super) fn assert_heals(&mut self) {
+    pub(crate) fn assert_heals(&mut self) {
         self.run(HEALED_WITHIN);
         self.assert_connected();
     }
 
     /// All friends have one tunnel with each other, the same on both sides; strangers have none.
-    pub(super) fn assert_connected(&self) {
+    pub(crate) fn assert_connected(&self) {
         for (n, node) in self.nodes.iter().enumerate() {
             self.assert_listening(n);
             for (m, other) in self.nodes.iter().enumerate().filter(|&(m, _)| m != n) {
@@ -484,14 +489,14 @@ impl World {
         }
     }
 
-    pub(super) fn assert_listening(&self, node: usize) {
+    pub(crate) fn assert_listening(&self, node: usize) {
         let node = &self.nodes[node];
         for &relay in &node.own_relays {
             assert!(node.client.is_listening(self.relays[relay].address.public_key));
         }
     }
 
-    pub(super) fn assert_nothing_is_left(&self) {
+    pub(crate) fn assert_nothing_is_left(&self) {
         for relay in &self.relays {
             assert_eq!(relay.server.counts(), server::Counts::default());
             assert_eq!(relay.server.poll_timeout(), None);
