@@ -25,7 +25,11 @@ mod commands;
 mod config;
 mod events;
 mod forward;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod io;
+#[cfg(any(test, feature = "fuzz"))]
+mod net;
 mod relays;
 mod report;
 mod restore;

@@ -1,4 +1,9 @@
-//! Funders joined by links in memory: disks that lose what was not flushed, links that drop, hosts that crash.
+//! Funders joined by links in memory: disks that lose what was not flushed, links that drop, hosts that crash. For tests and
+//! fuzz targets.
+// A step of a test that fails is a test that fails.
+#![allow(clippy::unwrap_used)]
+// Tests use all of it, targets do not.
+#![cfg_attr(not(test), allow(dead_code))]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -6,11 +11,11 @@ use std::sync::Arc;
 use offset_protocol::app::{
     Answer, ChannelReport, Command, Event, FriendReport, IndexAddress, Outcome, Refusal, ReportChange,
 };
-use offset_protocol::bytes::{CommandId, Hash, InvoiceId, PaymentId, PublicKey, Signature};
+use offset_protocol::bytes::{CommandId, InvoiceId, PaymentId, PublicKey};
 use offset_protocol::codec::List;
-use offset_protocol::context;
 use offset_protocol::friend::FriendMessage;
-use offset_protocol::identity::{BadSignature, SharedSigner, Signer, Verified, Verifier};
+use offset_protocol::fuzz::Cheap;
+use offset_protocol::identity::{SharedSigner, Verified};
 use offset_protocol::index::{Edge, MultiRoute, RoutePart};
 use offset_protocol::machine::{Duration, Instant, Machine, Rng, Seed};
 use offset_protocol::money::{Currency, Rate};
@@ -20,32 +25,6 @@ use offset_protocol::persist::{Change, Revision};
 use crate::funder::{
     CheckedMessage, FoundRoutes, Funder, FunderConfig, FunderInput, FunderOutput, RouteFailure, RouteQuery,
 };
-
-/// Signs with a hash that everybody can make: for tests of what happens to honest signatures.
-pub(super) struct CheapSigner(pub(super) PublicKey);
-
-fn cheap(key: &PublicKey, hash: &Hash) -> Signature {
-    let half = context::LOCK.hasher().fixed(&key.0).fixed(&hash.0).finish();
-    let mut signature = [0; 64];
-    signature[..32].copy_from_slice(&half.0);
-    Signature(signature)
-}
-
-impl Verifier for CheapSigner {
-    fn verify(&self, key: &PublicKey, hash: &Hash, signature: &Signature) -> Result<(), BadSignature> {
-        if cheap(key, hash) == *signature { Ok(()) } else { Err(BadSignature) }
-    }
-}
-
-impl Signer for CheapSigner {
-    fn public_key(&self) -> PublicKey {
-        self.0
-    }
-
-    fn sign(&self, hash: &Hash) -> Signature {
-        cheap(&self.0, hash)
-    }
-}
 
 pub(super) type Disk = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -81,7 +60,7 @@ pub(super) fn usd() -> Currency {
 }
 
 fn signer(host: usize) -> SharedSigner {
-    Arc::new(CheapSigner(key(host)))
+    Arc::new(Cheap(key(host)))
 }
 
 pub(super) fn key(host: usize) -> PublicKey {
@@ -305,7 +284,7 @@ impl Net {
     /// Delivers one message, if one waits.
     pub(super) fn deliver(&mut self, from: usize, to: usize) -> bool {
         let Some(message) = self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { return false };
-        let verifier = CheapSigner(key(to));
+        let verifier = Cheap(key(to));
         let message = match message {
             FriendMessage::Resume(resume) => CheckedMessage::Resume(resume),
             FriendMessage::Inconsistent(terms) => CheckedMessage::Inconsistent(terms),
