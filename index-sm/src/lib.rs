@@ -20,6 +20,8 @@ mod cost;
 mod cow;
 mod flow;
 mod fronts;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod graph;
 mod ground;
 mod marks;
@@ -31,7 +33,5 @@ mod split;
 mod view;
 pub mod walk;
 
-#[cfg(test)]
-mod fuzz;
 #[cfg(test)]
 mod world;

@@ -4,133 +4,17 @@
 // Helpers of a test are tests, too.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-
 use offset_index_sm::answer::answer;
-use offset_index_sm::graph::Graph;
+use offset_index_sm::fuzz::naive::{
+    Edges, WORK, ask, check_answer, check_flow, fees, graph, key, maximum_flow, request, single,
+};
 use offset_index_sm::search::Workspace;
 use offset_index_sm::walk::walk;
-use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::List;
-use offset_protocol::index::{Edge, Entry, MultiRoute, RequestRoutes, RoutePart, Routes};
+use offset_protocol::index::{Edge, RequestRoutes};
 use offset_protocol::limits::MAX_ROUTE_LEN;
 use offset_protocol::money::Rate;
 use proptest::prelude::*;
-
-const WORK: u64 = 1_000_000;
-
-fn key(n: usize) -> PublicKey {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
-    PublicKey(bytes)
-}
-
-/// Edges `from → to` with what `to` publishes about `from`.
-type Edges = BTreeMap<(usize, usize), (u128, Rate)>;
-
-fn graph(edges: &Edges) -> Graph {
-    let mut graph = Graph::new();
-    for ((from, to), (recv_capacity, rate)) in edges {
-        let currency = "USD".parse().unwrap();
-        let entry = Entry { friend: key(*from), currency, recv_capacity: *recv_capacity, rate: *rate };
-        graph.update(&key(*to), &[entry], &[]);
-    }
-    graph
-}
-
-fn request(source: usize, destination: usize, amount: u128) -> RequestRoutes {
-    RequestRoutes {
-        id: 1,
-        currency: "USD".parse().unwrap(),
-        amount,
-        source: key(source),
-        destination: key(destination),
-        exclude: List::new(),
-        max_fee: None,
-    }
-}
-
-fn ask(edges: &Edges, request: &RequestRoutes) -> Routes {
-    answer(&graph(edges), request, &mut Workspace::new(), WORK)
-}
-
-fn fees(offer: &MultiRoute) -> u128 {
-    offer.parts.iter().map(|part| part.fees).sum()
-}
-
-fn single(routes: &Routes) -> Option<(u128, usize)> {
-    let singles = routes.options.iter().filter(|offer| offer.parts.len() == 1);
-    singles.map(|offer| (fees(offer), offer.parts[0].route.len() - 1)).min()
-}
-
-/// Every simple route, tried out as an offer.
-fn brute_force(edges: &Edges, request: &RequestRoutes, nodes: usize) -> Option<(u128, usize)> {
-    let graph = graph(edges);
-    let mut best = None;
-    let number = |wanted: PublicKey| (0..nodes).find(|n| key(*n) == wanted).unwrap();
-    let (source, destination) = (number(request.source), number(request.destination));
-    let mut stack = vec![vec![source]];
-    while let Some(route) = stack.pop() {
-        let last = *route.last().unwrap();
-        if last == destination && route.len() > 1 {
-            let steps = || route.windows(2).zip(1..).filter(|(_, hop)| *hop < route.len() - 1);
-            let rate = |pair: &[usize]| edges.get(&(pair[0], pair[1])).map_or(Rate::ZERO, |edge| edge.1);
-            let fees: u128 = steps().map(|(pair, _)| rate(pair).fee(request.amount).unwrap()).sum();
-            let keys = List::truncated(route.iter().map(|n| key(*n)));
-            let part = RoutePart { route: keys, amount: request.amount, fees };
-            let offer = MultiRoute { parts: List::try_from(vec![part]).unwrap() };
-            if walk(&graph, request, &offer).is_ok() {
-                let cost = (fees, route.len() - 1);
-                best = Some(best.map_or(cost, |best: (u128, usize)| best.min(cost)));
-            }
-            continue;
-        }
-        for next in 0..nodes {
-            if !route.contains(&next) || (next == destination && source == destination) {
-                stack.push(route.iter().copied().chain([next]).collect());
-            }
-        }
-    }
-    best
-}
-
-/// Edmonds and Karp, on edges that both ends list.
-fn maximum_flow(edges: &Edges, source: usize, destination: usize, nodes: usize) -> u128 {
-    let mut room = vec![vec![0_u128; nodes]; nodes];
-    for ((from, to), (capacity, _)) in edges {
-        if edges.contains_key(&(*to, *from)) {
-            room[*from][*to] = *capacity;
-        }
-    }
-    let mut value = 0;
-    loop {
-        let mut before = vec![None; nodes];
-        let mut queue = std::collections::VecDeque::from([source]);
-        while let Some(at) = queue.pop_front() {
-            for next in 0..nodes {
-                if next != source && before[next].is_none() && room[at][next] > 0 {
-                    before[next] = Some(at);
-                    queue.push_back(next);
-                }
-            }
-        }
-        if before[destination].is_none() {
-            return value;
-        }
-        let mut path = vec![];
-        let mut at = destination;
-        while let Some(from) = before[at] {
-            path.push((from, at));
-            at = from;
-        }
-        let width = path.iter().map(|(from, to)| room[*from][*to]).min().unwrap();
-        for (from, to) in path {
-            room[from][to] -= width;
-            room[to][from] += width;
-        }
-        value += width;
-    }
-}
 
 fn rate() -> impl Strategy<Value = Rate> + Clone {
     let mul = prop_oneof![Just(0), Just(1 << 30), Just(1 << 31), Just(u32::MAX), any::<u32>()];
@@ -175,45 +59,21 @@ fn case(rates: impl Strategy<Value = Rate> + Clone + 'static) -> impl Strategy<V
     })
 }
 
-fn check_offers(edges: &Edges, request: &RequestRoutes, routes: &Routes) -> Result<(), TestCaseError> {
-    let graph = graph(edges);
-    prop_assert!(!routes.capped);
-    for offer in &routes.options {
-        prop_assert_eq!(walk(&graph, request, offer), Ok(()), "{:?}", offer);
-    }
-    let costs: Vec<_> = routes.options.iter().map(fees).collect();
-    prop_assert!(costs.is_sorted());
-    let mut different = routes.options.to_vec();
-    different.dedup();
-    prop_assert_eq!(different.len(), routes.options.len());
-    Ok(())
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
     fn the_cheapest_single_route_is_the_cheapest_there_is((nodes, edges, request) in case(rate())) {
         let routes = ask(&edges, &request);
-        check_offers(&edges, &request, &routes)?;
-        prop_assert_eq!(single(&routes), brute_force(&edges, &request, nodes));
+        check_answer(&edges, &request, &routes, nodes);
     }
 
     #[test]
     fn without_fees_a_split_is_found_whenever_the_flow_allows_it((nodes, edges, request) in case(Just(Rate::ZERO))) {
         prop_assume!(request.source != request.destination);
-        let open: Edges = edges
-            .iter()
-            .map(|((from, to), (capacity, rate))| {
-                let excluded = request.exclude.contains(&Edge { from: key(*from), to: key(*to) });
-                ((*from, *to), (if excluded { 0 } else { *capacity }, *rate))
-            })
-            .collect();
         let routes = ask(&edges, &request);
-        check_offers(&edges, &request, &routes)?;
-        let number = |wanted: PublicKey| (0..nodes).find(|n| key(*n) == wanted).unwrap();
-        let flow = maximum_flow(&open, number(request.source), number(request.destination), nodes);
-        prop_assert_eq!(!routes.options.is_empty(), flow >= request.amount);
+        check_answer(&edges, &request, &routes, nodes);
+        check_flow(&edges, &request, &routes, nodes);
     }
 
     #[test]
@@ -226,7 +86,7 @@ proptest! {
         prop_assume!(flow > less);
         let request = request(0, 6, flow - less);
         let routes = ask(&edges, &request);
-        check_offers(&edges, &request, &routes)?;
+        check_answer(&edges, &request, &routes, 7);
         prop_assert!(!routes.options.is_empty());
     }
 

@@ -12,6 +12,8 @@ pub mod context;
 pub mod deadlines;
 pub mod files;
 pub mod friend;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod identity;
 pub mod index;
 pub mod lean;

@@ -316,12 +316,12 @@ impl RelayClient {
     }
 
     /// Whether nothing is open and nothing is waited for.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn is_idle(&self) -> bool {
         self.tunnels.is_empty() && self.connector.attempts() == 0 && self.poll_timeout().is_none()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn is_listening(&self, relay: PublicKey) -> bool {
         self.listener.is_listening(relay)
     }

@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 #[cfg(test)]
 mod network_tests;
 pub mod server;

@@ -6,23 +6,30 @@
 //!
 //! Not checked here: forwarding itself, encryption, real time.
 
-mod fuzz;
-mod world;
-
+use offset_protocol::fuzz::Choices;
 use offset_protocol::machine::Duration;
+use proptest::collection::vec;
 use proptest::prelude::*;
-use world::World;
+
+use crate::fuzz::run;
+use crate::fuzz::world::{self, World};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn friends_find_each_other_after_any_faults_and_leave_nothing_behind(seed: u64) {
-        let mut world = World::new(seed);
-        world.run_with_faults(Duration::from_secs(180));
-        world.assert_heals();
-        world.everybody_leaves();
-        world.assert_nothing_is_left();
+    fn friends_find_each_other_after_any_faults_and_leave_nothing_behind(bytes in vec(any::<u8>(), 0..120)) {
+        run(&mut Choices::new(&[&[3], &bytes[..]].concat()));
+    }
+
+    #[test]
+    fn a_server_survives_anything_within_its_limits(bytes in vec(any::<u8>(), 0..2_000)) {
+        run(&mut Choices::new(&[&[0], &bytes[..]].concat()));
+    }
+
+    #[test]
+    fn a_client_survives_anything_within_its_limits(bytes in vec(any::<u8>(), 0..2_000)) {
+        run(&mut Choices::new(&[&[2], &bytes[..]].concat()));
     }
 }
 

@@ -66,6 +66,17 @@ fn crates_depend_only_on_those_below() {
 }
 
 #[test]
+fn programs_are_built_without_what_drives_or_breaks_machines() {
+    for crate_name in ["protocol", "relay-sm", "index-sm", "funder-sm", "runtime-smol"] {
+        let manifest = fs::read_to_string(root().join(crate_name).join("Cargo.toml")).unwrap();
+        let section = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default().split("\n[").next().unwrap();
+        for feature in ["\"fuzz\"", "\"mutants\"", "\"meddle\"", "\"probes\""] {
+            assert!(!section.contains(feature), "{crate_name} depends on something with the feature {feature}");
+        }
+    }
+}
+
+#[test]
 fn pure_crates_depend_on_no_runtime() {
     for crate_name in PURE {
         let impure: Vec<_> = dependencies(crate_name).into_iter().filter(|name| IMPURE.contains(&&**name)).collect();

@@ -31,13 +31,19 @@ mod audit;
 mod config;
 mod enqueue;
 mod event;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod guard;
 mod inspect;
+#[cfg(any(test, feature = "fuzz"))]
+mod pair;
 mod queue;
 mod receive;
 mod records;
 mod reset;
 mod resume;
+#[cfg(any(test, feature = "fuzz"))]
+mod schedule;
 mod speak;
 #[cfg(test)]
 mod tests;

@@ -324,7 +324,7 @@ impl Waits {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 impl Queue {
     /// The same entries and the same indices.
     pub(super) fn assert_same(&self, other: &Queue) {

@@ -10,6 +10,8 @@
 
 use std::collections::VecDeque;
 
+#[cfg(any(test, feature = "fuzz"))]
+use offset_protocol::bytes::Hash;
 use offset_protocol::bytes::RequestId;
 use offset_protocol::codec::List;
 use offset_protocol::friend::{Batch, Body, CurrencyOperations, Header, Operation, body_hash, next_head, totals_hash};
@@ -191,6 +193,16 @@ impl Channel {
         }
         let totals: Vec<_> = self.friends_totals().collect();
         if totals_hash(&totals) == header.totals_hash { Ok(()) } else { Err(Misbehaviour::OtherTotals) }
+    }
+
+    /// What a friend that lies would have to state after this batch, if everything else in it were right. Whoever asks has a
+    /// copy: nothing is undone.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn totals_behind(&mut self, env: &Env<'_>, batch: &Batch) -> Option<Hash> {
+        let (header, body) = (batch.decode_header().ok()?, batch.decode_body().ok()?);
+        let content = self.try_content(env, &header, body.operations, body.currencies.as_ref(), &mut Trial::default());
+        let totals: Vec<_> = self.friends_totals().collect();
+        matches!(content, Ok(()) | Err(Misbehaviour::OtherTotals)).then(|| totals_hash(&totals))
     }
 
     /// What our batches up to `ack` changed, the friend knows now.

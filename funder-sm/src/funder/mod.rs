@@ -25,8 +25,12 @@ mod commands;
 mod config;
 mod events;
 mod forward;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod inspect;
 mod io;
+#[cfg(any(test, feature = "fuzz"))]
+mod net;
 mod relays;
 mod report;
 mod restore;

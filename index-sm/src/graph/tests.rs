@@ -2,20 +2,8 @@
 
 use offset_protocol::money::Rate;
 
+use super::fuzz::{Change, check_arcs, entry, key, replay, usd, whole};
 use super::*;
-
-fn key(n: u8) -> PublicKey {
-    PublicKey([n; 32])
-}
-
-fn entry(friend: u8, currency: &str, recv_capacity: u128) -> Entry {
-    let currency = currency.parse().unwrap();
-    Entry { friend: key(friend), currency, recv_capacity, rate: Rate { mul: 3, add: friend.into() } }
-}
-
-fn usd(graph: &Graph) -> &CurrencyGraph {
-    graph.currency(&"USD".parse().unwrap()).unwrap()
-}
 
 fn edge(graph: &Graph, from: u8, to: u8) -> Option<u128> {
     let graph = usd(graph);
@@ -62,21 +50,7 @@ fn what_nobody_speaks_of_leaves_nothing_behind() {
     assert!(graph.currencies.is_empty() && graph.members.is_empty());
 }
 
-/// Invariants 2 and 4, from the lines alone.
-fn check_arcs(graph: &CurrencyGraph) {
-    for number in graph.numbers.values().copied() {
-        let node = graph.view.node(number);
-        for line in &node.lines[..] {
-            let mutual = line.friend != number && graph.view.line(line.friend, number).is_some();
-            assert_eq!(line.mutual, mutual);
-        }
-        assert_eq!((node.back.clone(), node.ahead.clone()), graph.arcs_from_lines(number));
-    }
-}
-
 use proptest::prelude::*;
-
-type Change = (u8, bool, Vec<(u8, u8, u8)>);
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     let lines = prop_oneof![
@@ -89,55 +63,8 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
 proptest! {
     #[test]
     fn arcs_agree_with_lines_after_any_changes(changes in changes()) {
-        let mut graph = Graph::new();
-        let mut reports: BTreeMap<(u8, u8), (u8, u8)> = BTreeMap::new();
-        let mut snapshots = Vec::new();
-        for (node, sets, lines) in changes {
-            let lines: BTreeMap<u8, (u8, u8)> = lines.into_iter().map(|(to, mul, cap)| (to, (mul, cap))).collect();
-            let of = |friend: u8, (mul, capacity): (u8, u8)| {
-                let rate = Rate { mul: mul.into(), add: 0 };
-                Entry { rate, ..entry(friend, "USD", capacity.into()) }
-            };
-            let entries: Vec<Entry> = lines.iter().map(|(friend, line)| of(*friend, *line)).collect();
-            if sets {
-                graph.update(&key(node), &entries, &[]);
-                reports.extend(lines.iter().map(|(friend, line)| ((node, *friend), *line)));
-            } else {
-                let keys: Vec<EntryKey> = entries.iter().map(Entry::key).collect();
-                graph.update(&key(node), &[], &keys);
-                reports.retain(|(owner, friend), _| *owner != node || !lines.contains_key(friend));
-            }
-            if let Some(graph) = graph.currency(&"USD".parse().unwrap()) {
-                check_arcs(graph);
-            }
-            let wanted: Vec<Entry> =
-                reports.iter().filter(|((owner, _), _)| *owner == node).map(|((_, to), line)| of(*to, *line)).collect();
-            prop_assert_eq!(graph.report(&key(node)), wanted);
-            prop_assert_eq!(graph.entries(), reports.len());
-            if let Some(graph) = graph.currency_mut(&"USD".parse().unwrap()).filter(|_| node % 2 == 0) {
-                let (first, second) = (graph.snapshot(), graph.snapshot());
-                prop_assert!(sync::Arc::ptr_eq(&first, &second), "nothing has changed");
-                prop_assert_eq!(whole(&first), whole(graph.view()));
-                let copy = whole(&first);
-                snapshots.push((first, copy));
-            }
-        }
-        for (snapshot, copy) in snapshots {
-            prop_assert_eq!(whole(&snapshot), copy);
-        }
+        replay(changes);
     }
-}
-
-type Whole = Vec<(PublicKey, Vec<Line>, Arcs, Arcs)>;
-
-/// Everything in a view, shared with nobody.
-fn whole(view: &View) -> Whole {
-    let node = |number| {
-        let node = view.node(number);
-        let anew = |arcs: &Arcs| Arcs::from_unsorted(arcs.as_slice().to_vec());
-        (node.key, node.lines.to_vec(), anew(&node.back), anew(&node.ahead))
-    };
-    (0..view.size() as u32).map(node).collect()
 }
 
 #[test]

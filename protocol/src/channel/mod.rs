@@ -38,12 +38,18 @@
 //! symmetric state during the handshake.
 
 mod agreement;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod handshake;
 mod machine;
+#[cfg(any(test, feature = "fuzz"))]
+mod pair;
 mod reason;
 mod record;
 mod rekey;
 mod resolver;
+#[cfg(any(test, feature = "fuzz"))]
+mod snow_peer;
 mod transport;
 
 #[cfg(test)]

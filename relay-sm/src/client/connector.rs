@@ -387,7 +387,7 @@ impl Connector {
         assert_eq!(open, self.attempts.len());
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn attempts(&self) -> usize {
         self.attempts.len()
     }

@@ -362,7 +362,7 @@ impl Listener {
         assert_eq!(self.conns.len(), accepting + connected);
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn is_listening(&self, relay: PublicKey) -> bool {
         self.relays.get(&relay).is_some_and(|own| own.state.since().is_some())
     }

@@ -1,60 +1,13 @@
 //! A friend that lies, one rule a test. Each lie ends in the right word, and nothing is kept of its batch.
 
-use offset_protocol::codec::{self, Blob};
+use offset_protocol::codec::{Blob, List};
 use offset_protocol::friend::{
-    Body, CurrencyOperations, Header, ResetTerms, Resume, batch_hash, body_hash, next_head, totals_hash,
+    Body, CurrencyBalance, CurrencyOperations, Header, ResetTerms, Resume, body_hash, next_head,
 };
 use offset_protocol::limits::MAX_BATCH_OPS;
 
 use super::*;
 use crate::ledger::{BadRequest, BrokenRule};
-
-/// A batch that a liar prepares for an honest node.
-pub(super) struct Lie {
-    pub(super) header: Header,
-    body: Vec<u8>,
-}
-
-/// The batch that would be next for `victim`, with the totals as they are.
-pub(super) fn next_batch(victim: &Channel, body: &Body) -> Lie {
-    let body = codec::encode(body);
-    let body_hash = body_hash(&body);
-    let totals: Vec<_> = victim.friends_totals().collect();
-    let header = Header {
-        epoch: victim.core.epoch,
-        seq: victim.core.applied.seq + 1,
-        ack: victim.core.signed_for.seq,
-        body_hash,
-        head: next_head(&victim.core.applied.head, &body_hash),
-        friend_head: victim.core.signed_for.head,
-        totals_hash: totals_hash(&totals),
-    };
-    Lie { header, body }
-}
-
-pub(super) fn operations(operations: Vec<Operation>) -> Body {
-    let group = CurrencyOperations { currency: usd(), operations: List::try_from(operations).unwrap() };
-    Body { operations: List::try_from(vec![group]).unwrap(), ..Body::default() }
-}
-
-impl Lie {
-    /// Totals of the only currency, as the liar's batch leaves them.
-    pub(super) fn state_totals(&mut self, victim: &Channel, change: impl FnOnce(&mut CurrencyTotals)) {
-        let mut totals = victim.currencies[&usd()].seen.mirrored(usd()).unwrap();
-        change(&mut totals);
-        self.header.totals_hash = totals_hash(&[totals]);
-    }
-
-    pub(super) fn sign(&self, liar: usize) -> FriendMessage {
-        let header = codec::encode(&self.header);
-        let signature = cheap(&KEYS[liar], &batch_hash(&KEYS[liar], &KEYS[1 - liar], &header));
-        FriendMessage::Batch(Batch {
-            header: Blob::try_from(header).unwrap(),
-            body: Blob::try_from(self.body.clone()).unwrap(),
-            signature,
-        })
-    }
-}
 
 /// Friends with requests at every stage: 1 asked 10 (open), 11 (answered), 12 (committed); 0 asked 20 (open), 21 (answered).
 fn busy() -> Pair {
@@ -110,8 +63,6 @@ fn caught(pair: &mut Pair, lie: &Lie, expected: Misbehaviour) {
     pair.parties[0].persist();
     assert_same(&pair.parties[0].restored(), &pair.parties[0].channel);
 }
-
-use offset_protocol::friend::CurrencyBalance;
 
 /// 1 says these operations after a valid one, which must be undone.
 fn broken(bad: Vec<Operation>, about: u64, rule: BrokenRule) {

@@ -205,8 +205,7 @@ fn a_friend_that_acknowledges_nothing_fills_no_memory() {
     let mut pair = Pair::open();
     // Everything that 1 says is lost, and 0 goes on as if nothing were missing.
     for number in 0..2 * MAX_UNACKED as u64 {
-        let mut forged =
-            lies::next_batch(pair.channel(1), &lies::operations(vec![Operation::Request(request(number, 1))]));
+        let mut forged = next_batch(pair.channel(1), &operations(vec![Operation::Request(request(number, 1))]));
         forged.state_totals(pair.channel(1), |totals| totals.out_frozen += 1);
         pair.hand(1, forged.sign(0));
         pair.wait(60);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use offset_protocol::fuzz::Cheap;
 use offset_protocol::machine::Seed;
 
 use super::net::Disk;
@@ -45,12 +46,12 @@ fn busy() -> Net {
 }
 
 fn rebuilt(host: usize, disk: &Disk) -> Result<Funder, RestoreError> {
-    let config = FunderConfig { signer: Arc::new(CheapSigner(key(host))), seed: Seed::from_number(0) };
+    let config = FunderConfig { signer: Arc::new(Cheap(key(host))), seed: Seed::from_number(0) };
     Funder::rebuild(config, disk.clone())
 }
 
 fn inspected(host: usize, disk: &Disk) -> Result<Inspection, RestoreError> {
-    Funder::inspect_records(key(host), Arc::new(CheapSigner(key(host))), disk.clone())
+    Funder::inspect_records(key(host), Arc::new(Cheap(key(host))), disk.clone())
 }
 
 /// All that is money: balances and what is frozen, by friend and currency.

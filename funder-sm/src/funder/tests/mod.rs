@@ -4,43 +4,20 @@ mod attacks;
 mod faults;
 mod guard;
 mod inspect;
-mod net;
 mod schedule;
 
 use offset_protocol::app::{Answer, Command, CommitMode, Event, InvoiceState, PaymentFailure, PaymentState, Refusal};
-use offset_protocol::identity::Verifier;
 use offset_protocol::money::Rate;
-use offset_protocol::payment::{CancelReason, Commit, Invoice, Receipt};
+use offset_protocol::payment::{CancelReason, Commit, Receipt};
 
-use net::{CheapSigner, Net, key, multi, name, part, payment_id};
-
-fn pay(invoice: &Invoice, number: u64, max_fee: u128, mode: CommitMode) -> Command {
-    Command::Pay { payment_id: payment_id(number), invoice: invoice.clone(), max_fee, mode, routes: None }
-}
-
-fn status(net: &mut Net, host: usize, number: u64) -> PaymentState {
-    match net.done(host, Command::PaymentStatus { payment_id: payment_id(number) }) {
-        Answer::Payment(report) => report.state,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn invoice_state(net: &mut Net, host: usize, invoice: &Invoice) -> InvoiceState {
-    match net.done(host, Command::InvoiceStatus { invoice_id: invoice.invoice_id }) {
-        Answer::InvoiceStatus(report) => report.state,
-        other => panic!("{other:?}"),
-    }
-}
+use super::fuzz::{invoice_state, pay, status, verifier};
+use super::net::{self, Net, key, multi, name, part, payment_id};
 
 fn receipt_of(state: PaymentState) -> Receipt {
     match state {
         PaymentState::Paid { receipt, .. } => receipt,
         other => panic!("not paid: {other:?}"),
     }
-}
-
-fn verifier() -> impl Verifier {
-    CheapSigner(key(0))
 }
 
 fn commit_of(net: &mut Net, host: usize, number: u64) -> Commit {
