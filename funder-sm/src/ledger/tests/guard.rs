@@ -88,7 +88,7 @@ impl Bucket {
     }
 
     fn after(&mut self, time: Duration) -> Allowance {
-        self.now = self.now + time;
+        self.now += time;
         assert!(self.strain.settle(self.now, &self.held) || self.strain == Strain::begin(self.now));
         self.strain.allowance()
     }
@@ -225,7 +225,7 @@ proptest! {
         let (mut spent, mut held) = (0_u128, 0_u128);
         for (asked, wait) in steps {
             let change = strain.next_change(&Held { frozen: held, line });
-            now = now + Duration::from_micros(wait);
+            now += Duration::from_micros(wait);
             let before = strain.allowance();
             let _ = strain.settle(now, &Held { frozen: held, line });
             spent = (spent + held.saturating_sub(lasting) * u128::from(wait))
