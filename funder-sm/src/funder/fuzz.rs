@@ -72,7 +72,9 @@ struct Schedule {
 
 impl Schedule {
     fn new(hosts: usize, company: Company) -> Self {
-        Schedule { net: Net::line(hosts, 400, FEE), company, payments: Vec::new(), commits: Vec::new() }
+        let mut net = Net::line(hosts, 400, FEE);
+        net.liar = (company == Company::Any).then_some(0);
+        Schedule { net, company, payments: Vec::new(), commits: Vec::new() }
     }
 
     fn hosts(&self) -> usize {

@@ -88,10 +88,14 @@ impl<M: Resident> Hosted<M> {
                 }
             }
             inputs = Vec::new();
+            // Whoever looks on takes what the machine is after a turn for what it wants to be written: nothing may come in between.
+            let writes = effects.iter().any(|effect| matches!(effect, Effect::Persist { .. }));
             for job in done {
                 if dice.chance(M::SLOW_JOBS.per_mille) {
                     let longest = M::SLOW_JOBS.longest;
                     self.aside.push((now + dice.duration(Duration::from_millis(1), longest), job));
+                } else if writes {
+                    self.aside.push((now, job));
                 } else {
                     inputs.push(job());
                 }
