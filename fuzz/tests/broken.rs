@@ -41,7 +41,7 @@ macro_rules! targets {
     )*};
 }
 
-// Of `files` nothing can be broken: that it can fail was seen with a reader that takes every kind for another.
+// Of `files` there is no broken machine: no mutant stands in the readers of files.
 targets! {
     codec: TrailingAccepted;
     channel: MessageTwice, MessagesSwapped;
