@@ -10,6 +10,8 @@
 //! 1. One check of a friend is out at a time, and what comes back after its link ended counts for nothing.
 //! 2. A friend that says more than [`MAX_WAITING`] messages or [`MAX_WAITING_BYTES`] meanwhile loses its link. An honest
 //!    one cannot: it may have [`WINDOW`] batches with operations that we did not acknowledge.
+//! 3. Of all friends no more than [`MAX_ALL_WAITING_BYTES`] wait; past that whoever has more than [`FAIR_WAITING_BYTES`]
+//!    waiting loses its link at the next message.
 //!
 //! Not checked here: what a message says. The funder checks the sellers' signatures in responses itself, because it takes its
 //! books to know what they are about; [`Check::run`] checks them before, for a verifier that remembers ([`Answers`]).
@@ -30,6 +32,11 @@ use crate::funder::CheckedMessage;
 pub const MAX_WAITING: usize = 3 * WINDOW;
 /// Their bytes: a window of batches of the greatest size.
 pub const MAX_WAITING_BYTES: usize = WINDOW * MAX_BATCH_BYTES;
+
+/// Bytes of all friends' messages that wait behind checks before those who have most of them are cut off.
+pub const MAX_ALL_WAITING_BYTES: usize = 64 << 20;
+/// What everybody may have waiting all the same: two batches of the greatest size.
+pub const FAIR_WAITING_BYTES: usize = 2 * MAX_BATCH_BYTES;
 
 /// Whether [`Check::run`] checks the sellers' signatures in responses as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +143,8 @@ pub(super) struct Checks {
     last: u64,
     /// Friends with a check out.
     out: BTreeMap<PublicKey, Out>,
+    /// Bytes that wait, of all of them.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -149,10 +158,12 @@ impl Checks {
     /// A friend said something.
     pub(super) fn turn_of(&mut self, friend: &PublicKey, bytes: Vec<u8>) -> Turn {
         let Some(out) = self.out.get_mut(friend) else { return Turn::Now(bytes) };
-        if out.waiting.len() >= MAX_WAITING || out.bytes + bytes.len() > MAX_WAITING_BYTES {
+        let (own, all) = (out.bytes + bytes.len(), self.bytes + bytes.len());
+        let unfair = all > MAX_ALL_WAITING_BYTES && own > FAIR_WAITING_BYTES;
+        if out.waiting.len() >= MAX_WAITING || own > MAX_WAITING_BYTES || unfair {
             return Turn::TooMany;
         }
-        out.bytes += bytes.len();
+        (out.bytes, self.bytes) = (own, all);
         out.waiting.push_back(bytes);
         Turn::Later
     }
@@ -185,6 +196,7 @@ impl Checks {
         match out.waiting.pop_front() {
             Some(bytes) => {
                 out.bytes -= bytes.len();
+                self.bytes -= bytes.len();
                 Some(bytes)
             }
             None => {
@@ -196,7 +208,7 @@ impl Checks {
 
     /// The link ended: what is out and what waits counts for nothing.
     pub(super) fn forget(&mut self, friend: &PublicKey) {
-        self.out.remove(friend);
+        self.bytes -= self.out.remove(friend).map_or(0, |out| out.bytes);
     }
 
     /// Friends with a check out.
@@ -309,6 +321,22 @@ mod tests {
             assert_eq!(checks.turn_of(&key, vec![0; size]), Turn::TooMany);
             checks.forget(&key);
         }
+    }
+
+    #[test]
+    fn what_waits_of_all_friends_is_bounded_and_who_has_little_is_heard() {
+        let (signer, mut checks) = (identity(2), Checks::default());
+        let friend = |n: usize| PublicKey(std::array::from_fn(|at| n.to_le_bytes()[at % 8]));
+        let each = MAX_WAITING_BYTES;
+        let many = MAX_ALL_WAITING_BYTES / each;
+        for n in 0..=many {
+            checks.begin(us(), friend(n), signed(&batch(&signer, 1)), Vec::new());
+            let later = (0..WINDOW).filter(|_| checks.turn_of(&friend(n), vec![0; MAX_BATCH_BYTES]) == Turn::Later);
+            let fair = FAIR_WAITING_BYTES / MAX_BATCH_BYTES;
+            assert_eq!(later.count(), if n < many { WINDOW } else { fair }, "friend {n}");
+        }
+        (0..=many).for_each(|n| checks.forget(&friend(n)));
+        assert_eq!((checks.bytes, checks.friends().count()), (0, 0));
     }
 
     #[test]
