@@ -8,7 +8,7 @@
 //! | three | small meshes: several ways between two nodes, payments that must be split, fees that are not accepted, invoices that are paid twice, settings that change while payments run, guests |
 //! | one | a line in which old databases are put back, so that channels are reset while requests are open |
 //! | one | a line with slow disks and many payments, whose connections break again and again |
-//! | one | a mesh on three index servers that a node leaves; every other time, a queue that is filled on purpose |
+//! | one | a mesh on three index servers that a node leaves; every other time, a queue that is filled on purpose, or a limit |
 
 use offset_protocol::machine::{Duration, Instant, Seed};
 
@@ -40,6 +40,7 @@ pub(super) fn draw(number: u64) -> Case {
         6 => reset(number),
         7 => busy(number),
         8 if (number / KINDS).is_multiple_of(2) => silence(number),
+        8 if (number / KINDS) % 4 == 3 => rush(number),
         8 => crowd(number),
         _ => mesh(number),
     }
@@ -198,6 +199,34 @@ fn crowd(number: u64) -> Case {
     let flood = Play { trick: FriendTrick::FloodRequests, per_mille: 1_000, from: Instant::ZERO + FLOODS };
     case.nodes[0].cheat = NodeCheat { friend: vec![flood], ..NodeCheat::default() };
     case.nodes[1].accepts_reset_after = Some(Duration::from_secs(3));
+    case
+}
+
+/// When many pay one friend at once, how much, and how many: each fits into what it is offered, and all together do not.
+const RUSH: Duration = Duration::from_secs(15);
+const RUSH_EACH: u128 = 900;
+const RUSH_LIMIT: u128 = 3_000;
+const RUSH_PAYMENTS: u64 = 12;
+
+/// Three friends in a line. One pays the next, and pays it again before anybody knows of the first payment; all of them wait
+/// for a commit by hand. They end where the limit is: nothing but the limit keeps them off.
+fn rush(number: u64) -> Case {
+    let seed = Seed::from_number(number);
+    let small = LineSpec::small(&seed);
+    let spec = LineSpec { nodes: 3, deals: 1, max_debt: RUSH_LIMIT, weather: Weather::Fair, ..small };
+    let mut case = line::case(number, &spec);
+    let word = Duration::from_millis(100);
+    case.note = Latency::Uniform { low: word, high: word };
+    let pay = case.operations.pop().map(|timed| timed.what);
+    for payment in 0..RUSH_PAYMENTS {
+        let Some(mut what) = pay.clone() else { return case };
+        if let Operation::Pay { deal, buyer, seller, amount, tries, commit, .. } = &mut what {
+            (*deal, *buyer, *seller, *amount, *tries) = (payment, 0, 1, RUSH_EACH, 1);
+            *commit = Commit::ByHand;
+        }
+        let at = Instant::ZERO + RUSH + Duration::from_millis(10).times(payment);
+        case.operations.push(Timed { at, what });
+    }
     case
 }
 

@@ -12,8 +12,8 @@ pub fn known(mutant: Mutant) -> Option<u64> {
 
 const CAUGHT: &[(&str, u64)] = &[
     ("ForgetToUnfreeze", 0),
-    ("IgnoreLimit", 83),
-    ("LimitForgetsFrozen", 83),
+    ("IgnoreLimit", 44),
+    ("LimitForgetsFrozen", 44),
     ("GuardLeftOut", 0),
     ("GuardNotKept", 8),
     ("IgnoreLoweredLimit", 8),
