@@ -87,6 +87,14 @@ pub enum StoreError {
         /// Why.
         error: io::Error,
     },
+    /// The operating system refused the lock file beside the database.
+    #[error("cannot use {path}, the lock file of the database: {error}; it must be writable by who runs this, and may be removed while no program has the database open", path = path.display())]
+    LockFile {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// LMDB refused.
     #[error("the database {path} fails: {why}", path = path.display())]
     Lmdb {
@@ -168,6 +176,7 @@ impl StoreError {
             | StoreError::WrongNode { path, .. }
             | StoreError::WrongSchema { path, .. }
             | StoreError::Io { path, .. }
+            | StoreError::LockFile { path, .. }
             | StoreError::Lmdb { path, .. }
             | StoreError::Full { path, .. }
             | StoreError::BadKey { path, .. }

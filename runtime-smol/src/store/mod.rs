@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`StoreError::InUse`] | another process has the database; wait or end it |
 //! | [`StoreError::WrongNode`], [`StoreError::WrongSchema`], [`StoreError::NotADatabase`] | the wrong file, or the wrong program; nothing was changed |
+//! | [`StoreError::LockFile`] | another user made it: remove it while no node runs; nothing was changed |
 //! | [`StoreError::CutShort`], [`StoreError::Damaged`], [`StoreError::BadChecksum`] | the disk did not keep what was written: restore a backup; nothing was changed |
 //! | [`StoreError::Io`], [`StoreError::Lmdb`], [`StoreError::Full`] | at a commit: stop the node, say nothing more; what was durable before still is |
 
