@@ -6,7 +6,7 @@
 //!
 //! | part | guards |
 //! |---|---|
-//! | `header`, `tree` | nothing is believed that the file says: every page is looked at before LMDB maps it |
+//! | `header`, `page`, `tree` | nothing is believed that the file says: every page is looked at before LMDB maps it |
 //! | `meta` | every record has a checksum; whose database it is, and of which schema |
 //! | `engine` | one writer, commits whole and in order, room |
 //! | `source` | a second process reads a state that stands still, also while a node writes |
@@ -28,6 +28,7 @@ mod engine;
 mod error;
 mod header;
 mod meta;
+mod page;
 mod source;
 #[cfg(test)]
 mod tests;
