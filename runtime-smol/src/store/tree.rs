@@ -202,7 +202,7 @@ struct Walk<'t, 'f> {
 
 impl<'t, 'f> Walk<'t, 'f> {
     fn new(tree: &'t Tree<'f>) -> Result<Self, StoreError> {
-        // The file is as long as that; a sparse one of the largest size takes 32 MiB of bits.
+        // The file is as long as that, at most MAX_MAP in pages of 4 KiB: 32 MiB of bits.
         let all = tree.meta.last_page.saturating_add(1);
         let words = usize::try_from(all.div_ceil(64)).map_err(|_| tree.damaged(0, "it has too many pages"))?;
         let pages = Pages { size: tree.meta.page_size, all, free: 0 };

@@ -147,6 +147,46 @@ fn a_forged_page_whose_entries_overlap_or_leave_a_gap_is_noticed() {
     assert_eq!(walked(&place.path).unwrap(), all);
 }
 
+/// A file of a few KiB on the disk that promises terabytes: it is refused before anything is made as large as it says.
+#[test]
+fn a_sparse_file_that_promises_more_than_a_database_may_have_is_refused() {
+    let place = place();
+    create(&place.path, NODE).unwrap();
+    let sound = std::fs::read(&place.path).unwrap();
+    let file = OpenOptions::new().write(true).open(&place.path).unwrap();
+    let write = |bytes: &[u8], at: u64| std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
+    let long = 8 * MAX_MAP;
+    file.set_len(long).unwrap();
+    let (map_size, last_page) = (16 + 16, 16 + 120);
+    for (page, field, value) in [
+        (0, last_page, long / 4_096 - 1),
+        (1, last_page, long / 4_096 - 1),
+        (0, map_size, long),
+        (1, map_size, long),
+        (1, last_page, u64::MAX),
+    ] {
+        write(&value.to_ne_bytes(), page * 4_096 + field);
+        for error in [Store::open(&place.path, NODE).unwrap_err(), Source::open(&place.path).unwrap_err()] {
+            assert!(error.to_string().ends_with("it promises more than a database may have"), "{error}");
+        }
+        write(&sound[..8_192], 0);
+    }
+    assert!(content(&place.path).is_empty(), "a file that is too long does no harm");
+}
+
+#[test]
+fn pages_that_no_system_has_are_refused() {
+    let place = place();
+    create(&place.path, NODE).unwrap();
+    let mut bytes = std::fs::read(&place.path).unwrap();
+    bytes.copy_within(4_096..4_096 + 152, 512);
+    for page in [0, 512] {
+        bytes[page + 40..page + 44].copy_from_slice(&512_u32.to_ne_bytes());
+    }
+    std::fs::write(&place.path, bytes).unwrap();
+    assert!(matches!(Store::open(&place.path, NODE), Err(StoreError::NotADatabase { .. })));
+}
+
 #[test]
 fn pages_that_change_places_are_noticed() {
     let place = place();
