@@ -21,7 +21,7 @@ use super::new_file::NewFile;
 use super::output::{self, Format, Shown};
 use super::{files, identity};
 use crate::entropy;
-use crate::store::Store;
+use crate::store;
 
 /// Makes identities, tickets and node databases; backs databases up, restores and checks them.
 #[derive(Debug, Parser)]
@@ -204,8 +204,7 @@ fn write_locked(new: &Identity, passphrase_file: Option<&Path>, output: &Path) -
 
 fn init_node_db(args: &InitNodeDb) -> Result<Shown, Failure> {
     let node = identity::public_key(&args.idfile)?;
-    // Closed again at once: the node opens it.
-    drop(Store::create(&args.output, node).map_err(Failure::failed)?);
+    store::create(&args.output, node).map_err(Failure::failed)?;
     let fields = json!({ "type": "node-database", "public_key": node.to_string(), "file": name(&args.output) });
     Ok(Shown::new(format!("{}: an empty database of the node {node}", args.output.display()), fields))
 }
@@ -330,7 +329,8 @@ mod tests {
         let app: AppTicket = files::read(&at("app.ticket")).unwrap();
         let permissions = Permissions { buyer: true, config: true, ..Permissions::default() };
         assert_eq!(app, AppTicket { public_key: key("app.ident"), permissions });
-        assert!(Store::open(&at("node.db"), key("node.ident")).is_ok());
+        assert!(!at("node.db-lock").exists(), "root's lock file would be in the way of the node's user");
+        assert!(store::Store::open(&at("node.db"), key("node.ident")).is_ok());
     }
 
     #[test]

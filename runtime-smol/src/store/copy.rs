@@ -1,26 +1,44 @@
-//! A copy of a database: whole and on the disk under its name, or not there at all.
+//! A new database, empty or a copy: whole and on the disk under its name, or not there at all.
 //!
-//! The copy is written as a new database beside its name, record by record as they are read and checked, so that it holds
-//! nothing but what a node would find, and no free pages. Only when it is on the disk does it get its name.
+//! It is written beside its name, and gets its name only when it is on the disk. Nobody knows of it until then, so that it
+//! needs no lock file; one that root left behind would be in the way of the node's user. A copy is written record by record as
+//! they are read and checked: it holds nothing but what a node would find, and no free pages.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
 use super::source::{Content, Source};
-use super::{Locking, MAX_MAP, Store, StoreError, folder, sync_folder};
+use super::{Store, StoreError, folder, sync_folder};
 
 /// Bytes of records that one transaction writes at most: memory is bounded by it.
 const MOST_AT_ONCE: usize = 4 << 20;
 
+/// Makes a new, empty database that belongs to `node`, readable by its owner only, and closes it.
+///
+/// # Errors
+/// [`StoreError::Exists`] if there is something already, which is left as it is; or if it cannot be written. Then there is no
+/// new file; one that is hidden (`.offset-…`) may stay behind if the process was killed.
+pub fn create(path: &Path, node: PublicKey) -> Result<(), StoreError> {
+    make(path, node, |_| Ok(()))
+}
+
 /// Copies a database to `output`, readable by its owner only.
 ///
 /// # Errors
-/// If the source is damaged, there is something at `output` already, or it cannot be written. Then there is no new file; one
-/// that is hidden (`.offset-…`) may stay behind if the process was killed.
+/// As of [`create`]; or if the source is damaged.
 pub fn copy(source: &Source, output: &Path) -> Result<Content, StoreError> {
+    make(output, source.owner(), |store| fill(source, store))
+}
+
+fn make<T>(
+    output: &Path,
+    node: PublicKey,
+    fill: impl FnOnce(&Store) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     // A dangling link is something, too.
     if output.symlink_metadata().is_ok() {
         return Err(StoreError::Exists { path: output.to_owned() });
@@ -30,10 +48,9 @@ pub fn copy(source: &Source, output: &Path) -> Result<Content, StoreError> {
     let temporary = builder.prefix(".offset-").permissions(permissions).tempfile_in(folder(output));
     let temporary = temporary.map_err(|error| StoreError::io(output, error))?;
     let file = temporary.reopen().map_err(|error| StoreError::io(output, error))?;
-    let store = Store::start_new(temporary.path(), file, MAX_MAP, source.owner(), Locking::Alone);
-    // Whoever reads the error has never heard of the hidden file; what is wrong with the source names the source.
-    let content = store
-        .and_then(|store| fill(source, &store))
+    // Whoever reads the error has never heard of the hidden file; what is wrong with a source names the source.
+    let made = Store::start_new(temporary.path(), file, node)
+        .and_then(|store| fill(&store))
         .map_err(|error| if error.path() == temporary.path() { error.renamed(output) } else { error })?;
     temporary.as_file().sync_all().map_err(|error| StoreError::io(output, error))?;
     temporary.persist_noclobber(output).map_err(|error| match error.error.kind() {
@@ -41,7 +58,7 @@ pub fn copy(source: &Source, output: &Path) -> Result<Content, StoreError> {
         _ => StoreError::io(output, error.error),
     })?;
     sync_folder(output)?;
-    Ok(content)
+    Ok(made)
 }
 
 fn fill(source: &Source, store: &Store) -> Result<Content, StoreError> {

@@ -21,7 +21,7 @@ use offset_protocol::persist::Change;
 
 use super::header::Saved;
 use super::tree::MAX_VALUE;
-use super::{Locking, Records, StoreCounters, StoreError, meta};
+use super::{Locking, Records, StoreCounters, StoreError, meta, source};
 
 /// The first size of the map. Chosen small, because the file is as long as the map.
 pub(super) const FIRST_MAP: u64 = 1 << 20;
@@ -95,7 +95,10 @@ fn open(prepared: &Prepared) -> Result<Env<WithoutTls>, StoreError> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(size);
     let locking = match prepared.locking {
-        Locking::Shared => EnvFlags::empty(),
+        Locking::Shared => {
+            source::try_lock_file(&prepared.path, true)?;
+            EnvFlags::empty()
+        }
         Locking::Alone => EnvFlags::NO_LOCK,
     };
     // SAFETY: NO_LOCK asks the caller to exclude other writers and old readers. It is used only for a file that nobody else

@@ -11,9 +11,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::MAX_MAP;
+
 pub(super) const PAGE_HEADER: usize = 16;
 const META: usize = 136;
 const PAGE: usize = PAGE_HEADER + META;
+/// What systems use. Backups move from one to another, so that it need not be what this one uses.
+const PAGE_SIZES: std::ops::RangeInclusive<u32> = 4_096..=65_536;
 const IS_META: u16 = 0x08;
 const MAGIC: u32 = 0xBEEF_C0DE;
 const FORMAT: u32 = 1;
@@ -77,9 +81,18 @@ pub(super) fn read(file: &File) -> Result<[Meta; 2], BadHeader> {
     if first.page_size != second.page_size {
         return damaged(1, "it names another page size than page 0");
     }
-    let pages = newer.last_page.checked_add(1).and_then(|pages| pages.checked_mul(u64::from(newer.page_size)));
-    let Some(pages) = pages else { return damaged(0, "it promises more pages than a file can have") };
-    let needs = pages.max(newer.map_size);
+    // A sparse file can be as long as it likes: what is promised is paid for with memory.
+    let mut needs = 0;
+    for (place, meta) in [(0, first), (1, second)] {
+        let pages = meta.last_page.checked_add(1).and_then(|pages| pages.checked_mul(u64::from(meta.page_size)));
+        let promised = pages.unwrap_or(u64::MAX).max(meta.map_size);
+        if promised > MAX_MAP {
+            return damaged(place, "it promises more than a database may have");
+        }
+        if meta.txn == newer.txn {
+            needs = promised.max(needs);
+        }
+    }
     if has < needs {
         return Err(BadHeader::CutShort { has, needs });
     }
@@ -156,7 +169,7 @@ impl Meta {
             && u32_at(meta, 0)? == MAGIC
             && u32_at(meta, 4)? == FORMAT
             && page_size.is_power_of_two()
-            && (512..=65_536).contains(&page_size)
+            && PAGE_SIZES.contains(&page_size)
             && free.flags & !NO_SUB_DIR == INTEGER_KEYS
             && main.flags == 0;
         let meta = Meta {

@@ -6,34 +6,35 @@
 //!
 //! | part | guards |
 //! |---|---|
-//! | `header`, `tree` | nothing is believed that the file says: every page is looked at before LMDB maps it |
+//! | `header`, `page`, `tree` | nothing is believed that the file says: every page is looked at before LMDB maps it |
 //! | `meta` | every record has a checksum; whose database it is, and of which schema |
 //! | `engine` | one writer, commits whole and in order, room |
 //! | `source` | a second process reads a state that stands still, also while a node writes |
-//! | `copy` | a copy is whole, or not there |
+//! | `copy` | a new database, a copy too, is whole, or not there |
 //!
 //! The file's own lock says who writes: one process, and any other is refused. LMDB's lock file beside it (`…-lock`) says who
-//! reads what; it means nothing once no process has the database open.
+//! reads what; it means nothing once no process has the database open. Only a node makes one, so that it is the node's user's.
 //!
 //! | error | what to do |
 //! |---|---|
 //! | [`StoreError::InUse`] | another process has the database; wait or end it |
 //! | [`StoreError::WrongNode`], [`StoreError::WrongSchema`], [`StoreError::NotADatabase`] | the wrong file, or the wrong program; nothing was changed |
+//! | [`StoreError::LockFile`] | another user made it: remove it while no node runs; nothing was changed |
 //! | [`StoreError::CutShort`], [`StoreError::Damaged`], [`StoreError::BadChecksum`] | the disk did not keep what was written: restore a backup; nothing was changed |
 //! | [`StoreError::Io`], [`StoreError::Lmdb`], [`StoreError::Full`] | at a commit: stop the node, say nothing more; what was durable before still is |
 
 mod copy;
 mod engine;
+mod error;
 mod header;
 mod meta;
+mod page;
 mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -44,9 +45,9 @@ use fs4::FileExt;
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
-pub use copy::copy;
+pub use copy::{copy, create};
 use engine::{Done, First, Prepared, Request};
-use header::BadHeader;
+pub use error::StoreError;
 pub use meta::SCHEMA;
 pub use source::{Content, Source};
 pub use tree::Pages;
@@ -86,189 +87,6 @@ impl StoreCounters {
     pub const FLUSHES_PER_COMMIT: u64 = 2;
 }
 
-/// What can be wrong with a database; each names its file.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// There is something at this path already.
-    #[error("{path} exists already and is not overwritten", path = path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another process, or another store of this one, has it open.
-    #[error("the database {path} is in use by another process", path = path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is something else.
-    #[error("{path} is not a node database", path = path.display())]
-    NotADatabase {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is shorter than its own header says.
-    #[error("the database {path} is damaged: it has {has} bytes and should have {needs}", path = path.display())]
-    CutShort {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        has: u64,
-        /// The length that it should have.
-        needs: u64,
-    },
-    /// A page is not what it should be.
-    #[error("the database {path} is damaged at page {page}: {what}", path = path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The page.
-        page: u64,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// A record is not what was written.
-    #[error("the database {path} is damaged at page {page}: a record does not match its checksum", path = path.display())]
-    BadChecksum {
-        /// The file.
-        path: PathBuf,
-        /// Where the record stands.
-        page: u64,
-    },
-    /// It belongs to a different node.
-    #[error("the database {path} belongs to the node {owner}, not to {node}", path = path.display())]
-    WrongNode {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        owner: PublicKey,
-        /// Whose it should be.
-        node: PublicKey,
-    },
-    /// It was written by a program with another idea of its records.
-    #[error(
-        "the database {path} has schema {found}, and this program knows schemas up to {expected}: a newer program wrote it, use that one",
-        path = path.display()
-    )]
-    WrongSchema {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: u32,
-        /// This program's schema.
-        expected: u32,
-    },
-    /// The operating system refused.
-    #[error("cannot use the database {path}: {error}", path = path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// LMDB refused.
-    #[error("the database {path} fails: {why}", path = path.display())]
-    Lmdb {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// It would grow beyond the largest size.
-    #[error("the database {path} is full: it may have {limit} bytes", path = path.display())]
-    Full {
-        /// The file.
-        path: PathBuf,
-        /// The largest size.
-        limit: u64,
-    },
-    /// A machine gave a key that the store does not take: a bug of ours.
-    #[error("a record's key for the database {path} has {size} bytes, not 1 to 200", path = path.display())]
-    BadKey {
-        /// The file.
-        path: PathBuf,
-        /// The key's size.
-        size: usize,
-    },
-    /// A machine gave a value that the store does not take: a bug of ours.
-    #[error("a record's value for the database {path} has {size} bytes, too many", path = path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The value's size.
-        size: usize,
-    },
-    /// An earlier commit failed.
-    #[error("the database {path} failed before; restart the node", path = path.display())]
-    FailedBefore {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The storage thread is gone: a bug of ours.
-    #[error("the storage thread of {path} has ended", path = path.display())]
-    Gone {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-impl StoreError {
-    fn io(path: &Path, error: io::Error) -> Self {
-        StoreError::Io { path: path.to_owned(), error }
-    }
-
-    fn full(path: &Path, limit: u64) -> Self {
-        StoreError::Full { path: path.to_owned(), limit }
-    }
-
-    fn lmdb(path: &Path, error: &heed::Error) -> Self {
-        StoreError::Lmdb { path: path.to_owned(), why: error.to_string() }
-    }
-
-    fn header(path: &Path, bad: BadHeader) -> Self {
-        let path = path.to_owned();
-        match bad {
-            BadHeader::Io(error) => StoreError::Io { path, error },
-            BadHeader::NotADatabase => StoreError::NotADatabase { path },
-            BadHeader::CutShort { has, needs } => StoreError::CutShort { path, has, needs },
-            BadHeader::Damaged { page, what } => StoreError::Damaged { path, page, what },
-        }
-    }
-
-    /// The file that it is about.
-    pub fn path(&self) -> &Path {
-        match self {
-            StoreError::Exists { path }
-            | StoreError::InUse { path }
-            | StoreError::NotADatabase { path }
-            | StoreError::CutShort { path, .. }
-            | StoreError::Damaged { path, .. }
-            | StoreError::BadChecksum { path, .. }
-            | StoreError::WrongNode { path, .. }
-            | StoreError::WrongSchema { path, .. }
-            | StoreError::Io { path, .. }
-            | StoreError::Lmdb { path, .. }
-            | StoreError::Full { path, .. }
-            | StoreError::BadKey { path, .. }
-            | StoreError::TooLarge { path, .. }
-            | StoreError::FailedBefore { path }
-            | StoreError::Gone { path } => path,
-        }
-    }
-
-    /// The same about the file that it will become. Only what a new file can suffer has another name.
-    fn renamed(self, to: &Path) -> Self {
-        let path = to.to_owned();
-        match self {
-            StoreError::Io { error, .. } => StoreError::Io { path, error },
-            StoreError::Lmdb { why, .. } => StoreError::Lmdb { path, why },
-            StoreError::Full { limit, .. } => StoreError::Full { path, limit },
-            StoreError::FailedBefore { .. } => StoreError::FailedBefore { path },
-            other => other,
-        }
-    }
-}
-
 /// Who else may look at a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Locking {
@@ -292,37 +110,24 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes a new, empty database that belongs to `node`, readable by its owner only.
+    /// Makes a new, empty database that belongs to `node` ([`create`]), and opens it.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] if there is a file already, which is left as it is.
+    /// [`StoreError::Exists`] if there is something already, which is left as it is.
     pub fn create(path: &Path, node: PublicKey) -> Result<Store, StoreError> {
         Store::create_with_limit(path, node, MAX_MAP)
     }
 
     pub(crate) fn create_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<Store, StoreError> {
-        let file =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
-                match error.kind() {
-                    io::ErrorKind::AlreadyExists => StoreError::Exists { path: path.to_owned() },
-                    _ => StoreError::io(path, error),
-                }
-            })?;
-        let store = Store::start_new(path, file, limit, node, Locking::Shared)
-            .and_then(|store| sync_folder(path).map(|()| store));
-        if store.is_err() {
-            // It is ours: it did not exist a moment ago. A half-made database would only be in the way.
-            let _ = std::fs::remove_file(path);
-            let _ = std::fs::remove_file(source::lock_file(path));
-        }
-        store
+        create(path, node)?;
+        Ok(Store::open_with_limit(path, node, limit)?.0)
     }
 
-    /// Makes a database of a file that is empty.
-    fn start_new(path: &Path, file: File, limit: u64, node: PublicKey, locking: Locking) -> Result<Store, StoreError> {
+    /// Makes a database of a file that is empty and that nobody knows of.
+    fn start_new(path: &Path, file: File, node: PublicKey) -> Result<Store, StoreError> {
         lock(&file, path)?;
-        let counters = Arc::default();
-        let prepared = Prepared { path: path.to_owned(), file, map_size: engine::FIRST_MAP, limit, locking, counters };
+        let (map_size, limit, counters) = (engine::FIRST_MAP, MAX_MAP, Arc::default());
+        let prepared = Prepared { path: path.to_owned(), file, map_size, limit, locking: Locking::Alone, counters };
         Store::start(prepared, First::Owner(node))
     }
 

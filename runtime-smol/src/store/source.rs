@@ -14,6 +14,7 @@
 //! reader's map: the file may grow while it is read, and a damaged file ends in a sentence.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -166,6 +167,16 @@ pub(super) fn lock_file(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-lock");
     name.into()
+}
+
+/// Sees whether LMDB will be able to open its lock file for writing. LMDB's own error names another file; and where it may only
+/// read, it goes on without registering what it reads.
+pub(super) fn try_lock_file(path: &Path, create: bool) -> Result<(), StoreError> {
+    let path = lock_file(path);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(create).truncate(false).mode(0o600);
+    // Closed again before LMDB opens it: to close a file that one has open twice gives up its locks.
+    options.open(&path).map(drop).map_err(|error| StoreError::LockFile { path, error })
 }
 
 /// Whose database it is, and of which schema; the record that says so is the last one.

@@ -126,6 +126,20 @@ fn a_missing_file_and_a_folder_are_refused() {
 }
 
 #[test]
+fn a_lock_file_that_cannot_be_used_is_named() {
+    let place = place();
+    create(&place.path, NODE).unwrap();
+    // Nobody can open that for writing, not even root.
+    let lock = place.path.with_file_name("node.db-lock");
+    std::fs::create_dir(&lock).unwrap();
+    let error = Store::open(&place.path, NODE).unwrap_err();
+    assert!(matches!(&error, StoreError::LockFile { path, .. } if *path == lock), "{error}");
+    assert!(error.to_string().contains("node.db-lock, the lock file of the database: "), "{error}");
+    std::fs::remove_dir(&lock).unwrap();
+    assert!(content(&place.path).is_empty());
+}
+
+#[test]
 fn garbage_of_any_length_is_refused_in_words() {
     let place = place();
     for (length, byte) in [(0, 0), (1, 7), (100, 0xff), (151, 0), (4_096, 0), (65_536, 0xa5), (1 << 20, 0xff)] {

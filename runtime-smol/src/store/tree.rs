@@ -5,7 +5,8 @@
 //! one that LMDB can read and change without harm.
 //!
 //! 1. Every page of the file is met exactly once: in the tree of records, in that of free pages, or on one of its lists.
-//! 2. Every page carries its own number and kind; everything on it lies within it; counts and depth are those of the header.
+//! 2. Every page carries its own number and kind; its entries fill it without gap or overlap ([`super::page`]); counts and depth
+//!    are those of the header.
 //! 3. Keys ascend, within a page and between what the branches above promise.
 //! 4. The last list of free pages is that of the header's transaction: a header with a wrong number is noticed.
 //! 5. Nothing here panics, and memory stays within a few pages, one value of at most [`MAX_VALUE`], and a bit a page.
@@ -19,6 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::header::{Meta, PAGE_HEADER, Root, u16_at, u32_at, u64_at};
+use super::page::{Kind, Node, Page};
 use super::{KeyValue, StoreError};
 
 /// Bytes of one value at most. Chosen freely, far above the largest record of a node (1 MiB).
@@ -27,12 +29,7 @@ pub(super) const MAX_VALUE: usize = 16 << 20;
 const MAX_DEPTH: u16 = 32;
 /// The first pages are headers.
 const HEADERS: u64 = 2;
-const BRANCH: u16 = 0x01;
-const LEAF: u16 = 0x02;
 const OVERFLOW: u16 = 0x04;
-const NODE_HEADER: usize = 8;
-/// The value lies on overflow pages.
-const BIG: u16 = 0x01;
 
 /// A record, where it lies.
 #[derive(Clone, Copy)]
@@ -158,66 +155,6 @@ impl Tree<'_> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Branch,
-    Leaf,
-}
-
-/// A page of a tree. Its nodes have not been looked at.
-struct Page {
-    bytes: Vec<u8>,
-    kind: Kind,
-    count: usize,
-    upper: usize,
-}
-
-/// One entry of a page.
-enum Node<'p> {
-    Child { key: &'p [u8], page: u64 },
-    Small { key: &'p [u8], value: &'p [u8] },
-    Big { key: &'p [u8], size: usize, page: u64 },
-}
-
-impl Page {
-    fn parse(bytes: Vec<u8>, number: u64) -> Option<Page> {
-        let kind = match u16_at(&bytes, 10)? {
-            BRANCH => Kind::Branch,
-            LEAF => Kind::Leaf,
-            _ => return None,
-        };
-        let lower = usize::from(u16_at(&bytes, 12)?);
-        // A page of 64 KiB that is full of nothing has its upper bound beyond 16 bits: LMDB does not support that either.
-        let upper = usize::from(u16_at(&bytes, 14)?);
-        let count = lower.checked_sub(PAGE_HEADER)? / 2;
-        let is_right =
-            u64_at(&bytes, 0)? == number && lower <= upper && upper <= bytes.len() && lower.is_multiple_of(2);
-        is_right.then_some(Page { bytes, kind, count, upper })
-    }
-
-    fn node(&self, index: usize) -> Option<Node<'_>> {
-        let at = usize::from(u16_at(&self.bytes, PAGE_HEADER + 2 * index)?);
-        if at < self.upper || !at.is_multiple_of(2) {
-            return None;
-        }
-        let [low, high, flags, key_size] = [0, 2, 4, 6].map(|field| u16_at(&self.bytes, at + field));
-        let (low, high, flags, key_size) = (low?, high?, flags?, usize::from(key_size?));
-        let key_at = at + NODE_HEADER;
-        let key = self.bytes.get(key_at..key_at + key_size)?;
-        let small = u64::from(low) | u64::from(high) << 16;
-        if self.kind == Kind::Branch {
-            return Some(Node::Child { key, page: small | u64::from(flags) << 32 });
-        }
-        let size = usize::try_from(small).ok()?;
-        let value_at = key_at + key_size;
-        match flags {
-            0 => Some(Node::Small { key, value: self.bytes.get(value_at..value_at.checked_add(size)?)? }),
-            BIG => Some(Node::Big { key, size, page: u64_at(&self.bytes, value_at)? }),
-            _ => None,
-        }
-    }
-}
-
 /// How the keys of a tree are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keys {
@@ -265,7 +202,7 @@ struct Walk<'t, 'f> {
 
 impl<'t, 'f> Walk<'t, 'f> {
     fn new(tree: &'t Tree<'f>) -> Result<Self, StoreError> {
-        // The file is as long as that; a sparse one of the largest size takes 32 MiB of bits.
+        // The file is as long as that, at most MAX_MAP in pages of 4 KiB: 32 MiB of bits.
         let all = tree.meta.last_page.saturating_add(1);
         let words = usize::try_from(all.div_ceil(64)).map_err(|_| tree.damaged(0, "it has too many pages"))?;
         let pages = Pages { size: tree.meta.page_size, all, free: 0 };

@@ -164,3 +164,68 @@ fn a_damaged_database_is_not_copied() {
     assert!(matches!(Store::open(&place.path, NODE), Err(StoreError::BadChecksum { .. })));
     assert_eq!(std::fs::read(&place.path).unwrap(), bytes, "looking changes nothing");
 }
+
+#[test]
+fn a_new_database_is_one_file_without_a_lock_that_its_maker_would_own() {
+    let place = place();
+    create(&place.path, NODE).unwrap();
+    let names: Vec<_> =
+        std::fs::read_dir(place.path.parent().unwrap()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(names, ["node.db"]);
+    assert_eq!(std::fs::metadata(&place.path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(content(&place.path).is_empty());
+    assert!(matches!(create(&place.path, NODE), Err(StoreError::Exists { .. })));
+}
+
+/// The half of [`a_database_that_cannot_be_made_whole_has_no_name`] that runs under a file size limit.
+#[test]
+#[ignore = "run by a_database_that_cannot_be_made_whole_has_no_name"]
+fn create_without_room() {
+    let Some(path) = given() else { return };
+    let error = create(&path, NODE).unwrap_err();
+    // Nobody has taken anything back: nothing ever had the name.
+    assert_eq!(error.path(), path);
+}
+
+#[test]
+fn a_database_that_cannot_be_made_whole_has_no_name() {
+    let place = place();
+    let output = Command::new("bash")
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 100; exec \"$0\" --ignored --exact store::tests::copies::create_without_room",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .env("OFFSET_TEST_DB", &place.path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert_eq!(std::fs::read_dir(place.path.parent().unwrap()).unwrap().count(), 0);
+}
+
+/// The half of [`a_creation_that_is_killed_leaves_nothing_under_the_name`] that is killed.
+#[test]
+#[ignore = "run by a_creation_that_is_killed_leaves_nothing_under_the_name"]
+fn create_again_and_again() {
+    let Some(path) = given() else { return };
+    let begun = Instant::now();
+    while begun.elapsed() < OTHER_PROCESS {
+        create(&path, NODE).unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_creation_that_is_killed_leaves_nothing_under_the_name() {
+    for round in 0..12 {
+        let place = place();
+        let mut other = elsewhere("create_again_and_again", &place);
+        std::thread::sleep(Duration::from_millis(20 + 3 * round));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        if place.path.exists() {
+            assert!(content(&place.path).is_empty(), "whole or not there");
+        }
+    }
+}

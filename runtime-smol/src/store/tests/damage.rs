@@ -97,6 +97,96 @@ fn what_passes_the_look_can_be_used_by_lmdb() {
     assert!(used_on > 100, "{used_on}");
 }
 
+/// What the walk says of a file, whatever the checksums of its records say: whoever forges a file makes them fit.
+fn walked(path: &Path) -> Result<Pages, StoreError> {
+    let file = File::open(path).unwrap();
+    let meta = source::settled(path, &file)?;
+    Tree { path, file: &file, meta }.walk(&mut |_| Ok(()))
+}
+
+/// LMDB moves entries together by their sizes: with an entry that reaches over the next one it writes beyond the page.
+#[test]
+fn a_forged_page_whose_entries_overlap_or_leave_a_gap_is_noticed() {
+    let place = place();
+    varied(&place.path);
+    let sound = std::fs::read(&place.path).unwrap();
+    let all = walked(&place.path).unwrap();
+    let u16_at = |at: usize| usize::from(u16::from_ne_bytes([sound[at], sound[at + 1]]));
+    let forged = |at: usize, value: usize| {
+        let mut bytes = sound.clone();
+        bytes[at..at + 2].copy_from_slice(&(value as u16).to_ne_bytes());
+        std::fs::write(&place.path, &bytes).unwrap();
+        walked(&place.path)
+    };
+    let mut tried = [0, 0];
+    for page in (2..all.all as usize).map(|page| page * 4_096) {
+        let kind = u16_at(page + 10);
+        // Whether the page is used: one that is free may say anything.
+        if !(1..=2).contains(&kind) || forged(page + 10, 9).is_ok() {
+            continue;
+        }
+        let entries: Vec<usize> = (page + 16..page + u16_at(page + 12)).step_by(2).map(&u16_at).collect();
+        for (index, entry) in entries.iter().enumerate() {
+            // The size of a value on overflow pages is not that of its entry.
+            if kind == 2 && u16_at(page + entry + 4) == 1 {
+                continue;
+            }
+            // A branch's entry grows by its key, a leaf's by its value.
+            let size = page + entry + if kind == 1 { 6 } else { 0 };
+            for more in [2, 16] {
+                assert!(forged(size, u16_at(size) + more).is_err(), "entry {index} of page {}", page / 4_096);
+            }
+            tried[kind - 1] += 1;
+        }
+        // Two entries at one place; and room that belongs to none.
+        assert!(entries.len() < 2 || forged(page + 18, entries[0]).is_err());
+        assert!(forged(page + 14, u16_at(page + 14) - 2).is_err());
+    }
+    assert!(tried.iter().all(|tried| *tried >= 2), "{tried:?}");
+    std::fs::write(&place.path, &sound).unwrap();
+    assert_eq!(walked(&place.path).unwrap(), all);
+}
+
+/// A file of a few KiB on the disk that promises terabytes: it is refused before anything is made as large as it says.
+#[test]
+fn a_sparse_file_that_promises_more_than_a_database_may_have_is_refused() {
+    let place = place();
+    create(&place.path, NODE).unwrap();
+    let sound = std::fs::read(&place.path).unwrap();
+    let file = OpenOptions::new().write(true).open(&place.path).unwrap();
+    let write = |bytes: &[u8], at: u64| std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
+    let long = 8 * MAX_MAP;
+    file.set_len(long).unwrap();
+    let (map_size, last_page) = (16 + 16, 16 + 120);
+    for (page, field, value) in [
+        (0, last_page, long / 4_096 - 1),
+        (1, last_page, long / 4_096 - 1),
+        (0, map_size, long),
+        (1, map_size, long),
+        (1, last_page, u64::MAX),
+    ] {
+        write(&value.to_ne_bytes(), page * 4_096 + field);
+        for error in [Store::open(&place.path, NODE).unwrap_err(), Source::open(&place.path).unwrap_err()] {
+            assert!(error.to_string().ends_with("it promises more than a database may have"), "{error}");
+        }
+        write(&sound[..8_192], 0);
+    }
+    assert!(content(&place.path).is_empty(), "a file that is too long does no harm");
+}
+
+#[test]
+fn pages_that_no_system_has_are_refused() {
+    let place = place();
+    create(&place.path, NODE).unwrap();
+    let mut bytes = std::fs::read(&place.path).unwrap();
+    bytes.copy_within(4_096..4_096 + 152, 512);
+    for page in [0, 512] {
+        bytes[page + 40..page + 44].copy_from_slice(&512_u32.to_ne_bytes());
+    }
+    std::fs::write(&place.path, bytes).unwrap();
+    assert!(matches!(Store::open(&place.path, NODE), Err(StoreError::NotADatabase { .. })));
+}
+
 #[test]
 fn pages_that_change_places_are_noticed() {
     let place = place();

@@ -1,0 +1,200 @@
+//! What can be wrong with a database: each names the file that it is about.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use offset_protocol::bytes::PublicKey;
+
+use super::header::BadHeader;
+
+/// What can be wrong with a database; each names its file.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is something at this path already.
+    #[error("{path} exists already and is not overwritten", path = path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process, or another store of this one, has it open.
+    #[error("the database {path} is in use by another process", path = path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error("{path} is not a node database", path = path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is shorter than its own header says.
+    #[error("the database {path} is damaged: it has {has} bytes and should have {needs}", path = path.display())]
+    CutShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        has: u64,
+        /// The length that it should have.
+        needs: u64,
+    },
+    /// A page is not what it should be.
+    #[error("the database {path} is damaged at page {page}: {what}", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The page.
+        page: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A record is not what was written.
+    #[error("the database {path} is damaged at page {page}: a record does not match its checksum", path = path.display())]
+    BadChecksum {
+        /// The file.
+        path: PathBuf,
+        /// Where the record stands.
+        page: u64,
+    },
+    /// It belongs to a different node.
+    #[error("the database {path} belongs to the node {owner}, not to {node}", path = path.display())]
+    WrongNode {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: PublicKey,
+        /// Whose it should be.
+        node: PublicKey,
+    },
+    /// It was written by a program with another idea of its records.
+    #[error(
+        "the database {path} has schema {found}, and this program knows schemas up to {expected}: a newer program wrote it, use that one",
+        path = path.display()
+    )]
+    WrongSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// This program's schema.
+        expected: u32,
+    },
+    /// The operating system refused.
+    #[error("cannot use the database {path}: {error}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The operating system refused the lock file beside the database.
+    #[error("cannot use {path}, the lock file of the database: {error}; it must be writable by who runs this, and may be removed while no program has the database open", path = path.display())]
+    LockFile {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// LMDB refused.
+    #[error("the database {path} fails: {why}", path = path.display())]
+    Lmdb {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// It would grow beyond the largest size.
+    #[error("the database {path} is full: it may have {limit} bytes", path = path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// The largest size.
+        limit: u64,
+    },
+    /// A machine gave a key that the store does not take: a bug of ours.
+    #[error("a record's key for the database {path} has {size} bytes, not 1 to 200", path = path.display())]
+    BadKey {
+        /// The file.
+        path: PathBuf,
+        /// The key's size.
+        size: usize,
+    },
+    /// A machine gave a value that the store does not take: a bug of ours.
+    #[error("a record's value for the database {path} has {size} bytes, too many", path = path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The value's size.
+        size: usize,
+    },
+    /// An earlier commit failed.
+    #[error("the database {path} failed before; restart the node", path = path.display())]
+    FailedBefore {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The storage thread is gone: a bug of ours.
+    #[error("the storage thread of {path} has ended", path = path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl StoreError {
+    pub(super) fn io(path: &Path, error: io::Error) -> Self {
+        StoreError::Io { path: path.to_owned(), error }
+    }
+
+    pub(super) fn full(path: &Path, limit: u64) -> Self {
+        StoreError::Full { path: path.to_owned(), limit }
+    }
+
+    pub(super) fn lmdb(path: &Path, error: &heed::Error) -> Self {
+        StoreError::Lmdb { path: path.to_owned(), why: error.to_string() }
+    }
+
+    pub(super) fn header(path: &Path, bad: BadHeader) -> Self {
+        let path = path.to_owned();
+        match bad {
+            BadHeader::Io(error) => StoreError::Io { path, error },
+            BadHeader::NotADatabase => StoreError::NotADatabase { path },
+            BadHeader::CutShort { has, needs } => StoreError::CutShort { path, has, needs },
+            BadHeader::Damaged { page, what } => StoreError::Damaged { path, page, what },
+        }
+    }
+
+    /// The file that it is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            StoreError::Exists { path }
+            | StoreError::InUse { path }
+            | StoreError::NotADatabase { path }
+            | StoreError::CutShort { path, .. }
+            | StoreError::Damaged { path, .. }
+            | StoreError::BadChecksum { path, .. }
+            | StoreError::WrongNode { path, .. }
+            | StoreError::WrongSchema { path, .. }
+            | StoreError::Io { path, .. }
+            | StoreError::LockFile { path, .. }
+            | StoreError::Lmdb { path, .. }
+            | StoreError::Full { path, .. }
+            | StoreError::BadKey { path, .. }
+            | StoreError::TooLarge { path, .. }
+            | StoreError::FailedBefore { path }
+            | StoreError::Gone { path } => path,
+        }
+    }
+
+    /// The same about the file that it will become. Only what a new file can suffer has another name.
+    pub(super) fn renamed(self, to: &Path) -> Self {
+        let path = to.to_owned();
+        match self {
+            StoreError::Io { error, .. } => StoreError::Io { path, error },
+            StoreError::Lmdb { why, .. } => StoreError::Lmdb { path, why },
+            StoreError::Full { limit, .. } => StoreError::Full { path, limit },
+            StoreError::FailedBefore { .. } => StoreError::FailedBefore { path },
+            other => other,
+        }
+    }
+}
