@@ -20,6 +20,7 @@
 //! | [`StoreError::InUse`] | another process has the database; wait or end it |
 //! | [`StoreError::WrongNode`], [`StoreError::WrongSchema`], [`StoreError::NotADatabase`] | the wrong file, or the wrong program; nothing was changed |
 //! | [`StoreError::LockFile`] | another user made it: remove it while no node runs; nothing was changed |
+//! | [`StoreError::SeveralNames`], [`StoreError::NotKept`] | one name, one lock file, beside each other, writable; then again |
 //! | [`StoreError::CutShort`], [`StoreError::Damaged`], [`StoreError::BadChecksum`] | the disk did not keep what was written: restore a backup; nothing was changed |
 //! | [`StoreError::Io`], [`StoreError::Lmdb`], [`StoreError::Full`] | at a commit: stop the node, say nothing more; what was durable before still is |
 
@@ -140,10 +141,12 @@ impl Store {
     }
 
     fn open_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<(Store, Records), StoreError> {
+        let path = &source::real(path)?;
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| StoreError::io(path, error))?;
         if !file.metadata().map_err(|error| StoreError::io(path, error))?.is_file() {
             return Err(StoreError::NotADatabase { path: path.to_owned() });
         }
+        source::refuse_names(path, &file)?;
         lock(&file, path)?;
         let meta = source::settled(path, &file)?;
         let tree = Tree { path, file: &file, meta };
