@@ -62,7 +62,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let mut server = Server::start(BUILD, &args.server, args.server.net.limits()?)?;
-    let (store, records) = Store::open(&args.database, server.signer.public_key()).map_err(Failure::failed)?;
+    let (found, records) = Store::find(&args.database, server.signer.public_key()).map_err(Failure::failed)?;
     let signer = Arc::new(Remembering::new(server.signer.clone(), REMEMBERED));
     let checkers = Workers::start("check", cores(), Urgency::Urgent, || {
         let (signer, inbox) = (signer.clone(), server.inbox.clone());
@@ -73,6 +73,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     let machine = Node::restore(config, records, server.clock.now()).map_err(|error| {
         Failure::failed(format_args!("the database {} cannot be understood: {error}", args.database.display()))
     })?;
+    // Only now: what cannot be understood is not changed, and an older program can still open it.
+    let store = found.open().map_err(Failure::failed)?;
     let inbox = server.inbox.clone();
     let _watch = trusted::watch(
         &args.trusted,

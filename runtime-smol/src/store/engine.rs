@@ -42,6 +42,7 @@ pub(super) struct Request {
 pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// A locked file with a checked header, not yet given to LMDB.
+#[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) path: PathBuf,
     pub(super) file: File,
@@ -52,6 +53,7 @@ pub(super) struct Prepared {
 }
 
 /// What is to be written before anything else.
+#[derive(Debug)]
 pub(super) enum First {
     /// Whose the new database is.
     Owner(PublicKey),

@@ -95,6 +95,20 @@ pub enum StoreError {
         /// Why.
         error: io::Error,
     },
+    /// The file has several names, and LMDB would have a lock file beside each.
+    #[error("the database {path} has {names} names (hard links): remove the others, or copy it", path = path.display())]
+    SeveralNames {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        names: u64,
+    },
+    /// A node wrote over what was being read.
+    #[error("the database {path} changed while it was read: its node does not see who reads; was its lock file replaced, or is it on a read-only mount?", path = path.display())]
+    NotKept {
+        /// The file.
+        path: PathBuf,
+    },
     /// LMDB refused.
     #[error("the database {path} fails: {why}", path = path.display())]
     Lmdb {
@@ -177,6 +191,8 @@ impl StoreError {
             | StoreError::WrongSchema { path, .. }
             | StoreError::Io { path, .. }
             | StoreError::LockFile { path, .. }
+            | StoreError::SeveralNames { path, .. }
+            | StoreError::NotKept { path }
             | StoreError::Lmdb { path, .. }
             | StoreError::Full { path, .. }
             | StoreError::BadKey { path, .. }

@@ -6,7 +6,7 @@
 //! | 2 | the record's value, then the first 8 bytes of `H("offset v1 database record"; str(key), str(value))` |
 //!
 //! LMDB has no checksums: without one a bit that flips in a balance would be a balance. A database of an older schema is
-//! brought to the newest when it is opened, in one transaction; one of a newer schema is refused.
+//! brought to the newest when it is opened and its records were understood, in one transaction; one of a newer schema is refused.
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::context::DATABASE_RECORD;

@@ -20,6 +20,7 @@
 //! | [`StoreError::InUse`] | another process has the database; wait or end it |
 //! | [`StoreError::WrongNode`], [`StoreError::WrongSchema`], [`StoreError::NotADatabase`] | the wrong file, or the wrong program; nothing was changed |
 //! | [`StoreError::LockFile`] | another user made it: remove it while no node runs; nothing was changed |
+//! | [`StoreError::SeveralNames`], [`StoreError::NotKept`] | one name, one lock file, beside each other, writable; then again |
 //! | [`StoreError::CutShort`], [`StoreError::Damaged`], [`StoreError::BadChecksum`] | the disk did not keep what was written: restore a backup; nothing was changed |
 //! | [`StoreError::Io`], [`StoreError::Lmdb`], [`StoreError::Full`] | at a commit: stop the node, say nothing more; what was durable before still is |
 
@@ -96,9 +97,32 @@ enum Locking {
     Alone,
 }
 
+/// A database that is locked and was read, and that nothing has changed yet. Dropping it lets go of it.
+#[derive(Debug)]
+pub struct FoundStore {
+    prepared: Prepared,
+    first: First,
+    schema: u32,
+}
+
+impl FoundStore {
+    /// Opens it for writing, now that its records have been understood. One of an older schema is brought to the newest: from
+    /// then on its checksums vouch for what it holds, and older programs refuse it.
+    ///
+    /// # Errors
+    /// If LMDB cannot open it, or an older schema cannot be written anew; it is then as it was.
+    pub fn open(self) -> Result<Store, StoreError> {
+        if self.schema != SCHEMA {
+            tracing::info!(path = %self.prepared.path.display(), from = self.schema, to = SCHEMA, "the database is brought to a newer schema");
+        }
+        Store::start(self.prepared, self.first)
+    }
+}
+
 /// An open database. Dropping it waits until the commits under way are done.
 ///
-/// * Doors: [`Store::create`], [`Store::open`], which reads all there is.
+/// * Doors: [`Store::create`]; [`Store::open`], which reads all there is; [`Store::find`], which changes nothing before the
+///   records are understood.
 /// * Writing: [`Store::commit`] waits; [`Store::commit_then`] does not.
 /// * Cost: [`Store::counters`].
 #[derive(Debug)]
@@ -131,7 +155,8 @@ impl Store {
         Store::start(prepared, First::Owner(node))
     }
 
-    /// Opens the database of `node` and reads all its records, sorted by key. One of an older schema is of the newest then.
+    /// Opens the database of `node` and reads all its records, sorted by key. One of an older schema is of the newest then: where
+    /// the records are understood at all, [`Store::find`] lets that be done first.
     ///
     /// # Errors
     /// If it is missing, in use, damaged anywhere, somebody else's, or of a newer schema.
@@ -140,10 +165,25 @@ impl Store {
     }
 
     fn open_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<(Store, Records), StoreError> {
+        let (found, records) = Store::find_with_limit(path, node, limit)?;
+        Ok((found.open()?, records))
+    }
+
+    /// Locks the database of `node` and reads all its records, sorted by key. Nothing is changed.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub fn find(path: &Path, node: PublicKey) -> Result<(FoundStore, Records), StoreError> {
+        Store::find_with_limit(path, node, MAX_MAP)
+    }
+
+    fn find_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<(FoundStore, Records), StoreError> {
+        let path = &source::real(path)?;
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| StoreError::io(path, error))?;
         if !file.metadata().map_err(|error| StoreError::io(path, error))?.is_file() {
             return Err(StoreError::NotADatabase { path: path.to_owned() });
         }
+        source::refuse_names(path, &file)?;
         lock(&file, path)?;
         let meta = source::settled(path, &file)?;
         let tree = Tree { path, file: &file, meta };
@@ -152,15 +192,10 @@ impl Store {
             return Err(StoreError::WrongNode { path: path.to_owned(), owner: found.owner, node });
         }
         let records = source::read_all(&tree, found.schema)?;
-        let first = if found.schema == SCHEMA {
-            First::Nothing
-        } else {
-            tracing::info!(path = %path.display(), from = found.schema, to = SCHEMA, "the database is brought to a newer schema");
-            First::Upgrade(node, records.clone())
-        };
+        let first = if found.schema == SCHEMA { First::Nothing } else { First::Upgrade(node, records.clone()) };
         let (map_size, counters) = (meta.map_size, Arc::default());
         let prepared = Prepared { path: path.to_owned(), file, map_size, limit, locking: Locking::Shared, counters };
-        Ok((Store::start(prepared, first)?, records))
+        Ok((FoundStore { prepared, first, schema: found.schema }, records))
     }
 
     fn start(prepared: Prepared, first: First) -> Result<Store, StoreError> {

@@ -10,11 +10,14 @@
 //! the node clears it when the file would have to grow, and from time to time ([`super::engine`]), so that it costs at most
 //! room for what was written in between. A reader that hangs costs more: the file grows until it is ended.
 //!
+//! So the lock file must be one that we can write to, the same as the node's: it is opened before LMDB does, and what was read
+//! counts only if the node has kept it.
+//!
 //! Only the transaction is LMDB's. The pages are read the ordinary way ([`super::tree`]), so nothing here depends on the
 //! reader's map: the file may grow while it is read, and a damaged file ends in a sentence.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,6 +68,7 @@ impl Source {
     /// # Errors
     /// If it is missing, no database, damaged where its header is, or of another schema; or if its node starts just now.
     pub fn open(path: &Path) -> Result<Source, StoreError> {
+        let path = &real(path)?;
         let file = OpenOptions::new().read(true).open(path).map_err(|error| StoreError::io(path, error))?;
         if !file.metadata().map_err(|error| StoreError::io(path, error))?.is_file() {
             return Err(StoreError::NotADatabase { path: path.to_owned() });
@@ -72,6 +76,7 @@ impl Source {
         let (meta, pin) = match FileExt::try_lock_shared(&file) {
             Ok(()) => (settled(path, &file)?, None),
             Err(fs4::TryLockError::WouldBlock) => {
+                refuse_names(path, &file)?;
                 let (meta, pin) = pinned(path, &file)?;
                 (meta, Some(pin))
             }
@@ -96,13 +101,54 @@ impl Source {
         self.pin.is_some()
     }
 
-    /// Looks at every page and every checksum; `visit` hears of every record, by key.
+    /// Looks at every page and every checksum; `visit` hears of every record, by key. What it heard counts only if this succeeds.
     ///
     /// # Errors
-    /// The first damage, or what `visit` says.
+    /// The first damage, or what `visit` says; or that the node did not keep still what was read.
     pub fn read(&self, visit: &mut Visitor<'_>) -> Result<Content, StoreError> {
         let tree = Tree { path: &self.path, file: &self.file, meta: self.meta };
-        read(&tree, self.found.schema, visit)
+        let content = read(&tree, self.found.schema, visit);
+        if self.pin.is_some() && !self.is_kept()? {
+            return Err(StoreError::NotKept { path: self.path.clone() });
+        }
+        content
+    }
+
+    /// Whether the node still keeps the state that was read: a second look, should it register readers in another lock file
+    /// than ours (somebody replaced it). A node that knows of a reader leaves alone what later transactions freed, so that the
+    /// list of the next one is still there; one that does not uses that list first, two commits later at the earliest.
+    fn is_kept(&self) -> Result<bool, StoreError> {
+        let newest = || -> Result<Meta, StoreError> {
+            let metas = header::read(&self.file).map_err(|bad| StoreError::header(&self.path, bad))?;
+            Ok(if metas[1].txn > metas[0].txn { metas[1] } else { metas[0] })
+        };
+        let next = self.meta.txn.saturating_add(1);
+        let mut last = Ok(false);
+        for _ in 0..TRIES {
+            let meta = newest()?;
+            if meta.txn <= next {
+                return Ok(true);
+            }
+            // The newest state is not kept for us: what it says counts if it was one of the last two all the time.
+            last = Tree { path: &self.path, file: &self.file, meta }.has_freed(next);
+            if matches!(last, Ok(true)) || newest()?.txn <= meta.txn.saturating_add(1) {
+                break;
+            }
+        }
+        last
+    }
+}
+
+/// Where a database really is: LMDB's lock file lies there, and not beside a link.
+pub(super) fn real(path: &Path) -> Result<PathBuf, StoreError> {
+    path.canonicalize().map_err(|error| StoreError::io(path, error))
+}
+
+/// Refuses a file that has several names: beside each there would be another lock file.
+pub(super) fn refuse_names(path: &Path, file: &File) -> Result<(), StoreError> {
+    match file.metadata().map_err(|error| StoreError::io(path, error))?.nlink() {
+        0 | 1 => Ok(()),
+        names => Err(StoreError::SeveralNames { path: path.to_owned(), names }),
     }
 }
 
@@ -124,6 +170,7 @@ fn pinned(path: &Path, file: &File) -> Result<(Meta, RoTxn<'static, WithoutTls>)
             Ok(Some(found)) => return Ok(found),
             // The node has its lock, but has not opened the file yet; or it committed twice between two looks.
             Ok(None) => {}
+            Err(error @ StoreError::LockFile { .. }) => return Err(error),
             // A header read just as it was written; or damage.
             Err(error) => last = error,
         }
@@ -137,9 +184,15 @@ fn try_pinned(path: &Path, file: &File) -> Result<Option<(Meta, RoTxn<'static, W
         // Made by the node itself, so that it belongs to the node's user.
         return Ok(None);
     }
+    try_lock_file(path, false)?;
     let [even, odd] = header::read(file).map_err(|bad| StoreError::header(path, bad))?;
     let lmdb = |error: heed::Error| StoreError::lmdb(path, &error);
-    let pin = open_env(path, even.map_size.max(odd.map_size))?.static_read_txn().map_err(lmdb)?;
+    let env = open_env(path, even.map_size.max(odd.map_size))?;
+    let pin = env.clone().static_read_txn().map_err(lmdb)?;
+    if env.info().number_of_readers == 0 {
+        // LMDB goes on without its lock file where it may only read, and nobody knows of us.
+        return Err(StoreError::NotKept { path: path.to_owned() });
+    }
     let txn = pin.id() as u64;
     // Now it is kept; the header that names it must be read before the second next commit.
     let metas = header::read(file).map_err(|bad| StoreError::header(path, bad))?;

@@ -86,6 +86,29 @@ impl Tree<'_> {
         }
     }
 
+    /// Whether there is a list of the pages that this transaction freed.
+    pub(super) fn has_freed(&self, txn: u64) -> Result<bool, StoreError> {
+        let Some(mut number) = self.meta.free.page else { return Ok(false) };
+        for _ in 0..MAX_DEPTH {
+            let page = self.page(number)?;
+            let mut child = None;
+            for index in 0..page.count {
+                match page.node(index).ok_or_else(|| self.damaged(number, "it is malformed"))? {
+                    // The first key of a branch stands for whatever is less than the second.
+                    Node::Child { key, page } if index == 0 || u64_at(key, 0) <= Some(txn) => child = Some(page),
+                    Node::Child { .. } => {}
+                    Node::Small { key, .. } | Node::Big { key, .. } if u64_at(key, 0) == Some(txn) => return Ok(true),
+                    Node::Small { .. } | Node::Big { .. } => {}
+                }
+            }
+            match child {
+                Some(child) => number = child,
+                None => return Ok(false),
+            }
+        }
+        Err(self.damaged(number, "the tree is too deep"))
+    }
+
     fn last_of(&self, root: &Root) -> Result<Option<KeyValue>, StoreError> {
         let Some(mut number) = root.page else { return Ok(None) };
         for _ in 0..MAX_DEPTH {

@@ -229,3 +229,94 @@ fn a_creation_that_is_killed_leaves_nothing_under_the_name() {
         }
     }
 }
+
+#[test]
+#[ignore = "run by what_the_node_does_not_keep_is_not_taken_for_one_state"]
+fn read_with_a_lock_file_of_its_own() {
+    let Some(path) = given() else { return };
+    std::fs::remove_file(source::lock_file(&path)).unwrap();
+    std::fs::write(source::lock_file(&path), "").unwrap();
+    let source = Source::open(&path).unwrap();
+    assert!(source.is_in_use());
+    source.read(&mut |_, _| Ok(())).unwrap();
+    std::fs::write(path.with_file_name("reading"), "").unwrap();
+    while !path.with_file_name("written").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let error = source.read(&mut |_, _| Ok(())).unwrap_err();
+    assert!(matches!(error, StoreError::NotKept { .. }), "{error}");
+}
+
+/// Whoever reads registers in the wrong lock file, so that the node writes over what is read.
+#[test]
+fn what_the_node_does_not_keep_is_not_taken_for_one_state() {
+    let place = place();
+    let store = Store::create(&place.path, NODE).unwrap();
+    (0..10).for_each(|n| store.commit(round(n)).unwrap());
+    let mut other = elsewhere("read_with_a_lock_file_of_its_own", &place);
+    let begun = Instant::now();
+    while !place.path.with_file_name("reading").exists() {
+        assert!(
+            other.try_wait().unwrap().is_none() && begun.elapsed() < OTHER_PROCESS,
+            "the other process does not read"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (0..20).for_each(|n| store.commit(round(n)).unwrap());
+    std::fs::write(place.path.with_file_name("written"), "").unwrap();
+    let output = other.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn a_running_nodes_lock_file_that_cannot_be_written_to_is_named_and_nothing_is_read() {
+    let place = place();
+    let _store = Store::create(&place.path, NODE).unwrap();
+    let lock = source::lock_file(&place.path);
+    std::fs::rename(&lock, place.path.with_file_name("away")).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    let error = Source::open(&place.path).unwrap_err();
+    assert!(matches!(&error, StoreError::LockFile { path, .. } if *path == lock), "{error}");
+}
+
+#[test]
+#[ignore = "run by a_link_to_a_database_is_read_where_the_database_is"]
+fn read_through_a_link() {
+    let Some(path) = given() else { return };
+    let source = Source::open(&path.with_file_name("elsewhere").join("link.db")).unwrap();
+    assert!(source.is_in_use());
+    assert_eq!(source.read(&mut |_, _| Ok(())).unwrap().records, 50);
+}
+
+#[test]
+fn a_link_to_a_database_is_read_where_the_database_is() {
+    let place = place();
+    let store = Store::create(&place.path, NODE).unwrap();
+    store.commit(round(0)).unwrap();
+    let folder = place.path.with_file_name("elsewhere");
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink(&place.path, folder.join("link.db")).unwrap();
+    let output = elsewhere("read_through_a_link", &place).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    drop(store);
+    assert_eq!(content(&folder.join("link.db")).len(), 50);
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1, "no lock file beside the link");
+}
+
+#[test]
+fn a_database_of_two_names_is_refused_and_of_one_again_is_not() {
+    let place = place();
+    create(&place.path, NODE).unwrap();
+    let second = place.path.with_file_name("second.db");
+    std::fs::hard_link(&place.path, &second).unwrap();
+    for path in [&place.path, &second] {
+        assert!(matches!(Store::open(path, NODE), Err(StoreError::SeveralNames { names: 2, .. })));
+        assert!(Source::open(path).is_ok(), "no node has it: what is read stands still");
+    }
+    std::fs::remove_file(&second).unwrap();
+    let _store = Store::open(&place.path, NODE).unwrap();
+    std::fs::hard_link(&place.path, &second).unwrap();
+    assert!(matches!(Source::open(&second), Err(StoreError::SeveralNames { names: 2, .. })));
+}

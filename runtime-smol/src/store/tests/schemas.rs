@@ -56,6 +56,20 @@ fn a_copy_of_schema_1_is_of_this_one_and_the_original_stays_as_it_is() {
 }
 
 #[test]
+fn a_database_of_schema_1_whose_records_were_not_understood_stays_as_it_is() {
+    let (place, node) = schema_1("alice");
+    let before = std::fs::read(&place.path).unwrap();
+    let (found, records) = Store::find(&place.path, node).unwrap();
+    assert!(matches!(Store::find(&place.path, node), Err(StoreError::InUse { .. })), "it is ours meanwhile");
+    drop(found);
+    assert_eq!(std::fs::read(&place.path).unwrap(), before);
+    let (found, again) = Store::find(&place.path, node).unwrap();
+    assert_eq!(again, records);
+    drop(found.open().unwrap());
+    assert_eq!(Source::open(&place.path).unwrap().schema(), SCHEMA);
+}
+
+#[test]
 fn an_upgrade_that_finds_no_room_leaves_schema_1_as_it_was() {
     let (place, node) = schema_1("bob");
     // A node of many records: the upgrade needs more than there is, so that it has to grow, and may not.

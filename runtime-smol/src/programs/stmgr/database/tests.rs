@@ -138,6 +138,8 @@ fn a_balance_that_nobody_signed_is_found() {
     assert_eq!(failure.exit, Exit::Failed);
     assert!(failure.sentence.contains("is not sound"), "{failure}");
     assert!(shown.text.contains("the totals are not those that were signed"), "{}", shown.text);
-    let failure = place.restore("old.db", "out").unwrap_err();
-    assert!(failure.sentence.contains("is not sound") && !place.at("out").exists(), "{failure}");
+    for failure in [place.restore("old.db", "out"), place.backup("old.db", "out")] {
+        let failure = failure.unwrap_err();
+        assert!(failure.sentence.contains("is not sound") && !place.at("out").exists(), "{failure}");
+    }
 }
