@@ -65,6 +65,13 @@ pub struct Checked {
     message: CheckedMessage,
 }
 
+impl Checked {
+    /// Whose message it is, and the message.
+    pub(super) fn into_message(self) -> (PublicKey, CheckedMessage) {
+        (self.friend, self.message)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Signed {
     Batch(Batch),

@@ -44,7 +44,7 @@ use crate::apps::{self, Apps};
 use crate::funder::{Funder, FunderConfig, FunderInput, FunderOutput, RestoreError};
 use crate::inspection::Inspection;
 use crate::links::{self, Links};
-use checks::{Checked, Checks, Opened, Turn};
+use checks::{Answers, Checked, Checks, Opened, Turn};
 use index::Reservations;
 pub use io::{NodeConfig, NodeInput, NodeOutput, Notice};
 
@@ -65,6 +65,7 @@ pub struct Node {
     index_in_use: Option<PublicKey>,
     reservations: Reservations,
     checks: Checks,
+    checks_here: bool,
     outputs: VecDeque<NodeOutput>,
     #[cfg(feature = "meddle")]
     meddler: Option<Box<dyn crate::meddle::Meddler>>,
@@ -151,6 +152,7 @@ impl Node {
             index_in_use: None,
             reservations,
             checks: Checks::default(),
+            checks_here: false,
             outputs: VecDeque::new(),
             #[cfg(feature = "meddle")]
             meddler: None,
@@ -175,6 +177,11 @@ impl Node {
     /// The money, for those who look on.
     pub fn money(&self) -> &Funder {
         &self.funder
+    }
+
+    /// Checks signatures at once from now on, and asks nobody to ([`NodeOutput::Check`]): for a machine without cores to spare.
+    pub fn check_here(&mut self) {
+        self.checks_here = true;
     }
 
     /// The sessions of apps, for those who look on.
@@ -313,8 +320,17 @@ impl Node {
                 Heard::Now
             }
             Opened::Signed(what) => {
-                let answers = what.batch().map_or_else(Vec::new, |batch| self.funder.signed_answers(&friend, batch));
+                let answers = match what.batch() {
+                    Some(batch) if !self.checks_here => self.funder.signed_answers(&friend, batch),
+                    Some(_) | None => Vec::new(),
+                };
                 let check = self.checks.begin(self.us, friend, what, answers);
+                if self.checks_here {
+                    let (friend, message) = check.run(&*self.signer, Answers::Left).into_message();
+                    self.checks.forget(&friend);
+                    self.funder(FunderInput::Friend { friend, message });
+                    return Heard::Now;
+                }
                 self.outputs.push_back(NodeOutput::Check(check));
                 Heard::Later
             }
