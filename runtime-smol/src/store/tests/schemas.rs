@@ -99,6 +99,26 @@ fn set_schema_1(path: &Path) {
         let node = at - meta::KEY.len() - 8;
         let size = u16::from_ne_bytes([bytes[node], bytes[node + 1]]) - meta::SEAL as u16;
         bytes[node..node + 2].copy_from_slice(&size.to_ne_bytes());
+        close_gap(&mut bytes, node, at + meta::encode(&NODE).len());
     }
     std::fs::write(path, bytes).unwrap();
+}
+
+/// Moves what lies on a page up to the end of an entry that lost its checksum, as LMDB does.
+fn close_gap(bytes: &mut [u8], node: usize, end: usize) {
+    let page = node / 4_096 * 4_096;
+    let field = |bytes: &[u8], at: usize| usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
+    let (lower, upper) = (field(bytes, page + 12), field(bytes, page + 14));
+    let pointers: Vec<_> = (page + 16..page + lower.clamp(16, 4_096)).step_by(2).collect();
+    // On a page that is free there may be remains of anything.
+    if !pointers.iter().any(|at| page + field(bytes, *at) == node) {
+        return;
+    }
+    bytes.copy_within(page + upper..end, page + upper + meta::SEAL);
+    for at in pointers.into_iter().chain([page + 14]) {
+        let moved = field(bytes, at);
+        if page + moved <= node {
+            bytes[at..at + 2].copy_from_slice(&((moved + meta::SEAL) as u16).to_ne_bytes());
+        }
+    }
 }
