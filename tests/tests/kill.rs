@@ -18,7 +18,7 @@ use serde_json::Value;
 
 /// The victim that is not a server: the `stctrl` that runs.
 const TOOL: &str = "stctrl";
-/// Everybody, at once: a power cut.
+/// Everybody, at once: a power cut, but for what the system still has in its cache.
 const ALL: &str = "all";
 
 fn setting(name: &str, default: u64) -> u64 {
