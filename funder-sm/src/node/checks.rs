@@ -65,17 +65,20 @@ pub struct Checked {
     message: CheckedMessage,
 }
 
-impl Checked {
-    /// Whose message it is, and the message.
-    pub(super) fn into_message(self) -> (PublicKey, CheckedMessage) {
-        (self.friend, self.message)
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Signed {
     Batch(Batch),
     Reset(Reset),
+}
+
+impl Signed {
+    fn check(self, friend: PublicKey, us: &PublicKey, verifier: &dyn Verifier) -> CheckedMessage {
+        match self {
+            Signed::Batch(batch) => Verified::check(batch, friend, us, verifier).map(CheckedMessage::Batch),
+            Signed::Reset(reset) => Verified::check(reset, friend, us, verifier).map(CheckedMessage::Reset),
+        }
+        .unwrap_or(CheckedMessage::Forged)
+    }
 }
 
 impl Check {
@@ -87,17 +90,14 @@ impl Check {
     /// Checks.
     pub fn run(self, verifier: &dyn Verifier, answers: Answers) -> Checked {
         let Check { number, friend, us, signed, answers: signed_answers } = self;
-        let message = match signed {
-            Signed::Batch(batch) => Verified::check(batch, friend, &us, verifier).map(CheckedMessage::Batch),
-            Signed::Reset(reset) => Verified::check(reset, friend, &us, verifier).map(CheckedMessage::Reset),
-        };
-        if message.is_ok() && answers == Answers::Checked {
+        let message = signed.check(friend, &us, verifier);
+        if message != CheckedMessage::Forged && answers == Answers::Checked {
             for SignedAnswer { seller, hash, signature } in &signed_answers {
                 // The funder finds a bad one, and says what comes of it.
                 let _ = verifier.verify(seller, hash, signature);
             }
         }
-        Checked { number, friend, message: message.unwrap_or(CheckedMessage::Forged) }
+        Checked { number, friend, message }
     }
 }
 
@@ -113,6 +113,11 @@ pub(super) enum Opened {
 pub(super) struct Signatures(Signed);
 
 impl Signatures {
+    /// Checks at once, on this thread.
+    pub(super) fn check(self, friend: PublicKey, us: &PublicKey, verifier: &dyn Verifier) -> CheckedMessage {
+        self.0.check(friend, us, verifier)
+    }
+
     /// The batch, if it is one.
     pub(super) fn batch(&self) -> Option<&Batch> {
         match &self.0 {

@@ -44,7 +44,7 @@ use crate::apps::{self, Apps};
 use crate::funder::{Funder, FunderConfig, FunderInput, FunderOutput, RestoreError};
 use crate::inspection::Inspection;
 use crate::links::{self, Links};
-use checks::{Answers, Checked, Checks, Opened, Turn};
+use checks::{Checked, Checks, Opened, Turn};
 use index::Reservations;
 pub use io::{NodeConfig, NodeInput, NodeOutput, Notice};
 
@@ -319,18 +319,14 @@ impl Node {
                 self.funder(FunderInput::Friend { friend, message });
                 Heard::Now
             }
+            Opened::Signed(what) if self.checks_here => {
+                let message = what.check(friend, &self.us, &*self.signer);
+                self.funder(FunderInput::Friend { friend, message });
+                Heard::Now
+            }
             Opened::Signed(what) => {
-                let answers = match what.batch() {
-                    Some(batch) if !self.checks_here => self.funder.signed_answers(&friend, batch),
-                    Some(_) | None => Vec::new(),
-                };
+                let answers = what.batch().map_or_else(Vec::new, |batch| self.funder.signed_answers(&friend, batch));
                 let check = self.checks.begin(self.us, friend, what, answers);
-                if self.checks_here {
-                    let (friend, message) = check.run(&*self.signer, Answers::Left).into_message();
-                    self.checks.forget(&friend);
-                    self.funder(FunderInput::Friend { friend, message });
-                    return Heard::Now;
-                }
                 self.outputs.push_back(NodeOutput::Check(check));
                 Heard::Later
             }

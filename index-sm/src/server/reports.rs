@@ -416,7 +416,11 @@ impl IndexServer {
     /// Whether the limits have room for a report; for `entries` that are new, if any are.
     fn has_room(&self, origin: Origin, report: &Report, entries: Option<usize>) -> bool {
         let (node, limits) = (report.attestation().node, &self.limits);
-        let held = self.held_after(origin, &node, entries);
+        if !self.reports.records.contains_key(&node) && self.reports.remembered() >= limits.max_nodes {
+            return false;
+        }
+        let Some(entries) = entries else { return true };
+        let held = self.held_after(origin, &node, Some(entries));
         let before = self.reports.records.get(&node).and_then(|record| record.held);
         if let Some(Held { slot, lines }) = held.filter(|_| held != before) {
             let own = before.filter(|before| before.slot == slot).map_or(0, |before| before.lines);
@@ -424,10 +428,6 @@ impl IndexServer {
                 return false;
             }
         }
-        if !self.reports.records.contains_key(&node) && self.reports.remembered() >= limits.max_nodes {
-            return false;
-        }
-        let Some(entries) = entries else { return true };
         let growth = match report {
             Report::State(state) => self.graph.growth(&node, &state.entries),
             Report::Delta(delta) => self.graph.growth(&node, &delta.set),

@@ -54,8 +54,8 @@ impl Handshakes {
     }
 
     /// Ends one. Nothing happens if it gave way before.
-    pub(super) fn remove(&mut self, site: IpAddr, number: Number) -> bool {
-        self.take(site, number).is_some()
+    pub(super) fn remove(&mut self, site: IpAddr, number: Number) {
+        self.take(site, number);
     }
 
     fn take(&mut self, site: IpAddr, number: Number) -> Option<Begun> {
