@@ -20,6 +20,7 @@ use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
 use super::header::Saved;
+use super::locked::Locked;
 use super::tree::MAX_VALUE;
 use super::{Locking, Records, StoreCounters, StoreError, meta, source};
 
@@ -45,7 +46,7 @@ pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) path: PathBuf,
-    pub(super) file: File,
+    pub(super) file: Locked,
     pub(super) map_size: u64,
     pub(super) limit: u64,
     pub(super) locking: Locking,

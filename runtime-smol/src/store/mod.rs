@@ -28,6 +28,7 @@ mod copy;
 mod engine;
 mod error;
 mod header;
+mod locked;
 mod meta;
 mod page;
 mod source;
@@ -42,13 +43,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use fs4::FileExt;
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
 pub use copy::{copy, create};
 use engine::{Done, First, Prepared, Request};
 pub use error::StoreError;
+use locked::Locked;
 pub use meta::SCHEMA;
 pub use source::{Content, Source};
 pub use tree::Pages;
@@ -149,7 +150,7 @@ impl Store {
 
     /// Makes a database of a file that is empty and that nobody knows of.
     fn start_new(path: &Path, file: File, node: PublicKey) -> Result<Store, StoreError> {
-        lock(&file, path)?;
+        let file = Locked::alone(file, path)?;
         let (map_size, limit, counters) = (engine::FIRST_MAP, MAX_MAP, Arc::default());
         let prepared = Prepared { path: path.to_owned(), file, map_size, limit, locking: Locking::Alone, counters };
         Store::start(prepared, First::Owner(node))
@@ -184,7 +185,7 @@ impl Store {
             return Err(StoreError::NotADatabase { path: path.to_owned() });
         }
         source::refuse_names(path, &file)?;
-        lock(&file, path)?;
+        let file = Locked::alone(file, path)?;
         let meta = source::settled(path, &file)?;
         let tree = Tree { path, file: &file, meta };
         let found = source::identify(&tree)?;
@@ -268,13 +269,6 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-fn lock(file: &File, path: &Path) -> Result<(), StoreError> {
-    FileExt::try_lock(file).map_err(|error| match error {
-        fs4::TryLockError::WouldBlock => StoreError::InUse { path: path.to_owned() },
-        fs4::TryLockError::Error(error) => StoreError::io(path, error),
-    })
 }
 
 /// Makes the new file's name durable.

@@ -21,11 +21,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fs4::FileExt;
 use heed::{Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
 use offset_protocol::bytes::PublicKey;
 
 use super::header::{self, Meta};
+use super::locked::Locked;
 use super::meta::{self, Found};
 use super::tree::{Pages, Record, Tree};
 use super::{Records, StoreError, Visitor};
@@ -38,11 +38,26 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A database that is kept still while it is read.
 pub struct Source {
     path: PathBuf,
-    file: File,
+    kept: Kept,
     meta: Meta,
     found: Found,
-    /// Dropping it lets go of the state.
-    pin: Option<RoTxn<'static, WithoutTls>>,
+}
+
+/// What keeps a file still. Dropping it lets go.
+enum Kept {
+    /// No node has it.
+    Locked(Locked),
+    /// A node writes to it, and keeps the state of the transaction.
+    Pinned { file: File, _pin: RoTxn<'static, WithoutTls> },
+}
+
+impl Kept {
+    fn file(&self) -> &File {
+        match self {
+            Kept::Locked(file) => file,
+            Kept::Pinned { file, .. } => file,
+        }
+    }
 }
 
 /// What there is in a database, before its records are understood.
@@ -73,17 +88,19 @@ impl Source {
         if !file.metadata().map_err(|error| StoreError::io(path, error))?.is_file() {
             return Err(StoreError::NotADatabase { path: path.to_owned() });
         }
-        let (meta, pin) = match FileExt::try_lock_shared(&file) {
-            Ok(()) => (settled(path, &file)?, None),
-            Err(fs4::TryLockError::WouldBlock) => {
+        let (kept, meta) = match Locked::shared(file, path)? {
+            Ok(file) => {
+                let meta = settled(path, &file)?;
+                (Kept::Locked(file), meta)
+            }
+            Err(file) => {
                 refuse_names(path, &file)?;
                 let (meta, pin) = pinned(path, &file)?;
-                (meta, Some(pin))
+                (Kept::Pinned { file, _pin: pin }, meta)
             }
-            Err(fs4::TryLockError::Error(error)) => return Err(StoreError::io(path, error)),
         };
-        let found = identify(&Tree { path, file: &file, meta })?;
-        Ok(Source { path: path.to_owned(), file, meta, found, pin })
+        let found = identify(&Tree { path, file: kept.file(), meta })?;
+        Ok(Source { path: path.to_owned(), kept, meta, found })
     }
 
     /// Whose database it is.
@@ -98,7 +115,7 @@ impl Source {
 
     /// Whether a node has it open.
     pub fn is_in_use(&self) -> bool {
-        self.pin.is_some()
+        matches!(self.kept, Kept::Pinned { .. })
     }
 
     /// Looks at every page and every checksum; `visit` hears of every record, by key. What it heard counts only if this succeeds.
@@ -106,9 +123,9 @@ impl Source {
     /// # Errors
     /// The first damage, or what `visit` says; or that the node did not keep still what was read.
     pub fn read(&self, visit: &mut Visitor<'_>) -> Result<Content, StoreError> {
-        let tree = Tree { path: &self.path, file: &self.file, meta: self.meta };
+        let tree = Tree { path: &self.path, file: self.kept.file(), meta: self.meta };
         let content = read(&tree, self.found.schema, visit);
-        if self.pin.is_some() && !self.is_kept()? {
+        if self.is_in_use() && !self.is_kept()? {
             return Err(StoreError::NotKept { path: self.path.clone() });
         }
         content
@@ -119,7 +136,7 @@ impl Source {
     /// list of the next one is still there; one that does not uses that list first, two commits later at the earliest.
     fn is_kept(&self) -> Result<bool, StoreError> {
         let newest = || -> Result<Meta, StoreError> {
-            let metas = header::read(&self.file).map_err(|bad| StoreError::header(&self.path, bad))?;
+            let metas = header::read(self.kept.file()).map_err(|bad| StoreError::header(&self.path, bad))?;
             Ok(if metas[1].txn > metas[0].txn { metas[1] } else { metas[0] })
         };
         let next = self.meta.txn.saturating_add(1);
@@ -130,7 +147,7 @@ impl Source {
                 return Ok(true);
             }
             // The newest state is not kept for us: what it says counts if it was one of the last two all the time.
-            last = Tree { path: &self.path, file: &self.file, meta }.has_freed(next);
+            last = Tree { path: &self.path, file: self.kept.file(), meta }.has_freed(next);
             if matches!(last, Ok(true)) || newest()?.txn <= meta.txn.saturating_add(1) {
                 break;
             }
