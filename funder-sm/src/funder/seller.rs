@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `AddInvoice` | requests for it are answered from now on |
 //! | a request | joins the offer of its buyer's lock; is answered, the one that completes the amount as complete |
-//! | a commit, by hand or in band | if the offer is whole: every part is collected, other offers are cancelled |
+//! | a commit, by hand or in band | if the offer is whole: every part is collected, other offers are cancelled; if not, it is cancelled |
 //! | `Withdraw`, or a part lost with its channel | the part leaves the offer; an offer that was complete ends with it |
 //! | `CancelInvoice` | every part is cancelled |
 //!
@@ -329,6 +329,7 @@ impl Funder {
         };
         sometimes!("seller: a commit comes for an offer that lost a part", offered != amount);
         if offered != amount || !offer.is_some_and(answered) {
+            self.end_offer(commit.invoice_id, &lock);
             return Outcome::Refused(Refusal::PartMissing { offered, amount });
         }
         self.collect_offer(commit.invoice_id, &commit.src_plain_lock);
@@ -340,11 +341,29 @@ impl Funder {
         let Some(record) = self.invoices.get(&invoice_id) else { return };
         let lock = src_plain_lock.hashed();
         let Some(offer) = record.offers.iter().find(|offer| offer.src_hashed_lock == lock) else { return };
-        // A buyer commits when everything was answered. If a part has vanished since, the offer ended with it.
+        let is_whole = offer.is_complete() && offer.sum() == record.invoice.amount;
         let is_open = record.phase == InvoicePhase::Open || mutant!(InvoicePaidTwice);
         sometimes!("seller: an in-band commit comes too late", !is_open);
-        if is_open && offer.is_complete() && offer.sum() == record.invoice.amount {
-            self.collect_offer(invoice_id, src_plain_lock);
+        match (is_open, is_whole) {
+            (true, true) => self.collect_offer(invoice_id, src_plain_lock),
+            (true, false) => self.end_offer(invoice_id, &lock),
+            (false, _) => {}
+        }
+    }
+
+    /// Cancels what is open under a lock whose buyer has committed, but not to this. A buyer commits when everything was
+    /// answered; so the offer that it means ended here as a part vanished, and what there is now joined later, in place of a
+    /// part that came back to the buyer. It is never withdrawn, and never made whole.
+    fn end_offer(&mut self, invoice_id: InvoiceId, lock: &HashedLock) {
+        let Some(record) = self.invoices.get_mut(&invoice_id) else { return };
+        let currency = record.invoice.currency;
+        let (ended, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut record.offers).into_iter().partition(|offer| offer.src_hashed_lock == *lock);
+        record.offers = List::truncated(kept);
+        sometimes!("seller: a commit comes for what joined after its offer ended", !ended.is_empty());
+        self.save_invoice(&invoice_id);
+        for part in ended.into_iter().flat_map(|offer| offer.parts) {
+            self.end_part(currency, &part, CancelReason::Removed);
         }
     }
 

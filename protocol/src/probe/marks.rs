@@ -114,6 +114,7 @@ pub const MARKS: &[&str] = &[
     "reset: the friend's epoch raises ours",
     "reset: we accept the friend's terms",
     "seller: a commit comes for an offer that lost a part",
+    "seller: a commit comes for what joined after its offer ended",
     "channel: what is left is kept for the node's own requests",
     "seller: a mediator took less than it was offered",
     "seller: a part comes for an offer that is complete",

@@ -6,7 +6,7 @@ use offset_protocol::friend::{FriendMessage, Operation};
 use offset_protocol::limits::MAX_CURRENCIES;
 use offset_protocol::machine::Rng;
 use offset_protocol::money::Rate;
-use offset_protocol::payment::{CommitRequest, Invoice, Request, Route, Withdraw};
+use offset_protocol::payment::{Commit, CommitRequest, Invoice, Request, Route, Withdraw, response_hash};
 
 use super::net::{Net, dice, key, multi, name, part, usd};
 use super::{commit_of, invoice_state, pay, receipt_of, status};
@@ -239,6 +239,70 @@ fn an_invoice_is_not_paid_by_the_collect_of_another_request_with_its_id() {
     assert_eq!(invoice_state(&mut net, 1, &own), InvoiceState::Collecting { collected: 0 });
     net.heal();
     assert_eq!(invoice_state(&mut net, 1, &own), InvoiceState::Paid);
+}
+
+/// A buyer's two parts were answered, one as complete; then the first went, and the second with it. Now another first part
+/// stands under the same lock: its buyer has not heard of all that. Gives its request, and the commit that the buyer can make.
+fn joined_after_the_end(net: &mut Net) -> (RequestId, Commit) {
+    let invoice = net.invoice(2, 1, 10);
+    let plain = PlainLock([3; 32]);
+    let part = |number: u8, dest_payment: u128| Request {
+        dest_payment,
+        src_hashed_lock: plain.hashed(),
+        ..request(RequestId([number; 16]), Route::new(), &invoice, &mut dice(1))
+    };
+    let (first, complete, again) = (part(1, 4), part(2, 6), part(3, 4));
+    say(net, 0, 2, Operation::Request(first.clone()));
+    net.run();
+    say(net, 1, 2, Operation::Request(complete.clone()));
+    net.run();
+    let open = net.hosts[1].funder.friends[&key(2)].channel.outgoing(&usd(), &complete.request_id).unwrap();
+    let response = open.response.clone().unwrap();
+    assert!(response.is_complete);
+    say(net, 0, 2, Operation::Withdraw(Withdraw { request_id: first.request_id }));
+    net.run();
+    say(net, 0, 2, Operation::Request(again.clone()));
+    net.run();
+    let commit = Commit {
+        response_hash: response_hash(&complete.request_id, &response.nonce),
+        src_plain_lock: plain,
+        dest_hashed_lock: response.dest_hashed_lock,
+        dest_payment: complete.dest_payment,
+        total_dest_payment: invoice.amount,
+        invoice_id: invoice.invoice_id,
+        currency: usd(),
+        signature: response.signature,
+    };
+    assert_eq!(invoice_state(net, 2, &invoice), InvoiceState::Open { offered: 4 });
+    (again.request_id, commit)
+}
+
+#[test]
+fn a_part_that_joins_after_its_offer_ended_is_cancelled_when_its_buyer_has_committed() {
+    for by_hand in [false, true] {
+        let mut net = Net::line(3, 100, Rate::ZERO);
+        net.befriend(0, 2, 100, Rate::ZERO);
+        let (id, commit) = joined_after_the_end(&mut net);
+        // Another buyer's offer has nothing to do with it.
+        let invoice = net.hosts[2].funder.invoices.get(&commit.invoice_id).unwrap().invoice.clone();
+        say(&mut net, 1, 2, Operation::Request(request(RequestId([9; 16]), Route::new(), &invoice, &mut dice(9))));
+        net.run();
+        if by_hand {
+            let refusal = net.refused(2, Command::CommitInvoice { commit });
+            assert_eq!(refusal, Refusal::PartMissing { offered: 4, amount: 10 });
+        } else {
+            let commit = CommitRequest { request_id: id, src_plain_lock: commit.src_plain_lock };
+            say(&mut net, 0, 2, Operation::Commit(commit));
+            net.run();
+        }
+        // The buyer can never withdraw it any more: it would stay frozen for good.
+        assert_eq!(net.hosts[0].friend(2).unwrap().currencies[0].out_frozen, 0);
+        assert_eq!(net.hosts[2].balance(0), 0);
+        assert_eq!(invoice_state(&mut net, 2, &invoice), InvoiceState::Open { offered: 1 });
+        net.crash(2);
+        net.heal();
+        assert_eq!(invoice_state(&mut net, 2, &invoice), InvoiceState::Open { offered: 1 });
+    }
 }
 
 #[test]
