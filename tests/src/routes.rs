@@ -120,6 +120,13 @@ fn resident() -> Option<u64> {
     Some(pages * 4_096)
 }
 
+/// Bytes of this process that the system keeps in huge pages.
+pub fn huge_pages() -> Option<u64> {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("AnonHugePages:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1_024)
+}
+
 impl Network {
     /// A network of `nodes`.
     ///

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use offset_tests::memory::Funders;
-use offset_tests::routes::{Beside, Network, Times, Update};
+use offset_tests::routes::{Beside, Network, Times, Update, huge_pages};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -48,6 +48,9 @@ fn index(nodes: u32) -> Result<()> {
             bytes as f64 / f64::from(1 << 20),
             bytes as f64 / entries as f64
         );
+    }
+    if let Some(bytes) = huge_pages() {
+        println!("  of it    {:>8.1} MiB in huge pages", bytes as f64 / f64::from(1 << 20));
     }
     let (many, few) = if nodes > 100_000 { (3_000, 300) } else { (20_000, 2_000) };
     let print = |what: &str, times: &Times| {
