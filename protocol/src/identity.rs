@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer as _, SigningKey, Verifier as _, VerifyingKey};
 
 use crate::bytes::{Hash, PublicKey, Signature};
 use crate::channel::{KeyAgreement, X25519};
@@ -90,14 +90,52 @@ impl Verifier for Identity {
     }
 }
 
+/// The encodings of the eight points of small order.
+const SMALL_ORDER: [[u8; 32]; 8] = {
+    const fn filled(first: u8, middle: u8, last: u8) -> [u8; 32] {
+        let mut bytes = [middle; 32];
+        (bytes[0], bytes[31]) = (first, last);
+        bytes
+    }
+    const fn with_sign(mut bytes: [u8; 32]) -> [u8; 32] {
+        bytes[31] |= 0x80;
+        bytes
+    }
+    const ONE_OF_EIGHT: [u8; 32] = [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ];
+    const ANOTHER: [u8; 32] = [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ];
+    [
+        filled(1, 0, 0),
+        filled(0xec, 0xff, 0x7f),
+        filled(0, 0, 0),
+        filled(0, 0, 0x80),
+        ONE_OF_EIGHT,
+        with_sign(ONE_OF_EIGHT),
+        ANOTHER,
+        with_sign(ANOTHER),
+    ]
+};
+
 /// Checks that `key` made `signature` over `hash`, strictly: no small-order keys, no malleable encodings.
+///
+/// The answer is that of `VerifyingKey::verify_strict`, which decodes the signature's point to look at its order. Not needed:
+/// the point is computed anyway, and the signature holds only if the computed one is encoded as the signature has it. Saves a
+/// seventh.
 ///
 /// # Errors
 /// [`BadSignature`] if it did not.
 pub fn verify(key: &PublicKey, hash: &Hash, signature: &Signature) -> Result<(), BadSignature> {
     let key = VerifyingKey::from_bytes(&key.0).map_err(|_| BadSignature)?;
     let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-    key.verify_strict(&hash.0, &signature).map_err(|_| BadSignature)
+    if key.is_weak() || SMALL_ORDER.contains(signature.r_bytes()) {
+        return Err(BadSignature);
+    }
+    key.verify(&hash.0, &signature).map_err(|_| BadSignature)
 }
 
 /// A value whose signature was checked. Only a check can make one; it may happen on any thread.
@@ -146,8 +184,97 @@ pub trait Signable {
 
 #[cfg(test)]
 mod tests {
+    use curve25519_dalek::constants::EIGHT_TORSION;
+    use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
+    use curve25519_dalek::scalar::Scalar;
+    use sha2::{Digest, Sha512};
+
     use super::*;
     use crate::context;
+
+    #[test]
+    fn the_points_of_small_order_are_eight() {
+        let mut ours = SMALL_ORDER.to_vec();
+        let mut all: Vec<_> = EIGHT_TORSION.iter().map(|point| point.compress().to_bytes()).collect();
+        ours.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(ours, all);
+    }
+
+    /// Every way to write a point of small order: also with `y` not reduced, and with a sign where there is none.
+    fn encodings() -> Vec<[u8; 32]> {
+        let mut all: Vec<[u8; 32]> = SMALL_ORDER.to_vec();
+        // y = 1 and y = 0 beyond p = 2^255 - 19, and y = -1, 1 with the sign of a zero.
+        for (first, last) in [(0xee, 0x7f), (0xee, 0xff), (0xed, 0x7f), (0xed, 0xff), (0xec, 0xff)] {
+            let mut bytes = [0xff; 32];
+            (bytes[0], bytes[31]) = (first, last);
+            all.push(bytes);
+        }
+        let mut one = [0; 32];
+        (one[0], one[31]) = (1, 0x80);
+        all.push(one);
+        assert!(
+            all.iter().all(|bytes| CompressedEdwardsY(*bytes).decompress().is_none_or(|point| point.is_small_order()))
+        );
+        all
+    }
+
+    fn challenge(point: &[u8; 32], key: &[u8; 32], hash: &Hash) -> Scalar {
+        let digest = Sha512::new().chain_update(point).chain_update(key).chain_update(hash.0).finalize();
+        Scalar::from_bytes_mod_order_wide(&digest.into())
+    }
+
+    fn strictly(key: &[u8; 32], hash: &Hash, signature: &[u8; 64]) -> bool {
+        let signature = ed25519_dalek::Signature::from_bytes(signature);
+        VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(&hash.0, &signature).is_ok())
+    }
+
+    #[test]
+    fn what_small_orders_can_do_is_refused_as_strict_verification_does() {
+        let (secret, nonce) = (Scalar::from(77_u64), Scalar::from(991_u64));
+        let (mut held, mut lax) = (0, 0);
+        // Keys and points with a part of small order, keys and points of small order alone, in every encoding.
+        let mixed = |scalar: &Scalar| -> Vec<(Scalar, [u8; 32])> {
+            let base = EdwardsPoint::mul_base(scalar);
+            let with = EIGHT_TORSION.iter().map(|small| (*scalar, (base + small).compress().to_bytes()));
+            with.chain(encodings().into_iter().map(|bytes| (Scalar::ZERO, bytes))).collect()
+        };
+        for (secret, key) in mixed(&secret) {
+            for (nonce, point) in mixed(&nonce) {
+                // Several hashes: what holds of a key with a part of small order depends on the challenge.
+                for number in 0..8 {
+                    let hash = context::LOCK.hasher().u8(number).finish();
+                    let s = nonce + challenge(&point, &key, &hash) * secret;
+                    let signature: [u8; 64] = [point, s.to_bytes()].concat().try_into().unwrap();
+                    let holds = verify(&PublicKey(key), &hash, &Signature(signature)).is_ok();
+                    assert_eq!(holds, strictly(&key, &hash, &signature), "{key:?} {signature:?}");
+                    let parsed = VerifyingKey::from_bytes(&key);
+                    let signature = ed25519_dalek::Signature::from_bytes(&signature);
+                    lax += u32::from(parsed.is_ok_and(|key| key.verify(&hash.0, &signature).is_ok()));
+                    held += u32::from(holds);
+                }
+            }
+        }
+        assert!(held > 0 && lax > held, "{held} of {lax}");
+    }
+
+    #[test]
+    fn a_signature_beyond_the_group_order_is_refused() {
+        let alice = Identity::from_private_key(&[1; 32]);
+        let hash = context::LOCK.hasher().u8(1).finish();
+        let mut signature = alice.sign(&hash);
+        // The order, little endian: s + L is the same number to whoever does not look.
+        let order = Scalar::ZERO - Scalar::ONE;
+        let mut carry = 1_u16;
+        for (byte, add) in signature.0[32..].iter_mut().zip(order.to_bytes()) {
+            carry += u16::from(*byte) + u16::from(add);
+            *byte = carry as u8;
+            carry >>= 8;
+        }
+        assert_eq!(carry, 0);
+        assert_eq!(verify(&alice.public_key(), &hash, &signature), Err(BadSignature));
+        assert!(!strictly(&alice.public_key().0, &hash, &signature.0));
+    }
 
     #[test]
     fn a_signature_holds_for_its_hash_and_its_key_only() {
