@@ -249,14 +249,7 @@ impl Drawing<'_> {
     fn break_hosts(&mut self, choices: &mut Choices) {
         match choices.below(8) {
             0..=2 => {
-                let points = [
-                    CrashPoint::Written,
-                    CrashPoint::Flushed,
-                    CrashPoint::Said,
-                    CrashPoint::Sent,
-                    CrashPoint::SentAhead,
-                ];
-                let (host, point) = (self.card(choices), points[choices.below(5) as usize]);
+                let (host, point) = (self.card(choices), CrashPoint::ALL[choices.below(5) as usize]);
                 let after = choices.below(12) as u32;
                 self.fault(Fault::Trap { host, trap: Trap { point, after } });
             }

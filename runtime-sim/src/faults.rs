@@ -363,14 +363,7 @@ impl Drawing {
                 self.add(at, Fault::Crash { host, crash, off });
             }
             (Family::Trap, _) => {
-                let points = [
-                    CrashPoint::Written,
-                    CrashPoint::Flushed,
-                    CrashPoint::Said,
-                    CrashPoint::Sent,
-                    CrashPoint::SentAhead,
-                ];
-                let (Some(host), Some(point)) = (with_disk, dice.pick(&points).copied()) else { return };
+                let (Some(host), Some(point)) = (with_disk, dice.pick(&CrashPoint::ALL).copied()) else { return };
                 self.add(at, Fault::Trap { host, trap: Trap { point, after: dice.below(12) as u32 } });
             }
             (Family::Pause, Some(host)) => self.add(at, Fault::Pause { host, time: lasts.min(self.to.since(at)) }),

@@ -283,6 +283,12 @@ pub enum CrashPoint {
     SentAhead,
 }
 
+impl CrashPoint {
+    /// All of them.
+    pub const ALL: [CrashPoint; 5] =
+        [CrashPoint::Written, CrashPoint::Flushed, CrashPoint::Said, CrashPoint::Sent, CrashPoint::SentAhead];
+}
+
 /// A crash that waits for its point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
