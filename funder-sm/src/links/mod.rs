@@ -225,6 +225,12 @@ impl Links {
         self.drain_client(now);
     }
 
+    /// The connection that is the link with a friend.
+    #[cfg(test)]
+    pub(crate) fn link_with(&self, friend: &PublicKey) -> Option<ConnId> {
+        self.friends.get(friend)?.link
+    }
+
     fn on_drop_link(&mut self, now: Instant, key: PublicKey) {
         let Some(friend) = self.friends.get_mut(&key) else { return };
         let Some(conn) = friend.link else { return };

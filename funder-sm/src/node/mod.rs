@@ -294,7 +294,8 @@ impl Node {
                 match self.checks.turn_of(&friend, bytes) {
                     Turn::Now(bytes) => drop(self.hear(friend, &bytes)),
                     Turn::Later => {}
-                    Turn::TooMany => self.links(links::Input::DropLink { friend }),
+                    // Whoever called goes on with what the links say: their depth is not for a friend to choose.
+                    Turn::TooMany => self.links.handle(self.now, links::Input::DropLink { friend }),
                 }
             }
             links::Output::RelayRefuses { relay, reason } => {

@@ -4,8 +4,9 @@ use offset_protocol::app::{
     Answer, AppMessage, Command, CommitMode, Event as AppEvent, InvoiceReport, InvoiceState, Name, NodeMessage,
     Outcome, PaymentReport, PaymentState, Permission, Permissions, Refusal,
 };
-use offset_protocol::bytes::{CommandId, InvoiceId, PaymentId};
-use offset_protocol::codec::{Text, decode, encode};
+use offset_protocol::bytes::{CommandId, InvoiceId, PaymentId, ResetToken, Signature};
+use offset_protocol::codec::{Blob, List, Text, decode, encode};
+use offset_protocol::friend::{Batch, FriendMessage, ResetTerms};
 use offset_protocol::limits::MAX_FRAME;
 use offset_protocol::machine::{Duration, Seed, turn};
 use offset_protocol::net::{ConnId, NetCommand, Purpose};
@@ -236,6 +237,51 @@ fn all_that_waits_at_a_turn_is_one_revision_and_no_reply_leaves_before_it_is_dur
     assert_eq!(go(asks(64..128)), (0, 0, Some(second)), "what comes meanwhile waits");
     let (1, 64, Some(third)) = go(vec![NodeInput::Durable(second)]) else { panic!("64 replies and the next revision") };
     assert_eq!(go(vec![NodeInput::Durable(third)]), (0, 64, Some(third)));
+}
+
+/// A megabyte of what a friend says: one batch that has to be checked, and then as many messages as there is room for.
+fn flood(node: &mut Node, now: Instant, friend: PublicKey) -> Vec<u8> {
+    node.now = now;
+    let conn = node.links.link_with(&friend).unwrap();
+    let (header, body, signature) = (Blob::default(), Blob::default(), Signature([7; 64]));
+    node.links
+        .handle(now, links::Input::Send { friend, message: FriendMessage::Batch(Batch { header, body, signature }) });
+    let terms = ResetTerms { epoch: 1, reset_token: ResetToken([7; 32]), balances: List::new() };
+    let mut bytes = Vec::new();
+    while bytes.len() < MAX_FRAME - 1_024 {
+        node.links.handle(now, links::Input::Send { friend, message: FriendMessage::Inconsistent(terms.clone()) });
+        while let Some(output) = node.links.poll_output() {
+            match output {
+                links::Output::Net(NetCommand::Send { conn: to, bytes: more }) if to == conn => bytes.extend(more),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn messages_beyond_those_that_may_wait_take_no_room_on_the_stack() {
+    let (mut world, nodes) = line(2);
+    // The second checks aside, so that something waits.
+    let (liar, victim) = (nodes[0], nodes[1]);
+    let now = world.now;
+    let bytes = flood(&mut world.node(liar).node, now, key(victim));
+    let node = &mut world.node(victim).node;
+    let conn = node.links.link_with(&key(liar)).unwrap();
+    std::thread::scope(|scope| {
+        let hears = || {
+            let mut commands = Vec::new();
+            turn(node, now, [NodeInput::Net(NetEvent::Message { conn, bytes })], |output| commands.push(output));
+            assert!(commands.iter().any(|output| matches!(output, NodeOutput::Check(_))));
+            assert!(
+                commands.iter().any(|output| *output == NodeOutput::Net(NetCommand::Close { conn })),
+                "{commands:?}"
+            );
+        };
+        std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, hears).unwrap().join().unwrap();
+    });
+    assert_eq!(node.links.link_with(&key(liar)), None);
 }
 
 fn lone_node() -> Node {

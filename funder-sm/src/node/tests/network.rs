@@ -62,7 +62,7 @@ pub(super) enum TestHost {
 /// A node with its disk.
 pub(super) struct TestNode {
     host: HostId,
-    node: Node,
+    pub(super) node: Node,
     pub(super) disk: Records,
     pub(super) inputs: Vec<NodeInput>,
     pub(super) revisions: u64,
