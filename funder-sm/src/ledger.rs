@@ -34,6 +34,7 @@ use offset_protocol::{buggify, mutant, sometimes, wire_struct};
 
 use crate::friend_channel::SignedAnswer;
 pub use guard::Allowance;
+use guard::PLACES;
 use offset_protocol::lean::LeanMap;
 pub use rules::{BadRequest, BrokenRule, Unsendable, check_request};
 use totals::signed;
@@ -118,6 +119,11 @@ impl OpenRequest {
         OpenRequest { request, response: None, told, committed: false, withdrawn: false, refused: false }
     }
 
+    /// Whether it ends farther away than at whoever received it. Of a refused request that is not known any more.
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.request.route.is_empty()
+    }
+
     /// What it freezes. The sum was checked when the request was opened, so it never saturates.
     pub fn frozen(&self) -> u128 {
         self.request.dest_payment.saturating_add(self.request.left_fees)
@@ -140,6 +146,8 @@ type Requests = LeanMap<RequestId, Box<OpenRequest>>;
 struct Open {
     outgoing: Requests,
     incoming: Requests,
+    /// Of outgoing: those that go on from the friend.
+    onward: usize,
     /// Of incoming: those that we refused.
     refused: Sums,
     /// Of incoming: those that we accepted and that go on from here.
@@ -192,6 +200,11 @@ impl Ledger {
     /// The requests that we sent.
     pub fn outgoing(&self) -> &LeanMap<RequestId, Box<OpenRequest>> {
         self.open.as_ref().map_or(&NO_REQUESTS, |open| &open.outgoing)
+    }
+
+    /// How many of the requests that we sent go on from the friend.
+    pub fn onward_count(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.onward)
     }
 
     /// The requests that the friend sent.
@@ -262,13 +275,17 @@ impl Ledger {
     }
 
     fn open_outgoing(&mut self, request: Box<OpenRequest>) {
-        self.open.get_or_insert_default().outgoing.insert(request.request.request_id, request);
+        let open = self.open.get_or_insert_default();
+        open.onward += usize::from(request.goes_on());
+        open.outgoing.insert(request.request.request_id, request);
     }
 
     fn close_outgoing(&mut self, id: &RequestId) -> Option<Box<OpenRequest>> {
-        let closed = self.open.as_mut()?.outgoing.remove(id);
+        let open = self.open.as_mut()?;
+        let closed = open.outgoing.remove(id)?;
+        open.onward -= usize::from(closed.goes_on());
         self.let_go();
-        closed
+        Some(closed)
     }
 
     fn open_incoming(&mut self, request: Box<OpenRequest>) {
@@ -543,11 +560,12 @@ impl Ledger {
 
     /// Why a request may not be passed on from here, though it would be welcome if it ended here.
     fn guard(&self, grant: &Grant, frozen: u128) -> Option<CancelReason> {
-        let is_busy = self.forwarded_count() >= grant.allowance.places();
+        let is_full = self.forwarded_count() >= PLACES;
         let is_beyond = frozen > self.forward_room(grant.max_debt, grant.allowance);
         sometimes!("ledger: what requests of others may hold is used up", is_beyond);
         sometimes!("ledger: less may be held for long", is_beyond && grant.allowance == Allowance::Lasting);
-        if is_busy { Some(CancelReason::Busy) } else { is_beyond.then_some(CancelReason::Capacity) }
+        // Not `Busy`: it is the edge to here that is full, and not one that goes on from here.
+        (is_full || is_beyond).then_some(CancelReason::Capacity)
     }
 
     /// The outgoing request that the friend may speak about.

@@ -63,7 +63,7 @@ use offset_protocol::{wire_enum, wire_struct};
 
 pub use answers::SignedAnswer;
 pub use audit::{LogMarks, Size};
-pub use enqueue::OWN_REQUESTS;
+pub use enqueue::{OWN_ONWARD, OWN_REQUESTS};
 pub use event::{
     ChannelEvent, ConfigError, Enqueued, LinkMisbehaviour, Misbehaviour, NoSuchTerms, Origin, Refused, Standing,
     TermsOf,

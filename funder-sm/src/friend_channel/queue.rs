@@ -58,6 +58,8 @@ pub(super) struct Pending {
 pub(super) struct WaitingRequests {
     pub(super) count: usize,
     pub(super) frozen: u128,
+    /// How many go on from the friend.
+    pub(super) onward: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -278,6 +280,7 @@ impl Waits {
             let sums = self.requests.get_or_default(waiting.currency);
             sums.count += 1;
             sums.frozen = sums.frozen.saturating_add(frozen(request));
+            sums.onward += usize::from(!request.route.is_empty());
             *self.counter(key.class) += 1;
         }
         self.entries.insert(key, waiting);
@@ -296,6 +299,7 @@ impl Waits {
             if let Some(sums) = self.requests.get_mut(&waiting.currency) {
                 sums.count -= 1;
                 sums.frozen = sums.frozen.saturating_sub(frozen(request));
+                sums.onward -= usize::from(!request.route.is_empty());
                 if sums.count == 0 {
                     self.requests.remove(&waiting.currency);
                 }

@@ -7,8 +7,8 @@
 //! | of one friend, in one currency | requests that go on from here hold at most |
 //! |---|---|
 //! | credit | [`FULL_SHARE`] of the line |
-//! | number | the same share of [`MAX_PENDING`] |
-//! | credit × time | what [`FULL_SHARE`] holds above [`LASTING_SHARE`] in [`PATIENCE`]; that refills while less than [`LASTING_SHARE`] is held. Used up, only [`LASTING_SHARE`] of credit and number is left to new requests until it is full again |
+//! | number | [`PLACES`] |
+//! | credit × time | what [`FULL_SHARE`] holds above [`LASTING_SHARE`] in [`PATIENCE`]; that refills while less than [`LASTING_SHARE`] is held. Used up, only [`LASTING_SHARE`] of credit is left to new requests until it is full again |
 //!
 //! The rest of the line is for what ends here. The limit is kept by the end that receives, because it alone knows the line.
 //! Requests that end here, and those that a node makes itself, are not limited by it.
@@ -24,6 +24,10 @@ use offset_protocol::machine::{Duration, Instant};
 pub const FULL_SHARE: u128 = 3;
 /// One part in so many that they may hold for good.
 pub const LASTING_SHARE: u128 = 6;
+/// Of the places for requests of one friend, in one currency, so many are for those that go on from here. Whoever sends them
+/// knows the number: a node passes on fewer, so that its own can still go on
+/// ([`OWN_ONWARD`](crate::friend_channel::OWN_ONWARD)).
+pub const PLACES: usize = MAX_PENDING / FULL_SHARE as usize;
 /// How long requests of others may hold all of [`FULL_SHARE`]. A payment takes seconds; chosen freely.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -48,11 +52,6 @@ impl Allowance {
     /// What may be held of a line. Rounded up, so that a line of one unit is of use.
     pub const fn of(self, line: u128) -> u128 {
         line.div_ceil(self.share())
-    }
-
-    /// How many requests may be open.
-    pub const fn places(self) -> usize {
-        MAX_PENDING / self.share() as usize
     }
 }
 

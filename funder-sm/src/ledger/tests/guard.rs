@@ -1,11 +1,10 @@
 //! What requests may hold that go on from here: the share, the number, the time.
 
-use offset_protocol::limits::MAX_PENDING;
 use offset_protocol::machine::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::ledger::guard::{FULL_SHARE, Held, LASTING_SHARE, PATIENCE, Strain};
+use crate::ledger::guard::{Held, LASTING_SHARE, PATIENCE, PLACES, Strain};
 
 const LINE: u128 = 1_200;
 
@@ -55,14 +54,13 @@ fn what_goes_on_from_here_holds_a_share_and_the_rest_is_for_what_ends_here() {
 #[test]
 fn many_small_requests_of_others_leave_places_for_what_ends_here() {
     let mut ledger = Ledger::default();
-    let most = u16::try_from(Allowance::Full.places()).unwrap();
-    assert_eq!(usize::from(most), MAX_PENDING / FULL_SHARE as usize);
-    let grant = Grant { max_debt: 1 << 40, ..grant(Allowance::Full) };
+    let most = u16::try_from(PLACES).unwrap();
+    let grant = Grant { max_debt: 1 << 40, ..grant(Allowance::Lasting) };
     let mut ask = |id, onward| ledger.receive(&from(grant, 0), asks(id, 1, onward)).unwrap();
     for id in 0..most {
         assert_eq!(ask(id, true), Step::Requested(number(id)));
     }
-    assert_eq!(ask(most, true), Step::Refused(number(most), CancelReason::Busy));
+    assert_eq!(ask(most, true), Step::Refused(number(most), CancelReason::Capacity));
     for id in most + 1..4_097 {
         assert_eq!(ask(id, false), Step::Requested(number(id)));
     }
