@@ -177,8 +177,9 @@ impl Funder {
     pub(super) fn retry(&mut self, payment_id: PaymentId, part: &Part, failed: FailedPart) {
         let Some(payment) = self.payments.get(&payment_id) else { return };
         let (app, command, currency) = (payment.app, payment.command, payment.invoice.currency);
-        let was_answered = part.response.is_some();
-        let hopeless = payment.given_routes || was_answered || payment.attempts >= MAX_ATTEMPTS;
+        // The seller counts a part that it has answered, and with a complete answer it has counted all: that offer is over.
+        let was_counted = part.response.is_some() || payment.complete_part().is_some();
+        let hopeless = payment.given_routes || was_counted || payment.attempts >= MAX_ATTEMPTS;
         let event = Event::PartFailed { payment_id, part: failed.clone() };
         self.tell(app, command, event);
         // Our own edges we know ourselves.

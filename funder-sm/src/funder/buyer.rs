@@ -136,7 +136,7 @@ impl Payment {
         }
     }
 
-    fn complete_part(&self) -> Option<(&Part, &Response)> {
+    pub(super) fn complete_part(&self) -> Option<(&Part, &Response)> {
         let mut complete = self.parts.iter().filter_map(|part| {
             let response = part.response.as_ref()?;
             response.is_complete.then_some((part, response))

@@ -42,7 +42,7 @@ mod tests;
 
 pub mod records;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use offset_protocol::app::FriendReport;
 use offset_protocol::bytes::{InvoiceId, PaymentId, PublicKey, RequestId};
@@ -62,7 +62,7 @@ pub use io::{
 };
 pub use records::RestoreError;
 pub use routes::MAX_QUERIES;
-pub use seller::{MAX_INVOICES, MAX_OFFERS};
+pub use seller::{MAX_ENDED, MAX_INVOICES, MAX_OFFERED, MAX_OFFERS};
 
 use crate::friend_channel::Channel;
 use offset_protocol::lean::{LeanMap, LeanSet};
@@ -126,6 +126,8 @@ pub struct Funder {
     rng: Rng,
     now: Instant,
     wall: WallTime,
+    /// Open invoices that expire; some that are not open any more.
+    expiring: Option<Box<BTreeSet<(WallTime, InvoiceId)>>>,
 
     friends: LeanMap<PublicKey, Box<Friend>>,
     /// The friends by name: their keys, in the order of the names that their records have.

@@ -73,6 +73,7 @@ impl Funder {
             payments: LeanMap::new(),
             open_payments: 0,
             invoices: LeanMap::new(),
+            expiring: None,
             queries: super::routes::Queries::default(),
             events: super::events::Events::default(),
             todo: VecDeque::new(),
@@ -125,8 +126,12 @@ impl Funder {
                 self.payments.insert(PaymentId(fixed(key, rest)?), payment);
             }
             kind::INVOICE => {
-                let invoice: InvoiceRecord = records::decode("invoice", &value)?;
-                self.invoices.insert(InvoiceId(fixed(key, rest)?), invoice);
+                let (id, invoice): (_, InvoiceRecord) =
+                    (InvoiceId(fixed(key, rest)?), records::decode("invoice", &value)?);
+                if let Some(at) = invoice.expiry() {
+                    self.expiring.get_or_insert_default().insert((at, id));
+                }
+                self.invoices.insert(id, invoice);
             }
             kind::EVENT => {
                 let (app, number) = rest.split_at_checked(PublicKey::SIZE).ok_or_else(|| unknown(key))?;

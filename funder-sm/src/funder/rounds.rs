@@ -49,7 +49,9 @@ impl Funder {
             FunderInput::Durable(revision) => self.on_durable(revision),
             FunderInput::Wall(wall) => {
                 self.wall = wall;
-                return;
+                if !self.expire_offers() {
+                    return;
+                }
             }
             FunderInput::Tick => {
                 self.on_tick();

@@ -6,15 +6,18 @@
 //! | a request | joins the offer of its buyer's lock; is answered, the one that completes the amount as complete |
 //! | a commit, by hand or in band | if the offer is whole: every part is collected, other offers are cancelled; if not, it is cancelled |
 //! | `Withdraw`, or a part lost with its channel | the part leaves the offer; an offer that was complete ends with it |
-//! | `CancelInvoice` | every part is cancelled |
+//! | `CancelInvoice`, or the time when the invoice expires | every part is cancelled |
 //!
 //! Invariants:
 //! 1. A commit is checked before anything is stored, so a bogus one changes nothing.
 //! 2. Nothing is collected unless the parts that are open here add up to the invoice's amount.
-//! 3. Of one offer at most one response is complete: once it was given, no part can join, and if a part leaves then, all do.
-//!    So one invoice gives at most one receipt.
+//! 3. Of one offer at most one response is complete: once it was given, no part can join, and if a part leaves then, all do,
+//!    and nothing comes under its lock any more: a mediator of two parts could else put one of its own in the place of
+//!    its buyer's, and have the other paid for. So one invoice gives at most one receipt, to whoever paid all of it.
 //! 4. A commit is `Done` only for the buyer whose offer was collected: two buyers of one invoice never both hear it.
 //! 5. An invoice is `Paid` only when every part's collect stands in a log.
+
+use std::collections::BTreeSet;
 
 use offset_protocol::app::{Answer, Event, InvoiceReport, InvoiceState, MAX_LISTED, Outcome, Refusal};
 use offset_protocol::bytes::{CommandId, HashedLock, InvoiceId, Nonce, PlainLock, PublicKey, RequestId, Signature};
@@ -30,6 +33,10 @@ use super::Funder;
 use super::records::{self, Source, Target, Transit, kind};
 /// Offers that one invoice holds at once: several buyers, or one who tries again. Chosen freely.
 pub const MAX_OFFERS: usize = 16;
+/// Of these, so many may be locks whose offer has ended. Chosen freely: a buyer's own tries make one or two.
+pub const MAX_ENDED: usize = 8;
+/// What all offers for one invoice may freeze, in its amounts: a buyer that tries again, and another one.
+pub const MAX_OFFERED: u128 = 3;
 /// Invoices that a node remembers. Chosen freely; about 400 bytes each.
 pub const MAX_INVOICES: usize = 200_000;
 
@@ -58,7 +65,7 @@ wire_struct! {
     pub struct Offer {
         /// The buyer's lock.
         pub src_hashed_lock: HashedLock,
-        /// The requests that are open here.
+        /// The requests that are open here. None: the offer was complete and has ended, and nothing more comes under its lock.
         pub parts: List<OfferPart, MAX_SPLIT>,
     }
 
@@ -112,6 +119,15 @@ impl Offer {
     fn is_complete(&self) -> bool {
         self.parts.iter().any(|part| part.is_complete)
     }
+
+    fn has_ended(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn gives_way_to(&self, request: &Request) -> bool {
+        let is_another = self.src_hashed_lock != request.src_hashed_lock;
+        is_another && !self.is_complete() && !self.has_ended() && self.sum() < request.dest_payment
+    }
 }
 
 impl InvoiceRecord {
@@ -127,6 +143,11 @@ impl InvoiceRecord {
         InvoiceReport { invoice: self.invoice.clone(), expires_at: self.expires_at, state }
     }
 
+    /// When what is offered for it comes to nothing.
+    pub(super) fn expiry(&self) -> Option<WallTime> {
+        self.expires_at.filter(|_| self.phase == InvoicePhase::Open)
+    }
+
     const fn has_ended(&self) -> bool {
         match self.phase {
             InvoicePhase::Open | InvoicePhase::Collecting { .. } => false,
@@ -134,26 +155,73 @@ impl InvoiceRecord {
         }
     }
 
-    /// Lets the smallest offer go for one under a new lock that brings more, if there is no place left; gives its parts. So
+    /// Lets the smallest offers go for one under a new lock that brings more, if there is no place left; gives their parts. So
     /// whoever wants to keep a buyer out must freeze more than the buyer. A complete offer stays: its buyer may have
     /// committed.
-    fn make_place(&mut self, lock: &HashedLock, brings: u128) -> Vec<OfferPart> {
-        if self.offers.len() < MAX_OFFERS || self.offer_mut(lock).is_some() {
-            return Vec::new();
+    fn make_place(&mut self, request: &Request) -> Vec<OfferPart> {
+        let mut gone = Vec::new();
+        while self.is_crowded(request) {
+            let smaller = self.offers.iter().filter(|offer| offer.gives_way_to(request));
+            let Some(least) = smaller.min_by_key(|offer| offer.sum()).map(|offer| offer.src_hashed_lock) else { break };
+            sometimes!("seller: an offer gives way to a larger one", true);
+            gone.extend(self.offer_mut(&least).map(|offer| std::mem::take(&mut offer.parts)).into_iter().flatten());
+            self.offers.retain(|offer| offer.src_hashed_lock != least);
         }
-        let smaller = self.offers.iter().filter(|offer| !offer.is_complete() && offer.sum() < brings);
-        let Some(least) = smaller.min_by_key(|offer| offer.sum()).map(|offer| offer.src_hashed_lock) else {
-            return Vec::new();
-        };
-        let (gone, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.offers).into_iter().partition(|offer| offer.src_hashed_lock == least);
-        self.offers = List::truncated(kept);
-        sometimes!("seller: an offer gives way to a larger one", true);
-        gone.into_iter().flat_map(|offer| offer.parts).collect()
+        gone
+    }
+
+    /// Whether a request finds no place.
+    fn is_crowded(&self, request: &Request) -> bool {
+        let is_new = self.offers.iter().all(|offer| offer.src_hashed_lock != request.src_hashed_lock);
+        is_new && self.offers.len() >= MAX_OFFERS || self.is_beyond(request, self.offers.iter())
+    }
+
+    /// Whether these offers and a request would freeze too much.
+    fn is_beyond<'o>(&self, request: &Request, offers: impl Iterator<Item = &'o Offer>) -> bool {
+        let all = offers.map(Offer::sum).fold(request.dest_payment, u128::saturating_add);
+        all > self.invoice.amount.saturating_mul(MAX_OFFERED)
     }
 
     fn offer_mut(&mut self, lock: &HashedLock) -> Option<&mut Offer> {
         self.offers.iter_mut().find(|offer| offer.src_hashed_lock == *lock)
+    }
+
+    fn ended(&self) -> usize {
+        self.offers.iter().filter(|offer| offer.has_ended()).count()
+    }
+
+    /// Whether parts may make an offer together. Not any more when so many have ended that not all locks can be remembered.
+    fn takes_parts(&self) -> bool {
+        self.ended() < MAX_ENDED
+    }
+
+    /// Ends the offer under a lock: gives what was open in it. If that was a part of the whole, so for good.
+    fn end_offer(&mut self, lock: &HashedLock) -> Vec<OfferPart> {
+        let (amount, is_room) = (self.invoice.amount, self.takes_parts());
+        let Some(offer) = self.offer_mut(lock) else { return Vec::new() };
+        let parts = std::mem::take(&mut offer.parts);
+        if !is_room || parts.iter().all(|part| part.dest_payment == amount) {
+            self.offers.retain(|offer| offer.src_hashed_lock != *lock);
+        }
+        parts.into_iter().collect()
+    }
+
+    /// Why a part may not join the offer under its lock, or begin one.
+    fn refusal(&self, request: &Request) -> Option<CancelReason> {
+        let amount = self.invoice.amount;
+        let offer = self.offers.iter().find(|offer| offer.src_hashed_lock == request.src_hashed_lock);
+        let ended = offer.is_some_and(Offer::has_ended);
+        sometimes!("seller: a part comes under a lock whose offer has ended", ended);
+        if ended || request.dest_payment < amount && !self.takes_parts() {
+            return Some(CancelReason::Seller);
+        }
+        let complete = offer.is_some_and(Offer::is_complete);
+        sometimes!("seller: a part comes for an offer that is complete", complete);
+        if complete || offer.map_or(0, Offer::sum).saturating_add(request.dest_payment) > amount {
+            return Some(CancelReason::Amount);
+        }
+        let stay = self.offers.iter().filter(|offer| !offer.gives_way_to(request));
+        self.is_beyond(request, stay).then_some(CancelReason::Busy)
     }
 }
 
@@ -193,6 +261,9 @@ impl Funder {
             offers: List::new(),
             committed: None,
         };
+        if let Some(at) = expires_at {
+            self.expiring.get_or_insert_default().insert((at, id));
+        }
         self.invoices.insert(id, record);
         self.save_invoice(&id);
         Outcome::Done(Answer::Invoice(invoice))
@@ -247,8 +318,11 @@ impl Funder {
         if request.total_dest_payment != amount || request.dest_payment == 0 || request.dest_payment > amount {
             return Err(CancelReason::Amount);
         }
+        if let Some(reason) = record.refusal(request) {
+            return Err(reason);
+        }
         let lock = request.src_hashed_lock;
-        for part in record.make_place(&lock, request.dest_payment) {
+        for part in record.make_place(request) {
             self.end_part(currency, &part, CancelReason::Busy);
         }
         let record = self.invoices.get_mut(&request.invoice_id).ok_or(CancelReason::UnknownInvoice)?;
@@ -259,10 +333,6 @@ impl Funder {
         }
         let offer = record.offer_mut(&lock).ok_or(CancelReason::Busy)?;
         let sum = offer.sum().saturating_add(request.dest_payment);
-        sometimes!("seller: a part comes for an offer that is complete", offer.is_complete());
-        if sum > amount || offer.is_complete() {
-            return Err(CancelReason::Amount);
-        }
         let dest_plain_lock = PlainLock(self.rng.bytes());
         let part = OfferPart {
             request_id: request.request_id,
@@ -352,17 +422,14 @@ impl Funder {
     }
 
     /// Cancels what is open under a lock whose buyer has committed, but not to this. A buyer commits when everything was
-    /// answered; so the offer that it means ended here as a part vanished, and what there is now joined later, in place of a
-    /// part that came back to the buyer. It is never withdrawn, and never made whole.
+    /// answered; what is less than that is never withdrawn, and never made whole.
     fn end_offer(&mut self, invoice_id: InvoiceId, lock: &HashedLock) {
         let Some(record) = self.invoices.get_mut(&invoice_id) else { return };
         let currency = record.invoice.currency;
-        let (ended, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut record.offers).into_iter().partition(|offer| offer.src_hashed_lock == *lock);
-        record.offers = List::truncated(kept);
-        sometimes!("seller: a commit comes for what joined after its offer ended", !ended.is_empty());
+        let parts = record.end_offer(lock);
+        sometimes!("seller: a commit comes for less than the whole", !parts.is_empty());
         self.save_invoice(&invoice_id);
-        for part in ended.into_iter().flat_map(|offer| offer.parts) {
+        for part in parts {
             self.end_part(currency, &part, CancelReason::Removed);
         }
     }
@@ -393,6 +460,24 @@ impl Funder {
         }
     }
 
+    /// Cancels what is offered for invoices that have expired; whether there was anything.
+    pub(super) fn expire_offers(&mut self) -> bool {
+        let mut any = false;
+        let wall = self.wall;
+        while let Some((_, id)) = self.expiring.as_mut().and_then(|all| pop_before(all, wall)) {
+            let Some(record) = self.invoices.get_mut(&id).filter(|record| record.expiry().is_some()) else { continue };
+            let currency = record.invoice.currency;
+            let offers = std::mem::take(&mut record.offers);
+            sometimes!("seller: an invoice expires with something offered", !offers.is_empty());
+            self.save_invoice(&id);
+            for part in offers.into_iter().flat_map(|offer| offer.parts) {
+                self.end_part(currency, &part, CancelReason::Expired);
+                any = true;
+            }
+        }
+        any
+    }
+
     fn end_part(&mut self, currency: Currency, part: &OfferPart, reason: CancelReason) {
         self.remove_transit(&part.request_id);
         self.refuse_request(part.friend, currency, part.request_id, reason);
@@ -419,16 +504,18 @@ impl Funder {
         let currency = record.invoice.currency;
         let holds = |offer: &Offer| offer.parts.iter().any(|part| part.request_id == *request_id);
         let Some(offer) = record.offers.iter_mut().find(|offer| holds(offer)) else { return };
-        let was_complete = offer.is_complete();
-        sometimes!("seller: an offer that was complete loses a part", was_complete && offer.parts.len() > 1);
-        offer.parts.retain(|part| part.request_id != *request_id);
-        let orphans: Vec<OfferPart> = if was_complete { offer.parts.to_vec() } else { Vec::new() };
-        if was_complete {
-            offer.parts = List::new();
-        }
-        record.offers.retain(|offer| !offer.parts.is_empty());
+        sometimes!("seller: an offer that was complete loses a part", offer.is_complete() && offer.parts.len() > 1);
+        let lock = offer.src_hashed_lock;
+        let orphans = if offer.is_complete() {
+            record.end_offer(&lock)
+        } else {
+            offer.parts.retain(|part| part.request_id != *request_id);
+            let is_empty = offer.parts.is_empty();
+            record.offers.retain(|offer| !is_empty || offer.src_hashed_lock != lock);
+            Vec::new()
+        };
         self.save_invoice(&invoice_id);
-        for part in orphans {
+        for part in orphans.into_iter().filter(|part| part.request_id != *request_id) {
             self.end_part(currency, &part, CancelReason::Removed);
         }
     }
@@ -519,7 +606,10 @@ impl Funder {
         match self.invoices.get(invoice_id) {
             None => Outcome::Refused(Refusal::UnknownInvoice),
             Some(record) if !record.has_ended() => Outcome::Refused(Refusal::NotEnded),
-            Some(_) => {
+            Some(record) => {
+                if let Some(at) = record.expires_at {
+                    self.expiring.get_or_insert_default().remove(&(at, *invoice_id));
+                }
                 self.invoices.remove(invoice_id);
                 self.changes.remove(records::key(kind::INVOICE, &invoice_id.0));
                 Outcome::Done(Answer::Done)
@@ -538,6 +628,10 @@ impl Funder {
             self.changes.put(records::key(kind::INVOICE, &invoice_id.0), record);
         }
     }
+}
+
+fn pop_before(all: &mut BTreeSet<(WallTime, InvoiceId)>, wall: WallTime) -> Option<(WallTime, InvoiceId)> {
+    if all.first()?.0 < wall { all.pop_first() } else { None }
 }
 
 /// How a part that was to be collected ended.

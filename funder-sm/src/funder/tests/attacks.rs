@@ -1,10 +1,11 @@
 //! What a friend, a mediator or a second buyer may try.
 
-use offset_protocol::app::{Command, CommitMode, InvoiceState, PaymentFailure, PaymentState, Refusal};
-use offset_protocol::bytes::{HashedLock, PlainLock, RequestId};
+use offset_protocol::app::{Answer, Command, CommitMode, InvoiceState, PaymentFailure, PaymentState, Refusal};
+use offset_protocol::bytes::{HashedLock, InvoiceId, PlainLock, RequestId};
+use offset_protocol::codec::Text;
 use offset_protocol::friend::{FriendMessage, Operation};
 use offset_protocol::limits::MAX_CURRENCIES;
-use offset_protocol::machine::Rng;
+use offset_protocol::machine::{Rng, WallTime};
 use offset_protocol::money::Rate;
 use offset_protocol::payment::{Commit, CommitRequest, Invoice, Request, Route, Withdraw, response_hash};
 
@@ -241,17 +242,20 @@ fn an_invoice_is_not_paid_by_the_collect_of_another_request_with_its_id() {
     assert_eq!(invoice_state(&mut net, 1, &own), InvoiceState::Paid);
 }
 
-/// A buyer's two parts were answered, one as complete; then the first went, and the second with it. Now another first part
-/// stands under the same lock: its buyer has not heard of all that. Gives its request, and the commit that the buyer can make.
-fn joined_after_the_end(net: &mut Net) -> (RequestId, Commit) {
-    let invoice = net.invoice(2, 1, 10);
-    let plain = PlainLock([3; 32]);
-    let part = |number: u8, dest_payment: u128| Request {
-        dest_payment,
-        src_hashed_lock: plain.hashed(),
-        ..request(RequestId([number; 16]), Route::new(), &invoice, &mut dice(1))
-    };
-    let (first, complete, again) = (part(1, 4), part(2, 6), part(3, 4));
+/// A part of an invoice of 10 under a lock of the liar's choice.
+fn part_of(invoice: &Invoice, lock: &PlainLock, number: u8, dest_payment: u128) -> Request {
+    let src_hashed_lock = lock.hashed();
+    Request { dest_payment, src_hashed_lock, ..request(RequestId([number; 16]), Route::new(), invoice, &mut dice(1)) }
+}
+
+fn out_frozen(net: &Net, host: usize, friend: usize) -> u128 {
+    net.hosts[host].friend(friend).unwrap().currencies[0].out_frozen
+}
+
+/// Two parts of 4 and 6 were answered, the second as complete; then the first went, and the second with it. Gives the commit
+/// that their buyer can make who has not heard of that.
+fn ended_offer(net: &mut Net, invoice: &Invoice, lock: &PlainLock) -> Commit {
+    let (first, complete) = (part_of(invoice, lock, 1, 4), part_of(invoice, lock, 2, 6));
     say(net, 0, 2, Operation::Request(first.clone()));
     net.run();
     say(net, 1, 2, Operation::Request(complete.clone()));
@@ -261,48 +265,141 @@ fn joined_after_the_end(net: &mut Net) -> (RequestId, Commit) {
     assert!(response.is_complete);
     say(net, 0, 2, Operation::Withdraw(Withdraw { request_id: first.request_id }));
     net.run();
-    say(net, 0, 2, Operation::Request(again.clone()));
-    net.run();
-    let commit = Commit {
+    assert_eq!(out_frozen(net, 1, 2), 0);
+    Commit {
         response_hash: response_hash(&complete.request_id, &response.nonce),
-        src_plain_lock: plain,
+        src_plain_lock: lock.clone(),
         dest_hashed_lock: response.dest_hashed_lock,
         dest_payment: complete.dest_payment,
         total_dest_payment: invoice.amount,
         invoice_id: invoice.invoice_id,
         currency: usd(),
         signature: response.signature,
-    };
-    assert_eq!(invoice_state(net, 2, &invoice), InvoiceState::Open { offered: 4 });
-    (again.request_id, commit)
+    }
+}
+
+/// Found by a hostile reader: a mediator of both parts ended the offer, let its buyer replace one part, put its own part in the
+/// place of the other, and had the buyer pay for its receipt.
+#[test]
+fn nothing_joins_an_offer_that_was_complete_and_ended_whoever_brings_it() {
+    let mut net = Net::line(3, 100, Rate::ZERO);
+    net.befriend(0, 2, 100, Rate::ZERO);
+    let (invoice, lock) = (net.invoice(2, 1, 10), PlainLock([3; 32]));
+    let commit = ended_offer(&mut net, &invoice, &lock);
+    for crash in [false, true] {
+        if crash {
+            net.crash(2);
+            net.heal();
+        }
+        // The buyer's replacement, and the mediator's own.
+        say(&mut net, 0, 2, Operation::Request(part_of(&invoice, &lock, 3 + u8::from(crash), 4)));
+        say(&mut net, 1, 2, Operation::Request(part_of(&invoice, &lock, 5 + u8::from(crash), 6)));
+        net.run();
+        assert_eq!((out_frozen(&net, 0, 2), out_frozen(&net, 1, 2)), (0, 0));
+        assert_eq!(invoice_state(&mut net, 2, &invoice), InvoiceState::Open { offered: 0 });
+    }
+    let refusal = net.refused(2, Command::CommitInvoice { commit });
+    assert_eq!(refusal, Refusal::PartMissing { offered: 0, amount: 10 });
+    // Who pays under another lock is welcome.
+    net.routes = Ok(vec![multi(vec![part(&[0, 2], 4, 0), part(&[0, 1, 2], 6, 0)])]);
+    net.done(0, pay(&invoice, 1, 0, CommitMode::InBand));
+    receipt_of(status(&mut net, 0, 1));
+    assert_eq!(invoice_state(&mut net, 2, &invoice), InvoiceState::Paid);
 }
 
 #[test]
-fn a_part_that_joins_after_its_offer_ended_is_cancelled_when_its_buyer_has_committed() {
-    for by_hand in [false, true] {
-        let mut net = Net::line(3, 100, Rate::ZERO);
-        net.befriend(0, 2, 100, Rate::ZERO);
-        let (id, commit) = joined_after_the_end(&mut net);
-        // Another buyer's offer has nothing to do with it.
-        let invoice = net.hosts[2].funder.invoices.get(&commit.invoice_id).unwrap().invoice.clone();
-        say(&mut net, 1, 2, Operation::Request(request(RequestId([9; 16]), Route::new(), &invoice, &mut dice(9))));
-        net.run();
-        if by_hand {
-            let refusal = net.refused(2, Command::CommitInvoice { commit });
-            assert_eq!(refusal, Refusal::PartMissing { offered: 4, amount: 10 });
-        } else {
-            let commit = CommitRequest { request_id: id, src_plain_lock: commit.src_plain_lock };
-            say(&mut net, 0, 2, Operation::Commit(commit));
-            net.run();
-        }
-        // The buyer can never withdraw it any more: it would stay frozen for good.
-        assert_eq!(net.hosts[0].friend(2).unwrap().currencies[0].out_frozen, 0);
-        assert_eq!(net.hosts[2].balance(0), 0);
-        assert_eq!(invoice_state(&mut net, 2, &invoice), InvoiceState::Open { offered: 1 });
-        net.crash(2);
-        net.heal();
-        assert_eq!(invoice_state(&mut net, 2, &invoice), InvoiceState::Open { offered: 1 });
+fn an_invoice_of_which_too_many_offers_ended_takes_no_more_parts_but_can_be_paid_at_once() {
+    let mut net = Net::line(3, 100, Rate::ZERO);
+    net.befriend(0, 2, 100, Rate::ZERO);
+    let invoice = net.invoice(2, 1, 10);
+    for number in 0..crate::funder::MAX_ENDED as u8 {
+        ended_offer(&mut net, &invoice, &PlainLock([number; 32]));
     }
+    for number in [0, 99] {
+        say(&mut net, 0, 2, Operation::Request(part_of(&invoice, &PlainLock([number; 32]), 1, 4)));
+        net.run();
+        assert_eq!(out_frozen(&net, 0, 2), 0, "a part under lock {number}");
+    }
+    net.routes = Ok(vec![multi(vec![part(&[0, 1, 2], 10, 0)])]);
+    net.done(0, pay(&invoice, 1, 0, CommitMode::InBand));
+    receipt_of(status(&mut net, 0, 1));
+}
+
+#[test]
+fn a_commit_for_less_than_the_whole_cancels_what_is_there() {
+    let mut net = Net::line(3, 100, Rate::ZERO);
+    let (invoice, lock) = (net.invoice(2, 1, 10), PlainLock([3; 32]));
+    say(&mut net, 1, 2, Operation::Request(part_of(&invoice, &lock, 1, 4)));
+    say(&mut net, 1, 2, Operation::Request(part_of(&invoice, &PlainLock([9; 32]), 9, 1)));
+    net.run();
+    let commit = CommitRequest { request_id: RequestId([1; 16]), src_plain_lock: lock.clone() };
+    say(&mut net, 1, 2, Operation::Commit(commit));
+    net.run();
+    // Nobody can withdraw it any more: it would stay frozen for good. Another buyer's offer has nothing to do with it.
+    assert_eq!(out_frozen(&net, 1, 2), 1);
+    assert_eq!(invoice_state(&mut net, 2, &invoice), InvoiceState::Open { offered: 1 });
+    say(&mut net, 1, 2, Operation::Request(part_of(&invoice, &lock, 2, 4)));
+    net.run();
+    assert_eq!(out_frozen(&net, 1, 2), 1, "nothing comes under its lock");
+}
+
+#[test]
+fn what_is_offered_for_an_invoice_ends_when_that_expires() {
+    for crash in [false, true] {
+        let mut net = Net::line(3, 1_000, Rate::ZERO);
+        let wall = |seconds: u64| FunderInput::Wall(WallTime(seconds * 1_000));
+        net.feed(2, wall(10));
+        let command = Command::AddInvoice {
+            invoice_id: InvoiceId([1; 16]),
+            currency: usd(),
+            amount: 10,
+            description: Text::default(),
+            expires_at: Some(WallTime(60_000)),
+        };
+        let Answer::Invoice(invoice) = net.done(2, command) else { panic!("no invoice") };
+        say(&mut net, 1, 2, Operation::Request(part_of(&invoice, &PlainLock([3; 32]), 1, 10)));
+        say(&mut net, 1, 2, Operation::Request(part_of(&invoice, &PlainLock([4; 32]), 2, 9)));
+        net.run();
+        assert_eq!(out_frozen(&net, 1, 2), 19);
+        if crash {
+            net.crash(2);
+            net.heal();
+        }
+        net.feed(2, wall(60));
+        net.run();
+        assert_eq!(out_frozen(&net, 1, 2), 19, "the last moment counts");
+        net.feed(2, wall(61));
+        net.run();
+        assert_eq!(out_frozen(&net, 1, 2), 0);
+        assert_eq!(invoice_state(&mut net, 2, &invoice), InvoiceState::Open { offered: 0 });
+    }
+}
+
+#[test]
+fn nearly_whole_offers_give_way_to_a_whole_one() {
+    let mut net = Net::line(3, 1_000, Rate::ZERO);
+    let invoice = net.invoice(2, 1, 10);
+    for number in 1..=4 {
+        say(&mut net, 1, 2, Operation::Request(part_of(&invoice, &PlainLock([number; 32]), number, 9)));
+        net.run();
+    }
+    assert_eq!(out_frozen(&net, 1, 2), 27);
+    net.routes = Ok(vec![multi(vec![part(&[0, 1, 2], 10, 0)])]);
+    net.done(0, pay(&invoice, 1, 0, CommitMode::InBand));
+    receipt_of(status(&mut net, 0, 1));
+}
+
+/// Found by a hostile reader: buyers that never commit froze sixteen times the amount of one invoice.
+#[test]
+fn offers_that_are_not_committed_freeze_three_times_the_amount_at_most() {
+    let mut net = Net::line(3, 1_000, Rate::ZERO);
+    let invoice = net.invoice(2, 1, 10);
+    for number in 1..=crate::funder::MAX_OFFERS as u8 {
+        say(&mut net, 1, 2, Operation::Request(part_of(&invoice, &PlainLock([number; 32]), number, 10)));
+        net.run();
+    }
+    assert_eq!(out_frozen(&net, 1, 2), 30);
+    assert_eq!(invoice_state(&mut net, 2, &invoice), InvoiceState::Open { offered: 10 });
 }
 
 #[test]
