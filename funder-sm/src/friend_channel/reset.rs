@@ -7,7 +7,7 @@
 //! | inconsistent | | the user's acceptance | unconfirmed, on the friend's terms |
 //! | unconfirmed | `Reset`, `Resume` | `Resume` of the new epoch | consistent |
 //! | unconfirmed | | `Reset` to our terms, our key is the lower one | consistent, on our terms |
-//! | unconfirmed | | `Inconsistent` with other terms than we accepted | inconsistent |
+//! | unconfirmed | | `Inconsistent` with other terms than we accepted; `Reset` to terms that nobody stated | inconsistent |
 //!
 //! An unconfirmed channel signs no batch, so two acceptances at once never lead to two batches of one number.
 
@@ -122,8 +122,9 @@ impl Channel {
                 }
             }
             State::Unconfirmed(unconfirmed) => {
-                let (ours, theirs) = (unconfirmed.ours.clone(), unconfirmed.theirs.clone());
-                self.dispute(Dispute { why: Misbehaviour::UnknownReset, ours, theirs: Some(theirs) });
+                // What it offered before is over: we have begun on it.
+                let ours = unconfirmed.ours.clone();
+                self.dispute(Dispute { why: Misbehaviour::UnknownReset, ours, theirs: None });
                 events.push(ChannelEvent::TermsChanged);
             }
             State::Consistent => {

@@ -1,6 +1,8 @@
 //! The way out of a dispute.
 
-use offset_protocol::friend::{CurrencyBalance, ResetTerms};
+use offset_protocol::bytes::{ResetToken, Signature};
+use offset_protocol::friend::{CurrencyBalance, Reset, ResetTerms};
+use offset_protocol::identity::{Signable, Signer};
 
 use super::*;
 
@@ -254,6 +256,24 @@ fn a_reset_to_unknown_terms_is_inconsistent() {
     pair.hand(0, reset);
     let Standing::Inconsistent { why, .. } = pair.channel(0).standing() else { panic!() };
     assert_eq!(*why, Misbehaviour::UnknownReset);
+}
+
+/// Found by the fuzz target `friend`.
+#[test]
+fn terms_that_were_accepted_are_not_offered_again_when_a_reset_to_unknown_ones_comes() {
+    let mut pair = disputed();
+    accept(&mut pair, 0);
+    let token = ResetToken([9; 32]);
+    let mut reset = Reset { epoch: 9, reset_token: token, signature: Signature([0; Signature::SIZE]) };
+    reset.signature = Cheap(KEYS[1]).sign(&reset.signed_hash(&KEYS[1], &KEYS[0]));
+    pair.hand(0, FriendMessage::Reset(reset));
+    let Standing::Inconsistent { why, theirs, .. } = pair.channel(0).standing() else { panic!("consistent") };
+    assert_eq!(*why, Misbehaviour::UnknownReset);
+    assert!(theirs.is_none(), "that epoch has begun here");
+    pair.settle();
+    accept(&mut pair, 0);
+    pair.settle();
+    assert_pays_again(&mut pair);
 }
 
 #[test]
