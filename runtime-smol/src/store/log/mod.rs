@@ -141,7 +141,7 @@ impl Log {
 
 fn random() -> io::Result<LogId> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(io::Error::from)?;
+    getrandom::fill(&mut id).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(LogId(id))
 }
 
