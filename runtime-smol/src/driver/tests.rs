@@ -192,7 +192,7 @@ const CONN: ConnId = ConnId::outgoing(1);
 
 fn pair(limit: u64) -> Pair {
     let folder = tempfile::tempdir().unwrap();
-    let room = Room { largest: limit, ..Room::default() };
+    let room = Room { largest: limit, half: 64 << 10, ..Room::default() };
     let store = Store::create_with(&folder.path().join("db"), PublicKey([0; 32]), room).unwrap();
     let server = start(1, Some(store), None);
     let (tell, heard) = mpsc::channel();

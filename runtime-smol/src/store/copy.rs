@@ -11,7 +11,7 @@ use std::path::Path;
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
-use super::link::Link;
+use super::link::{Link, Mark};
 use super::source::{Content, Source};
 use super::{Store, StoreError, folder, log, sync_folder};
 
@@ -69,8 +69,8 @@ fn fill(source: &Source, pages: &Link) -> Result<Content, StoreError> {
             return Ok(());
         }
         bytes = 0;
-        pages.commit(std::mem::take(&mut waiting), None)?.wait()
+        pages.commit(std::mem::take(&mut waiting), Mark::Nothing)?.wait()
     })?;
-    pages.commit(waiting, None)?.wait()?;
+    pages.commit(waiting, Mark::Nothing)?.wait()?;
     Ok(content)
 }

@@ -20,7 +20,7 @@ use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
 use super::header::Saved;
-use super::link::{self, Ready, Request};
+use super::link::{self, Mark, Ready, Request};
 use super::locked::Locked;
 use super::meta::{self, LogState};
 use super::{Locking, StoreCounters, StoreError, source};
@@ -39,6 +39,8 @@ pub(super) struct Prepared {
     pub(super) node: PublicKey,
     pub(super) map_size: u64,
     pub(super) limit: u64,
+    /// Changes in one transaction, where there may be several.
+    pub(super) part: usize,
     pub(super) locking: Locking,
     pub(super) counters: Arc<StoreCounters>,
 }
@@ -68,8 +70,8 @@ pub(super) fn run(prepared: &Prepared, first: Option<First>, ready: &Ready, requ
     if ready.send(Ok(())).is_err() {
         return;
     }
-    while let Ok(Request { changes, log, done }) = requests.recv() {
-        done(engine.commit(&changes, log));
+    while let Ok(Request { changes, mark, done }) = requests.recv() {
+        done(engine.commit(&changes, mark));
     }
 }
 
@@ -107,6 +109,7 @@ struct Engine<'e> {
     path: &'e Path,
     node: PublicKey,
     limit: u64,
+    part: usize,
     locking: Locking,
     counters: &'e StoreCounters,
     /// A value on its way into the file.
@@ -134,6 +137,7 @@ impl<'e> Engine<'e> {
             path,
             node: prepared.node,
             limit: prepared.limit,
+            part: prepared.part,
             locking: prepared.locking,
             counters,
             stored: Vec::new(),
@@ -150,14 +154,28 @@ impl<'e> Engine<'e> {
         first.map_or(Ok(()), |First { changes, log }| self.write(&changes, Some(log)))
     }
 
-    fn commit(&mut self, changes: &[Change], log: Option<LogState>) -> Result<(), StoreError> {
+    fn commit(&mut self, changes: &[Change], mark: Mark) -> Result<(), StoreError> {
         if self.failed {
             return Err(StoreError::FailedBefore { path: self.path.to_owned() });
         }
         link::check(self.path, changes)?;
-        let result = self.write(changes, log);
+        let result = match mark {
+            Mark::Nothing => self.write(changes, None),
+            Mark::AtOnce(log) => self.write(changes, Some(log)),
+            Mark::InParts { between, after } => self.write_in_parts(changes, between, after),
+        };
         self.failed = result.is_err();
         result
+    }
+
+    /// A transaction writes every page anew that it changes, and what it frees is used from the next but one on. So one that
+    /// changes a little of every page makes the file twice as large, and several, each of some keys in their order, do not.
+    fn write_in_parts(&mut self, changes: &[Change], between: LogState, after: LogState) -> Result<(), StoreError> {
+        let last = changes.len().saturating_sub(1) / self.part * self.part;
+        for part in changes[..last].chunks(self.part) {
+            self.write(part, Some(between))?;
+        }
+        self.write(&changes[last..], Some(after))
     }
 
     fn write(&mut self, changes: &[Change], log: Option<LogState>) -> Result<(), StoreError> {

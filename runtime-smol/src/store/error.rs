@@ -113,6 +113,14 @@ pub enum StoreError {
         /// What is wrong with that.
         why: &'static str,
     },
+    /// The pages alone are of no moment.
+    #[error("the database {path} was just taking over what its log {log} has, and is nothing without it: put the log back, or restore a backup", path = path.display(), log = log.display())]
+    LogNeeded {
+        /// The file.
+        path: PathBuf,
+        /// Its log.
+        log: PathBuf,
+    },
     /// The log is not what was written.
     #[error("the log {path} is damaged: {what}; restore a backup, or what is left as an old copy (stmgr restore --without-log)", path = path.display())]
     LogDamaged {
@@ -225,6 +233,7 @@ impl StoreError {
             | StoreError::LockFile { path, .. }
             | StoreError::LogFile { path, .. }
             | StoreError::LogLost { path, .. }
+            | StoreError::LogNeeded { path, .. }
             | StoreError::LogDamaged { path, .. }
             | StoreError::ForeignLog { path }
             | StoreError::SeveralNames { path, .. }

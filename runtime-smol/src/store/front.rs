@@ -2,8 +2,8 @@
 //!
 //! Invariants
 //! 1. A commit is on the disk before its end is told, as a group of the log or, if it is larger than a half, in the pages.
-//! 2. What stands in a half of the log is written over only after the pages have all of it. They take it in one commit, together
-//!    with the number of its last group.
+//! 2. What stands in a half of the log is written over only after the pages have all of it. They take it in some transactions, the
+//!    last of which says the number of its last group: until then all of it counts as not taken.
 //! 3. After anything failed, no other commit is tried: only a restart from the disk knows what is there.
 //! 4. In memory there is at most what both halves hold.
 //!
@@ -17,7 +17,7 @@ use std::sync::mpsc::Receiver;
 
 use offset_protocol::persist::Change;
 
-use super::link::{self, Link, Request, Waiting};
+use super::link::{self, Link, Mark, Request, Waiting};
 use super::locked::Locked;
 use super::log::Log;
 use super::meta::LogState;
@@ -36,8 +36,8 @@ pub(super) struct Front {
 
 /// Does commits until every sender is gone; then all is in the pages, and the log is gone.
 pub(super) fn run(front: Front, requests: &Receiver<Request>) {
-    let mut writer = Writer { front, overlay: Overlay::default(), taking: None, failed: false };
-    while let Ok(Request { changes, log: _, done }) = requests.recv() {
+    let mut writer = Writer { front, overlay: Overlay::default(), taking: None, applied: 0, failed: false };
+    while let Ok(Request { changes, mark: _, done }) = requests.recv() {
         done(writer.commit(changes));
     }
     writer.finish();
@@ -49,6 +49,8 @@ struct Writer {
     overlay: Overlay,
     /// The pages take what the other half holds.
     taking: Option<Waiting>,
+    /// The last group that the pages were told to take.
+    applied: u64,
     failed: bool,
 }
 
@@ -82,7 +84,7 @@ impl Writer {
             return self.write_through(changes);
         }
         if !self.front.log.has_room(&changes) {
-            self.turn(self.front.log.last())?;
+            self.turn()?;
         }
         let bytes = self.front.log.append(&changes)?;
         self.overlay.put(changes);
@@ -93,21 +95,36 @@ impl Writer {
     }
 
     /// Lets the pages take this half, and goes on with the other one.
-    fn turn(&mut self, last: u64) -> Result<(), StoreError> {
+    fn turn(&mut self) -> Result<(), StoreError> {
         self.wait()?;
-        let changes = std::mem::take(&mut self.overlay).into_changes();
-        let state = LogState::Open { id: self.front.log.id(), applied: last };
-        self.taking = Some(self.front.pages.commit(changes, Some(state))?);
+        let after = self.state(self.front.log.last());
+        self.take(after)?;
         self.front.log.turn();
         Ok(())
     }
 
-    /// What is larger than a half goes to the pages at once, with everything before it.
+    /// What is larger than a half goes to the pages at once, in one transaction with everything before it: no log has it.
     fn write_through(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.wait()?;
         self.overlay.put(changes);
-        let number = self.front.log.skip();
-        self.turn(number)?;
-        self.wait()
+        self.applied = self.front.log.skip();
+        let changes = std::mem::take(&mut self.overlay).into_changes();
+        self.front.pages.commit(changes, Mark::AtOnce(self.state(self.applied)))?.wait()?;
+        self.front.log.turn();
+        Ok(())
+    }
+
+    /// Lets the pages take what this half holds, all of which the log has.
+    fn take(&mut self, after: LogState) -> Result<(), StoreError> {
+        let between = LogState::Open { id: self.front.log.id(), applied: self.applied, between: true };
+        let changes = std::mem::take(&mut self.overlay).into_changes();
+        self.applied = self.front.log.last();
+        self.taking = Some(self.front.pages.commit(changes, Mark::InParts { between, after })?);
+        Ok(())
+    }
+
+    fn state(&self, applied: u64) -> LogState {
+        LogState::Open { id: self.front.log.id(), applied, between: false }
     }
 
     fn wait(&mut self) -> Result<(), StoreError> {
@@ -119,11 +136,8 @@ impl Writer {
         if self.failed {
             return;
         }
-        let closed = self.wait().and_then(|()| {
-            let changes = std::mem::take(&mut self.overlay).into_changes();
-            let state = LogState::Closed { last: self.front.log.id() };
-            self.front.pages.commit(changes, Some(state))?.wait()
-        });
+        let last = self.front.log.id();
+        let closed = self.wait().and_then(|()| self.take(LogState::Closed { last })).and_then(|()| self.wait());
         let Front { path, pages, log, counters, lock } = self.front;
         counters.waiting_bytes.store(0, Relaxed);
         if let Err(error) = closed.and_then(|()| log.remove()) {

@@ -16,9 +16,20 @@ const MAX_WAITING: usize = 16;
 /// What a thread is asked to do.
 pub(super) struct Request {
     pub(super) changes: Vec<Change>,
-    /// What is to be known of the log from then on. Of the pages only.
-    pub(super) log: Option<LogState>,
+    /// Of the pages only.
+    pub(super) mark: Mark,
     pub(super) done: Done,
+}
+
+/// What the pages are to know of the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mark {
+    /// What they know.
+    Nothing,
+    /// This, in one transaction with all changes.
+    AtOnce(LogState),
+    /// The log has all changes as well, so that several transactions may do: `between` until the last, which says `after`.
+    InParts { between: LogState, after: LogState },
 }
 
 /// Hears of the end of a commit, on the thread that did it.
@@ -64,10 +75,10 @@ impl Link {
     }
 
     /// Asks for a commit whose end comes through a channel.
-    pub(super) fn commit(&self, changes: Vec<Change>, log: Option<LogState>) -> Result<Waiting, StoreError> {
+    pub(super) fn commit(&self, changes: Vec<Change>, mark: Mark) -> Result<Waiting, StoreError> {
         let (answer, done) = sync_channel(1);
         // Nobody waits for the answer only if the thread that asked is gone.
-        self.ask(Request { changes, log, done: Box::new(move |result| drop(answer.send(result))) })?;
+        self.ask(Request { changes, mark, done: Box::new(move |result| drop(answer.send(result))) })?;
         Ok(Waiting { done, path: self.path.clone() })
     }
 

@@ -37,7 +37,12 @@ pub(super) enum LogState {
     /// All there is stands in the file. The log that it had last, which may still lie beside it, holds nothing more.
     Closed { last: LogId },
     /// What came after group `applied` stands in the log.
-    Open { id: LogId, applied: u64 },
+    Open {
+        id: LogId,
+        applied: u64,
+        /// The pages are on their way to a later group: without the log they are no state that ever was.
+        between: bool,
+    },
 }
 
 impl LogState {
@@ -46,11 +51,13 @@ impl LogState {
 
     const CLOSED: u8 = 0;
     const OPEN: u8 = 1;
+    const BETWEEN: u8 = 2;
 
     fn encode(self) -> [u8; 25] {
         let (tag, id, applied) = match self {
             LogState::Closed { last } => (LogState::CLOSED, last, 0),
-            LogState::Open { id, applied } => (LogState::OPEN, id, applied),
+            LogState::Open { id, applied, between: false } => (LogState::OPEN, id, applied),
+            LogState::Open { id, applied, between: true } => (LogState::BETWEEN, id, applied),
         };
         let mut bytes = [0; 25];
         bytes[0] = tag;
@@ -65,7 +72,8 @@ impl LogState {
         let (id, applied) = (LogId(*id), u64::from_be_bytes(applied.try_into().ok()?));
         match *tag {
             LogState::CLOSED if applied == 0 => Some(LogState::Closed { last: id }),
-            LogState::OPEN => Some(LogState::Open { id, applied }),
+            LogState::OPEN => Some(LogState::Open { id, applied, between: false }),
+            LogState::BETWEEN => Some(LogState::Open { id, applied, between: true }),
             _ => None,
         }
     }

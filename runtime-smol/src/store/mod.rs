@@ -1,7 +1,7 @@
 //! A database that survives a crash: the node's records in LMDB's pages, and in front of them a log.
 //!
 //! A commit is on the disk when it returns: appended to the log, with one flush. When half of the log is full, the pages take what
-//! it holds, on a thread of their own and in one commit (two flushes: LMDB flushes the data pages, then writes the meta page
+//! it holds, on a thread of their own and in some transactions (two flushes each: LMDB flushes the data pages, then writes the meta page
 //! through to the disk), while the other half is written to. The machine has one revision in flight and gathers the next one
 //! meanwhile, which makes a busy node's commits large and its flushes per payment few. When nobody has it open, a database is
 //! one file: the pages have everything, and the log is gone.
@@ -26,7 +26,7 @@
 //! | [`StoreError::LockFile`] | another user made it: remove it while no node runs; nothing was changed |
 //! | [`StoreError::SeveralNames`], [`StoreError::NotKept`] | one name, one lock file, beside each other, writable; then again |
 //! | [`StoreError::CutShort`], [`StoreError::Damaged`], [`StoreError::BadChecksum`], [`StoreError::LogDamaged`] | the disk did not keep what was written: restore a backup; nothing was changed |
-//! | [`StoreError::LogLost`], [`StoreError::ForeignLog`] | the database of a node that was killed was moved without its log, or another one to its place; nothing was changed |
+//! | [`StoreError::LogLost`], [`StoreError::LogNeeded`], [`StoreError::ForeignLog`] | the database of a node that was killed was moved without its log, or another one to its place; nothing was changed |
 //! | [`StoreError::Io`], [`StoreError::LogFile`], [`StoreError::Lmdb`], [`StoreError::Full`] | at a commit: stop the node, say nothing more; what was durable before still is |
 
 mod copy;
@@ -57,7 +57,7 @@ pub use copy::{copy, create};
 use engine::{First, Prepared};
 pub use error::StoreError;
 use front::Front;
-use link::{Link, Request};
+use link::{Link, Mark, Request};
 use locked::Locked;
 use log::{Beside, Log};
 use meta::LogState;
@@ -78,6 +78,9 @@ pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'v;
 
 /// The largest database. Chosen freely: far above ten years of a busy node, far below the address space.
 const MAX_MAP: u64 = 1 << 40;
+/// Changes that the pages take from the log in one transaction. Chosen freely: some ten of them for a half.
+const PART: usize = 512;
+
 /// How much room a database takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
@@ -85,11 +88,13 @@ pub(crate) struct Room {
     pub(crate) largest: u64,
     /// Bytes of each half of its log, a multiple of 4 KiB.
     pub(crate) half: usize,
+    /// Changes that the pages take from the log in one transaction.
+    pub(crate) part: usize,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Room { largest: MAX_MAP, half: log::HALF }
+        Room { largest: MAX_MAP, half: log::HALF, part: PART }
     }
 }
 
@@ -175,7 +180,8 @@ impl FoundStore {
         beside.clear(&path)?;
         let log = Log::create(&path, half)?;
         // From here on the database needs the log.
-        pages.commit(Vec::new(), Some(LogState::Open { id: log.id(), applied: log.last() }))?.wait()?;
+        let state = LogState::Open { id: log.id(), applied: log.last(), between: false };
+        pages.commit(Vec::new(), Mark::AtOnce(state))?.wait()?;
         let front = Front { path: path.clone(), pages, log, counters: counters.clone(), lock };
         let link = Link::start(&path, "store", move |ready, inbox| {
             // Whoever starts it waits for that.
@@ -217,8 +223,8 @@ impl Store {
     fn start_new(path: &Path, file: File, node: PublicKey) -> Result<Link, StoreError> {
         let file = Arc::new(Locked::alone(file, path)?);
         let (map_size, limit, counters) = (engine::FIRST_MAP, MAX_MAP, Arc::default());
-        let prepared =
-            Prepared { path: path.to_owned(), file, node, map_size, limit, locking: Locking::Alone, counters };
+        let (part, locking) = (PART, Locking::Alone);
+        let prepared = Prepared { path: path.to_owned(), file, node, map_size, limit, part, locking, counters };
         let first = First { changes: Vec::new(), log: LogState::NONE };
         Link::start(path, "pages", move |ready, inbox| engine::run(&prepared, Some(first), ready, inbox))
     }
@@ -260,7 +266,7 @@ impl Store {
             return Err(StoreError::WrongNode { path: path.to_owned(), owner: found.owner, node });
         }
         let (overlay, last, beside) = match found.log {
-            LogState::Open { id, applied } => (log::read(path, id, applied)?.overlay, id, Beside::Spent),
+            LogState::Open { id, applied, .. } => (log::read(path, id, applied)?.overlay, id, Beside::Spent),
             LogState::Closed { last } => (Overlay::default(), last, Beside::look(path, last)?),
         };
         let records = source::read_all(&tree, found.schema, &overlay)?;
@@ -268,8 +274,8 @@ impl Store {
         let is_settled = found.schema == SCHEMA && matches!(found.log, LogState::Closed { .. });
         let first = (!is_settled).then_some(First { changes, log: LogState::Closed { last } });
         let (map_size, limit, counters) = (header.map_size, room.largest, Arc::default());
-        let prepared =
-            Prepared { path: path.to_owned(), file, node, map_size, limit, locking: Locking::Shared, counters };
+        let (part, locking) = (room.part, Locking::Shared);
+        let prepared = Prepared { path: path.to_owned(), file, node, map_size, limit, part, locking, counters };
         Ok((FoundStore { prepared, first, beside, schema: found.schema, half: room.half }, records))
     }
 
@@ -278,7 +284,7 @@ impl Store {
     /// # Errors
     /// If they are not; the store then takes no more commits.
     pub fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        self.link.commit(changes, None)?.wait()
+        self.link.commit(changes, Mark::Nothing)?.wait()
     }
 
     /// Like [`Store::commit`], without waiting: `done` hears of the end, on the storage thread.
@@ -290,7 +296,7 @@ impl Store {
         changes: Vec<Change>,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.link.ask(Request { changes, log: None, done: Box::new(done) })
+        self.link.ask(Request { changes, mark: Mark::Nothing, done: Box::new(done) })
     }
 
     /// What storage has cost so far.

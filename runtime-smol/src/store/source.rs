@@ -109,11 +109,12 @@ impl Source {
     /// Opens what the pages of a database have, whatever its log has: an old copy, where that is lost or damaged.
     ///
     /// # Errors
-    /// As of [`Source::open`], but for the log; or if a node has the database.
+    /// As of [`Source::open`], but for the log; if the pages were just taking what that has, so that they are of no moment; or if a
+    /// node has the database.
     pub fn open_without_log(path: &Path) -> Result<Source, StoreError> {
         let path = &real(path)?;
         match Locked::shared(open_file(path)?, path)? {
-            Ok(file) => Source::of_nobody(path, file, |_, _| Ok(Recovered::default())),
+            Ok(file) => Source::of_nobody(path, file, nothing_beyond),
             Err(_) => Err(StoreError::InUse { path: path.to_owned() }),
         }
     }
@@ -225,9 +226,17 @@ fn newest(path: &Path, file: &File) -> Result<Meta, StoreError> {
 /// What a log has beyond the pages.
 fn beyond(path: &Path, found: &Found) -> Result<Recovered, StoreError> {
     match found.log {
-        LogState::Open { id, applied } => log::read(path, id, applied),
+        LogState::Open { id, applied, .. } => log::read(path, id, applied),
         LogState::Closed { .. } => Ok(Recovered::default()),
     }
+}
+
+/// Nothing, if that leaves a state of the database.
+fn nothing_beyond(path: &Path, found: &Found) -> Result<Recovered, StoreError> {
+    if matches!(found.log, LogState::Open { between: true, .. }) {
+        return Err(StoreError::LogNeeded { path: path.to_owned(), log: log::beside(path) });
+    }
+    Ok(Recovered::default())
 }
 
 /// The state of a moment: of the pages, kept by a read transaction, and of the log.

@@ -29,9 +29,9 @@ fn place() -> Place {
 }
 
 /// Halves of the log that take next to nothing: nearly every commit goes to the pages.
-const NEXT_TO_NO_LOG: Room = Room { largest: MAX_MAP, half: 4_096 };
+const NEXT_TO_NO_LOG: Room = Room { largest: MAX_MAP, half: 4_096, part: PART };
 /// A log that small disks have room for.
-const SMALL_LOG: Room = Room { largest: MAX_MAP, half: 64 << 10 };
+const SMALL_LOG: Room = Room { largest: MAX_MAP, half: 64 << 10, part: PART };
 
 /// What lies in a folder, by name.
 fn names(path: &Path) -> Vec<String> {
@@ -208,7 +208,7 @@ fn the_map_grows_with_the_records_and_stays_grown() {
 #[test]
 fn a_full_database_fails_the_commit_and_takes_no_more() {
     let place = place();
-    let room = Room { largest: engine::FIRST_MAP, ..Room::default() };
+    let room = Room { largest: engine::FIRST_MAP, ..SMALL_LOG };
     let store = Store::create_with(&place.path, NODE, room).unwrap();
     store.commit(vec![put(b"before", b"1")]).unwrap();
     let error = store.commit(vec![put(b"large", &vec![0; 2 << 20])]).unwrap_err();

@@ -6,7 +6,8 @@
 use super::*;
 
 const HALF: usize = 8 << 10;
-const ROOM: Room = Room { largest: MAX_MAP, half: HALF };
+/// The pages take a half in many parts, so that images are of moments between them.
+const ROOM: Room = Room { largest: MAX_MAP, half: HALF, part: 3 };
 
 /// The two files of a database at a moment.
 #[derive(Clone)]
@@ -150,9 +151,9 @@ fn a_bit_that_flips_in_a_log_is_noticed_or_is_in_the_last_group_or_changes_nothi
         let image = &images[n];
         let group = written(&images[n - 1].log, &image.log);
         image.lay(&place.path);
-        for at in (0..image.log.len()).filter(|at| *at < 100 || at % 7 == 0) {
+        for at in (0..image.log.len()).filter(|at| *at < 100 || at % 23 == 0) {
             let mut log = image.log.clone();
-            log[at] ^= 1 << (at / 7 % 8);
+            log[at] ^= 1 << (at / 23 % 8);
             match found_with(&place.path, &log) {
                 Ok(found) if found == states[n] => harmless += 1,
                 Ok(found) => {
@@ -166,7 +167,7 @@ fn a_bit_that_flips_in_a_log_is_noticed_or_is_in_the_last_group_or_changes_nothi
             }
         }
     }
-    assert!(noticed > 300 && last > 30 && harmless > 500, "{noticed} noticed, {last} in the last, {harmless}");
+    assert!(noticed > 100 && last > 10 && harmless > 200, "{noticed} noticed, {last} in the last, {harmless}");
 }
 
 #[test]
@@ -175,7 +176,7 @@ fn a_log_cut_anywhere_is_refused_and_says_what_to_do() {
     let (_, images) = history(&place.path, 6);
     let image = images.last().unwrap();
     image.lay(&place.path);
-    for length in 0..image.log.len() {
+    for length in (0..image.log.len()).filter(|length| length % 37 == 0 || *length < 70) {
         let error = found_with(&place.path, &image.log[..length]).unwrap_err();
         assert!(matches!(error, StoreError::LogDamaged { .. }), "{length}: {error}");
         assert!(error.to_string().contains("; restore a backup, or "), "{error}");
@@ -209,6 +210,36 @@ fn pages_with_a_log_of_another_moment_give_the_logs_state_or_an_error() {
     assert!(whole > 100 && refused > 100, "{whole} {refused}");
 }
 
+/// Without its log a database is what it was when the pages had taken all of a half, or nothing.
+#[test]
+fn pages_without_their_log_are_an_old_copy_or_refused_when_they_are_between_two_states() {
+    let place = place();
+    let (states, images) = history(&place.path, 60);
+    std::fs::remove_file(log::beside(&place.path)).unwrap_or_default();
+    let (mut old, mut refused) = (0, 0);
+    for image in &images {
+        std::fs::write(&place.path, &image.pages).unwrap();
+        let mut records = Records::new();
+        let read = Source::open_without_log(&place.path).and_then(|source| {
+            source.read(&mut |key, value| {
+                records.push((key.to_vec(), value.to_vec()));
+                Ok(())
+            })
+        });
+        match read {
+            Ok(_) => {
+                assert!(states.contains(&records));
+                old += 1;
+            }
+            Err(error) => {
+                assert!(matches!(error, StoreError::LogNeeded { .. }), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(old > images.len() / 2, "{old} old copies, {refused} refused");
+}
+
 /// What [`FoundStore::open`] does, as far as `steps`; then nothing more, as if the power were cut.
 fn open_steps(path: &Path, steps: usize) {
     let (found, _) = Store::find_with(path, NODE, ROOM).unwrap();
@@ -219,8 +250,8 @@ fn open_steps(path: &Path, steps: usize) {
     }
     let log = (steps >= 2).then(|| Log::create(path, half).unwrap());
     if let Some(log) = log.filter(|_| steps >= 3) {
-        let state = LogState::Open { id: log.id(), applied: log.last() };
-        pages.commit(Vec::new(), Some(state)).unwrap().wait().unwrap();
+        let state = LogState::Open { id: log.id(), applied: log.last(), between: false };
+        pages.commit(Vec::new(), Mark::AtOnce(state)).unwrap().wait().unwrap();
     }
 }
 
@@ -286,7 +317,7 @@ fn a_crash_between_the_steps_of_closing_loses_nothing() {
 #[test]
 fn pages_that_find_no_room_end_the_store_and_everything_acknowledged_is_in_the_log() {
     let place = place();
-    let room = Room { largest: engine::FIRST_MAP, half: 64 << 10 };
+    let room = Room { largest: engine::FIRST_MAP, half: 64 << 10, part: PART };
     let store = Store::create_with(&place.path, NODE, room).unwrap();
     let mut acknowledged = Records::new();
     let error = (0_u32..).find_map(|n| {
