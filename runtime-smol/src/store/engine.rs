@@ -9,6 +9,7 @@
 //!    cleared after every commit that it might have seen, and before the file grows.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,6 +19,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, MdbError, WithoutTls};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
+use rustix::io::Errno;
 
 use super::header::Saved;
 use super::link::{self, Mark, Ready, Request};
@@ -270,6 +272,22 @@ impl<'e> Engine<'e> {
     }
 
     fn lmdb(&self, error: &heed::Error) -> StoreError {
-        StoreError::lmdb(self.path, error)
+        match self.probe(error) {
+            Some(why) => StoreError::Lmdb { path: self.path.to_owned(), why: why.to_string() },
+            None => StoreError::lmdb(self.path, error),
+        }
+    }
+
+    /// LMDB says EIO of a write that was cut short, which is what a full disk makes of a large one. What the system says of the last
+    /// page of the map, which nothing refers to, is the reason then.
+    fn probe(&self, error: &heed::Error) -> Option<std::io::Error> {
+        let is_short =
+            matches!(error, heed::Error::Io(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()));
+        let (info, page_size) = (self.env.info(), self.env.unnamed_database_stat().page_size as usize);
+        let last = (info.map_size / page_size).saturating_sub(1);
+        if !is_short || info.last_page_number >= last {
+            return None;
+        }
+        self.file.write_all_at(&vec![0; page_size], (last * page_size) as u64).err()
     }
 }
