@@ -61,6 +61,8 @@ contexts! {
     INDEX_ATTESTATION = "offset v1 index attestation";
     /// What guards a record on a node's own disk: key, value. Nobody else ever sees it.
     DATABASE_RECORD = "offset v1 database record";
+    /// What guards the log in front of that disk's database: what part of it this is, then the part.
+    DATABASE_LOG = "offset v1 database log";
 }
 
 /// What BLAKE3 makes of each context string: the same for every hash, so it is made once.

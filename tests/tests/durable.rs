@@ -192,21 +192,22 @@ impl SmallDisk {
         SmallDisk::Limited
     }
 
-    /// A script that runs the node until it ends, and leaves its database as `after.db`.
+    /// A script that runs the node until it ends, and leaves its database as `after.db` with its log.
     fn script(&self, kib: u32) -> String {
         let node = program("stnode");
         let node = format!(
-            "{} --database small/alice.db --idfile alice.ident --laddr \"$1\" --trusted alice-trusted",
+            "{} --database small/alice.db --idfile alice.ident --laddr \"$1\" --trusted alice-trusted --log-size 64",
             node.display()
         );
         match self {
             SmallDisk::Mounted => format!(
                 "mount -t tmpfs -o size={kib}k tmpfs small || exit 70\ncp --sparse=always alice.db small/alice.db || exit 71\n\
-                 {node}\ncode=$?\ncp --sparse=always small/alice.db after.db\nexit $code\n"
+                 {node}\ncode=$?\ncp --sparse=always small/alice.db after.db\n\
+                 cp small/alice.db-log after.db-log\nexit $code\n"
             ),
             SmallDisk::Limited => format!(
                 "cp alice.db small/alice.db || exit 71\ntrap '' XFSZ\n(ulimit -f {kib}; {node})\ncode=$?\n\
-                 cp small/alice.db after.db\nexit $code\n"
+                 cp small/alice.db after.db\ncp small/alice.db-log after.db-log\nexit $code\n"
             ),
         }
     }
@@ -228,7 +229,7 @@ fn a_node_whose_disk_is_full_says_so_ends_and_has_lost_nothing_when_there_is_roo
     assert_eq!(network.server("alice").wait(PATIENCE), Some(0));
     let disk = SmallDisk::here();
     network.shell.mkdir("small");
-    network.shell.write("full.sh", disk.script(132));
+    network.shell.write("full.sh", disk.script(200));
     let mut small = network.shell.start(&disk.line().replace("127.0.0.1:0", &address));
     network.wait_for_friends();
     // Invoices and payments, until there is no room for another.
@@ -259,7 +260,10 @@ fn a_node_whose_disk_is_full_says_so_ends_and_has_lost_nothing_when_there_is_roo
     // With room again it goes on: what was paid is paid, and what was not, is not.
     network.shell.ok("stmgr check --database after.db");
     std::fs::remove_file(network.shell.path("alice.db")).unwrap();
-    std::fs::copy(network.shell.path("after.db"), network.shell.path("alice.db")).unwrap();
+    for file in ["", "-log"] {
+        let [from, to] = ["after", "alice"].map(|name| network.shell.path(&format!("{name}.db{file}")));
+        std::fs::copy(from, to).unwrap();
+    }
     network.server("alice").restart();
     network.wait_for_quiet();
     network.check_agreement();
@@ -424,19 +428,19 @@ fn a_node_goes_on_with_a_database_of_schema_1_and_none_with_one_of_a_newer_schem
         }
         node.kill();
         let after = shell.json(&format!("stmgr check --database {who}.db"));
-        assert_eq!((&after["schema"], &after["sound"]), (&2.into(), &true.into()));
+        assert_eq!((&after["schema"], &after["sound"]), (&3.into(), &true.into()));
         node.restart();
     }
     let mut bytes = std::fs::read(shell.path("alice.db")).unwrap();
-    let text = b"offsetdb\0\0\0\x02";
+    let text = b"offsetdb\0\0\0\x03";
     let places: Vec<_> = bytes.windows(12).enumerate().filter(|(_, window)| window == text).map(|(at, _)| at).collect();
-    places.into_iter().for_each(|at| bytes[at + 11] = 3);
+    places.into_iter().for_each(|at| bytes[at + 11] = 4);
     shell.write("newer.db", bytes);
     for line in [node_line("alice", "newer.db"), "stmgr check --database newer.db".to_owned()] {
         shell.fails(
             1,
             &line,
-            "newer.db has schema 3, and this program knows schemas up to 2: a newer program wrote it",
+            "newer.db has schema 4, and this program knows schemas up to 3: a newer program wrote it",
         );
     }
 }

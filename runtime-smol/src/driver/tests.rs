@@ -13,6 +13,7 @@ use super::*;
 use crate::connection::Reading;
 use crate::executor::Executor;
 use crate::hub::HubConfig;
+use crate::store::Room;
 
 /// Persists each message before it echoes it; a message `large` makes a large record. Says `bye` at the end.
 #[derive(Default)]
@@ -191,7 +192,8 @@ const CONN: ConnId = ConnId::outgoing(1);
 
 fn pair(limit: u64) -> Pair {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::create_with_limit(&folder.path().join("db"), PublicKey([0; 32]), limit).unwrap();
+    let room = Room { largest: limit, half: 64 << 10, ..Room::default() };
+    let store = Store::create_with(&folder.path().join("db"), PublicKey([0; 32]), room).unwrap();
     let server = start(1, Some(store), None);
     let (tell, heard) = mpsc::channel();
     let client = start(2, None, Some(tell));

@@ -169,12 +169,19 @@ impl Exporter {
         for (name, help, counter) in [
             ("offset_node_commits_total", "Commits of the database", &store.commits),
             ("offset_node_records_written_total", "Records written to the database or removed", &store.records),
-            ("offset_node_record_bytes_written_total", "Bytes of keys and values given to commits", &store.bytes),
+            (
+                "offset_node_record_bytes_written_total",
+                "Bytes written to the log, and of keys and values to the pages behind it",
+                &store.bytes,
+            ),
+            ("offset_node_page_commits_total", "How often the pages took what stood in the log", &store.page_commits),
+            ("offset_node_flushes_total", "Flushes to the disk", &store.flushes),
         ] {
             samples.push(Sample::counter(name, help, counter.load(Relaxed)));
         }
-        let used = Value::Gauge(store.used_bytes.load(Relaxed));
-        samples.push(Sample::new("offset_node_database_bytes", "Size of the database's pages in use, in bytes", used));
+        let used = Value::Gauge(store.database_bytes());
+        let help = "Size of the database's pages in use and of what waits for them, in bytes";
+        samples.push(Sample::new("offset_node_database_bytes", help, used));
         samples
     }
 }

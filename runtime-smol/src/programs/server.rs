@@ -8,9 +8,9 @@
 //! | `bytes_in`, `bytes_out` | bytes of all sockets |
 //! | `messages_in`, `messages_out` | messages of all connections, forwarded ones included |
 //! | `reads`, `writes` | system calls that moved at least a byte |
-//! | `commits`, `flushes` | commits of the database, and flushes to the disk that they made |
-//! | `records`, `record_bytes` | records written or removed, bytes of their keys and values |
-//! | `database_bytes` | the database's pages in use, now |
+//! | `commits`, `page_commits`, `flushes` | commits of the database, how often its pages took what stood in the log, and flushes to the disk for both |
+//! | `records`, `record_bytes` | records written or removed; bytes written to the log, and of keys and values to the pages |
+//! | `database_bytes` | the database's pages in use, now, and what waits for them |
 //!
 //! With `--metrics` the same numbers and more are told to whoever asks: see [`crate::metrics`].
 
@@ -222,10 +222,11 @@ impl Cost {
             reads = net.reads.load(Relaxed),
             writes = net.writes.load(Relaxed),
             commits = store.commits.load(Relaxed),
+            page_commits = store.page_commits.load(Relaxed),
             flushes = store.flushes.load(Relaxed),
             records = store.records.load(Relaxed),
             record_bytes = store.bytes.load(Relaxed),
-            database_bytes = store.used_bytes.load(Relaxed),
+            database_bytes = store.database_bytes(),
             "cost"
         );
     }

@@ -23,7 +23,7 @@ use crate::driver::{Effect, Program, Sender};
 use crate::metrics::Sample;
 use crate::network;
 use crate::remembering::Remembering;
-use crate::store::Store;
+use crate::store::{FoundStore, Store};
 use crate::workers::{Urgency, Workers, cores};
 
 /// Offset node: keeps friendships and balances, and serves its owner's apps.
@@ -39,10 +39,14 @@ struct Args {
     /// The folder with the tickets of the apps that may connect, watched while running
     #[arg(short, long, value_name = "DIR")]
     trusted: PathBuf,
+    /// KiB of the log in front of the database: the larger, the fewer bytes are written for a payment
+    #[arg(long, value_name = "KIB", default_value_t = FoundStore::DEFAULT_LOG / KIB, value_parser = clap::value_parser!(u64).range(FoundStore::SMALLEST_LOG / KIB..=FoundStore::LARGEST_LOG / KIB))]
+    log_size: u64,
     #[command(flatten)]
     server: ServerArgs,
 }
 
+const KIB: u64 = 1_024;
 /// Good signatures that are remembered between the thread that checks and the funder, and from signing a response to seeing it
 /// again in a commit. Chosen freely, in some 2 MiB at most: as many as payments can be under way.
 const REMEMBERED: usize = 8_192;
@@ -80,7 +84,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         machine.check_here();
     }
     // Only now: what cannot be understood is not changed, and an older program can still open it.
-    let store = found.open().map_err(Failure::failed)?;
+    let store = found.with_log(args.log_size * KIB).open().map_err(Failure::failed)?;
     let inbox = server.inbox.clone();
     let _watch = trusted::watch(
         &args.trusted,

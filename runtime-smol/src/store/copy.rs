@@ -2,7 +2,7 @@
 //!
 //! It is written beside its name, and gets its name only when it is on the disk. Nobody knows of it until then, so that it
 //! needs no lock file; one that root left behind would be in the way of the node's user. A copy is written record by record as
-//! they are read and checked: it holds nothing but what a node would find, and no free pages.
+//! they are read and checked: it holds nothing but what a node would find, no free pages, and needs no log.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -11,8 +11,9 @@ use std::path::Path;
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
+use super::link::{Link, Mark};
 use super::source::{Content, Source};
-use super::{Store, StoreError, folder, sync_folder};
+use super::{Store, StoreError, folder, log, sync_folder};
 
 /// Bytes of records that one transaction writes at most: memory is bounded by it.
 const MOST_AT_ONCE: usize = 4 << 20;
@@ -31,17 +32,15 @@ pub fn create(path: &Path, node: PublicKey) -> Result<(), StoreError> {
 /// # Errors
 /// As of [`create`]; or if the source is damaged.
 pub fn copy(source: &Source, output: &Path) -> Result<Content, StoreError> {
-    make(output, source.owner(), |store| fill(source, store))
+    make(output, source.owner(), |pages| fill(source, pages))
 }
 
-fn make<T>(
-    output: &Path,
-    node: PublicKey,
-    fill: impl FnOnce(&Store) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    // A dangling link is something, too.
-    if output.symlink_metadata().is_ok() {
-        return Err(StoreError::Exists { path: output.to_owned() });
+fn make<T>(output: &Path, node: PublicKey, fill: impl FnOnce(&Link) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    // A dangling link is something, too; and so is the log of a database that was moved away.
+    for path in [output.to_owned(), log::beside(output)] {
+        if path.symlink_metadata().is_ok() {
+            return Err(StoreError::Exists { path });
+        }
     }
     let permissions = std::fs::Permissions::from_mode(0o600);
     let mut builder = tempfile::Builder::new();
@@ -50,7 +49,7 @@ fn make<T>(
     let file = temporary.reopen().map_err(|error| StoreError::io(output, error))?;
     // Whoever reads the error has never heard of the hidden file; what is wrong with a source names the source.
     let made = Store::start_new(temporary.path(), file, node)
-        .and_then(|store| fill(&store))
+        .and_then(|pages| fill(&pages))
         .map_err(|error| if error.path() == temporary.path() { error.renamed(output) } else { error })?;
     temporary.as_file().sync_all().map_err(|error| StoreError::io(output, error))?;
     temporary.persist_noclobber(output).map_err(|error| match error.error.kind() {
@@ -61,7 +60,7 @@ fn make<T>(
     Ok(made)
 }
 
-fn fill(source: &Source, store: &Store) -> Result<Content, StoreError> {
+fn fill(source: &Source, pages: &Link) -> Result<Content, StoreError> {
     let (mut waiting, mut bytes) = (Vec::new(), 0);
     let content = source.read(&mut |key, value| {
         bytes += key.len() + value.len();
@@ -70,8 +69,8 @@ fn fill(source: &Source, store: &Store) -> Result<Content, StoreError> {
             return Ok(());
         }
         bytes = 0;
-        store.commit(std::mem::take(&mut waiting))
+        pages.commit(std::mem::take(&mut waiting), Mark::Nothing)?.wait()
     })?;
-    store.commit(waiting)?;
+    pages.commit(waiting, Mark::Nothing)?.wait()?;
     Ok(content)
 }

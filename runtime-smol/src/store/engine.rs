@@ -1,4 +1,4 @@
-//! The storage thread: the only code that touches LMDB.
+//! The pages' thread: the only code that touches LMDB.
 //!
 //! Invariants
 //! 1. The process holds the file's lock before LMDB opens it, until after LMDB closed it.
@@ -6,78 +6,63 @@
 //! 3. Commits are synchronous, in the order asked. After one failed, no other is tried: what LMDB holds in memory may differ
 //!    from what is on the disk, and only a restart from the disk is safe.
 //! 4. Pages that another process reads (a backup) are kept as long as it lives and no longer: a reader that was killed is
-//!    cleared before the file grows, and once in [`CLEAR_EVERY`] commits.
+//!    cleared after every commit that it might have seen, and before the file grows.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, MdbError, WithoutTls};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
+use rustix::io::Errno;
 
 use super::header::Saved;
+use super::link::{self, Mark, Ready, Request};
 use super::locked::Locked;
-use super::tree::MAX_VALUE;
-use super::{Locking, Records, StoreCounters, StoreError, meta, source};
+use super::meta::{self, LogState};
+use super::{Locking, StoreCounters, StoreError, source};
 
 /// The first size of the map. Chosen small, because the file is as long as the map.
 pub(super) const FIRST_MAP: u64 = 1 << 20;
 /// The map doubles up to steps of this size.
 const LARGEST_STEP: u64 = 1 << 30;
-/// Commits between two looks for readers that died. Chosen freely: a look costs about as much as one system call a reader.
-const CLEAR_EVERY: u64 = 1_024;
-
 type Table<'e> = Database<'e, Bytes, Bytes>;
-
-/// What the storage thread is asked to do.
-pub(super) struct Request {
-    pub(super) changes: Vec<Change>,
-    pub(super) done: Done,
-}
-
-/// Hears of the end of a commit, on the storage thread.
-pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// A locked file with a checked header, not yet given to LMDB.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) path: PathBuf,
-    pub(super) file: Locked,
+    pub(super) file: Arc<Locked>,
+    pub(super) node: PublicKey,
     pub(super) map_size: u64,
     pub(super) limit: u64,
+    /// Changes in one transaction, where there may be several.
+    pub(super) part: usize,
     pub(super) locking: Locking,
     pub(super) counters: Arc<StoreCounters>,
 }
 
-/// What is to be written before anything else.
+/// What is to be written before anything else: all of an older schema, or what stood in the log of a node that was killed.
 #[derive(Debug)]
-pub(super) enum First {
-    /// Whose the new database is.
-    Owner(PublicKey),
-    /// All records of an older schema, and whose they are: in one transaction.
-    Upgrade(PublicKey, Records),
-    /// Nothing.
-    Nothing,
+pub(super) struct First {
+    pub(super) changes: Vec<Change>,
+    pub(super) log: LogState,
 }
 
-/// Runs until every sender is gone. `ready` hears whether the database could be opened.
-pub(super) fn run(
-    prepared: Prepared,
-    first: First,
-    ready: &SyncSender<Result<(), StoreError>>,
-    requests: &Receiver<Request>,
-) {
+/// Runs until every sender is gone. `ready` hears whether the database could be opened and has what comes first.
+pub(super) fn run(prepared: &Prepared, first: Option<First>, ready: &Ready, requests: &Receiver<Request>) {
     // Whoever opens a store waits for `ready`; if it is gone nobody needs the answer.
-    let opened = open(&prepared);
+    let opened = open(prepared);
     let env = match opened {
         Ok(env) => env,
         Err(error) => return drop(ready.send(Err(error))),
     };
-    let mut engine = match Engine::new(&env, &prepared).and_then(|mut engine| {
+    let mut engine = match Engine::new(&env, prepared).and_then(|mut engine| {
         engine.begin(first)?;
         Ok(engine)
     }) {
@@ -87,8 +72,8 @@ pub(super) fn run(
     if ready.send(Ok(())).is_err() {
         return;
     }
-    while let Ok(Request { changes, done }) = requests.recv() {
-        done(engine.commit(&changes));
+    while let Ok(Request { changes, mark, done }) = requests.recv() {
+        done(engine.commit(&changes, mark));
     }
 }
 
@@ -124,7 +109,10 @@ struct Engine<'e> {
     table: Table<'e>,
     file: &'e File,
     path: &'e Path,
+    node: PublicKey,
     limit: u64,
+    part: usize,
+    locking: Locking,
     counters: &'e StoreCounters,
     /// A value on its way into the file.
     stored: Vec<u8>,
@@ -149,7 +137,10 @@ impl<'e> Engine<'e> {
             table,
             file: &prepared.file,
             path,
+            node: prepared.node,
             limit: prepared.limit,
+            part: prepared.part,
+            locking: prepared.locking,
             counters,
             stored: Vec::new(),
             failed: false,
@@ -157,43 +148,42 @@ impl<'e> Engine<'e> {
     }
 
     /// What comes before everything else.
-    fn begin(&mut self, first: First) -> Result<(), StoreError> {
+    fn begin(&mut self, first: Option<First>) -> Result<(), StoreError> {
         self.measure();
-        let owner = |node: &PublicKey| Change { key: meta::KEY.to_vec(), value: Some(meta::encode(node)) };
-        match first {
-            First::Owner(node) => {
-                self.file.set_len(FIRST_MAP).map_err(|error| StoreError::io(self.path, error))?;
-                self.write(&[owner(&node)])
-            }
-            First::Upgrade(node, records) => {
-                let all = records.into_iter().map(|(key, value)| Change { key, value: Some(value) });
-                self.write(&all.chain([owner(&node)]).collect::<Vec<_>>())
-            }
-            First::Nothing => Ok(()),
+        if self.locking == Locking::Alone {
+            self.file.set_len(FIRST_MAP).map_err(|error| StoreError::io(self.path, error))?;
         }
+        first.map_or(Ok(()), |First { changes, log }| self.write(&changes, Some(log)))
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    fn commit(&mut self, changes: &[Change], mark: Mark) -> Result<(), StoreError> {
         if self.failed {
             return Err(StoreError::FailedBefore { path: self.path.to_owned() });
         }
-        if let Some(bad) = changes.iter().find(|change| !(1..=meta::MAX_KEY).contains(&change.key.len())) {
-            return Err(StoreError::BadKey { path: self.path.to_owned(), size: bad.key.len() });
-        }
-        let large = |change: &&Change| change.value.as_ref().is_some_and(|value| value.len() > MAX_VALUE - meta::SEAL);
-        if let Some(large) = changes.iter().find(large) {
-            let size = large.value.as_ref().map_or(0, Vec::len);
-            return Err(StoreError::TooLarge { path: self.path.to_owned(), size });
-        }
-        let result = self.write(changes);
+        link::check(self.path, changes)?;
+        let result = match mark {
+            Mark::Nothing => self.write(changes, None),
+            Mark::AtOnce(log) => self.write(changes, Some(log)),
+            Mark::InParts { between, after } => self.write_in_parts(changes, between, after),
+        };
         self.failed = result.is_err();
         result
     }
 
-    fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    /// A transaction writes every page anew that it changes, and what it frees is used from the next but one on. So one that
+    /// changes a little of every page makes the file twice as large, and several, each of some keys in their order, do not.
+    fn write_in_parts(&mut self, changes: &[Change], between: LogState, after: LogState) -> Result<(), StoreError> {
+        let last = changes.len().saturating_sub(1) / self.part * self.part;
+        for part in changes[..last].chunks(self.part) {
+            self.write(part, Some(between))?;
+        }
+        self.write(&changes[last..], Some(after))
+    }
+
+    fn write(&mut self, changes: &[Change], log: Option<LogState>) -> Result<(), StoreError> {
         let page_size = self.env.unnamed_database_stat().page_size;
         let before = Saved::of(self.file, page_size).map_err(|error| StoreError::io(self.path, error))?;
-        match self.write_with_room(changes) {
+        match self.write_with_room(changes, log) {
             // LMDB does not go to the disk for nothing.
             Ok(Written::Nothing) => return Ok(()),
             Ok(Written::Something) => {}
@@ -206,20 +196,17 @@ impl<'e> Engine<'e> {
         }
         let size =
             |change: &Change| change.key.len() + change.value.as_ref().map_or(0, |value| value.len() + meta::SEAL);
-        let commits = self.counters.commits.fetch_add(1, Relaxed);
-        self.counters.flushes.fetch_add(StoreCounters::FLUSHES_PER_COMMIT, Relaxed);
-        self.counters.records.fetch_add(changes.len() as u64, Relaxed);
+        self.counters.page_commits.fetch_add(1, Relaxed);
+        self.counters.flushes.fetch_add(StoreCounters::FLUSHES_PER_PAGE_COMMIT, Relaxed);
         self.counters.bytes.fetch_add(changes.iter().map(size).sum::<usize>() as u64, Relaxed);
-        if commits % CLEAR_EVERY == CLEAR_EVERY - 1 {
-            self.clear_dead_readers();
-        }
+        self.clear_dead_readers();
         self.measure();
         Ok(())
     }
 
-    fn write_with_room(&mut self, changes: &[Change]) -> Result<Written, StoreError> {
+    fn write_with_room(&mut self, changes: &[Change], log: Option<LogState>) -> Result<Written, StoreError> {
         loop {
-            match self.try_write(changes) {
+            match self.try_write(changes, log) {
                 Ok(written) => return Ok(written),
                 // What they held may be room enough.
                 Err(heed::Error::Mdb(MdbError::MapFull)) if self.clear_dead_readers() > 0 => {}
@@ -229,7 +216,7 @@ impl<'e> Engine<'e> {
         }
     }
 
-    fn try_write(&mut self, changes: &[Change]) -> heed::Result<Written> {
+    fn try_write(&mut self, changes: &[Change], log: Option<LogState>) -> heed::Result<Written> {
         let mut txn = self.env.write_txn()?;
         let mut written = Written::Nothing;
         for change in changes {
@@ -243,12 +230,20 @@ impl<'e> Engine<'e> {
             }
             written = Written::Something;
         }
+        if let Some(log) = log {
+            meta::seal(&meta::KEY, &meta::encode(&self.node, log), &mut self.stored);
+            self.table.put(&mut txn, &meta::KEY, &self.stored)?;
+            written = Written::Something;
+        }
         txn.commit()?;
         Ok(written)
     }
 
     /// Lets go of what processes read that are gone; says how many there were.
     fn clear_dead_readers(&self) -> usize {
+        if self.locking == Locking::Alone {
+            return 0;
+        }
         // A lock file that cannot be read is no reason to stop.
         let cleared = self.env.clear_stale_readers().unwrap_or(0);
         if cleared > 0 {
@@ -277,6 +272,22 @@ impl<'e> Engine<'e> {
     }
 
     fn lmdb(&self, error: &heed::Error) -> StoreError {
-        StoreError::lmdb(self.path, error)
+        match self.probe(error) {
+            Some(why) => StoreError::Lmdb { path: self.path.to_owned(), why: why.to_string() },
+            None => StoreError::lmdb(self.path, error),
+        }
+    }
+
+    /// LMDB says EIO of a write that was cut short, which is what a full disk makes of a large one. What the system says of the last
+    /// page of the map, which nothing refers to, is the reason then.
+    fn probe(&self, error: &heed::Error) -> Option<std::io::Error> {
+        let is_short =
+            matches!(error, heed::Error::Io(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()));
+        let (info, page_size) = (self.env.info(), self.env.unnamed_database_stat().page_size as usize);
+        let last = (info.map_size / page_size).saturating_sub(1);
+        if !is_short || info.last_page_number >= last {
+            return None;
+        }
+        self.file.write_all_at(&vec![0; page_size], (last * page_size) as u64).err()
     }
 }

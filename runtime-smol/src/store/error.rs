@@ -95,6 +95,46 @@ pub enum StoreError {
         /// Why.
         error: io::Error,
     },
+    /// The operating system refused the log beside the database.
+    #[error("cannot use {path}, the log of the database: {error}", path = path.display())]
+    LogFile {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The newest records stand in a log that is not there.
+    #[error("the database {path} has its newest records in its log {log}, which {why}: put the right one back, or restore a backup, or what is left as an old copy (stmgr restore --without-log)", path = path.display(), log = log.display())]
+    LogLost {
+        /// The file.
+        path: PathBuf,
+        /// Its log.
+        log: PathBuf,
+        /// What is wrong with that.
+        why: &'static str,
+    },
+    /// The pages alone are of no moment.
+    #[error("the database {path} was just taking over what its log {log} has, and is nothing without it: put the log back, or restore a backup", path = path.display(), log = log.display())]
+    LogNeeded {
+        /// The file.
+        path: PathBuf,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// The log is not what was written.
+    #[error("the log {path} is damaged: {what}; restore a backup, or what is left as an old copy (stmgr restore --without-log)", path = path.display())]
+    LogDamaged {
+        /// The log.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// There is a log where this database has none.
+    #[error("{path} is not the log of the database that lies beside it, and may be all that another one has of its newest records: move it to that database, or away", path = path.display())]
+    ForeignLog {
+        /// The log.
+        path: PathBuf,
+    },
     /// The file has several names, and LMDB would have a lock file beside each.
     #[error("the database {path} has {names} names (hard links): remove the others, or copy it", path = path.display())]
     SeveralNames {
@@ -191,6 +231,11 @@ impl StoreError {
             | StoreError::WrongSchema { path, .. }
             | StoreError::Io { path, .. }
             | StoreError::LockFile { path, .. }
+            | StoreError::LogFile { path, .. }
+            | StoreError::LogLost { path, .. }
+            | StoreError::LogNeeded { path, .. }
+            | StoreError::LogDamaged { path, .. }
+            | StoreError::ForeignLog { path }
             | StoreError::SeveralNames { path, .. }
             | StoreError::NotKept { path }
             | StoreError::Lmdb { path, .. }

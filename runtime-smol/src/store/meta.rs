@@ -1,9 +1,10 @@
 //! How a record stands in the file, and the record that says whose database this is and how its records are to be read.
 //!
-//! | schema | a value in the file |
+//! | schema | what is new |
 //! |---|---|
-//! | 1 | the record's value as it is |
-//! | 2 | the record's value, then the first 8 bytes of `H("offset v1 database record"; str(key), str(value))` |
+//! | 1 | a record's value stands in the file as it is |
+//! | 2 | it is followed by the first 8 bytes of `H("offset v1 database record"; str(key), str(value))` |
+//! | 3 | the newest state may stand in a log beside the file ([`super::log`]); this record says which log, and from where on |
 //!
 //! LMDB has no checksums: without one a bit that flips in a balance would be a balance. A database of an older schema is
 //! brought to the newest when it is opened and its records were understood, in one transaction; one of a newer schema is refused.
@@ -16,24 +17,79 @@ pub(super) const MAX_KEY: usize = 200;
 /// One byte longer than any key of a machine, so that the two never meet; and the last of all.
 pub(super) const KEY: [u8; MAX_KEY + 1] = [0xff; MAX_KEY + 1];
 /// How records are written. Grows with every change that an older program would misread.
-pub const SCHEMA: u32 = 2;
-/// The oldest that can be brought to the newest.
-pub(super) const OLDEST: u32 = 1;
+pub const SCHEMA: u32 = 3;
+/// The oldest, whose values have no checksums.
+pub(super) const FIRST: u32 = 1;
+/// The first whose newest state may be in a log.
+const WITH_LOG: u32 = 3;
 /// Bytes that guard a record. Chosen freely: one mistake in 2^64 goes unnoticed.
 pub(super) const SEAL: usize = 8;
 
 const MAGIC: &[u8; 8] = b"offsetdb";
+
+/// The name of a log: random, so that no other log is ever taken for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LogId(pub(super) [u8; 16]);
+
+/// What a database has to do with a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogState {
+    /// All there is stands in the file. The log that it had last, which may still lie beside it, holds nothing more.
+    Closed { last: LogId },
+    /// What came after group `applied` stands in the log.
+    Open {
+        id: LogId,
+        applied: u64,
+        /// The pages are on their way to a later group: without the log they are no state that ever was.
+        between: bool,
+    },
+}
+
+impl LogState {
+    /// Of a database that never had one.
+    pub(super) const NONE: LogState = LogState::Closed { last: LogId([0; 16]) };
+
+    const CLOSED: u8 = 0;
+    const OPEN: u8 = 1;
+    const BETWEEN: u8 = 2;
+
+    fn encode(self) -> [u8; 25] {
+        let (tag, id, applied) = match self {
+            LogState::Closed { last } => (LogState::CLOSED, last, 0),
+            LogState::Open { id, applied, between: false } => (LogState::OPEN, id, applied),
+            LogState::Open { id, applied, between: true } => (LogState::BETWEEN, id, applied),
+        };
+        let mut bytes = [0; 25];
+        bytes[0] = tag;
+        bytes[1..17].copy_from_slice(&id.0);
+        bytes[17..].copy_from_slice(&applied.to_be_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<LogState> {
+        let (tag, rest) = bytes.split_first()?;
+        let (id, applied) = rest.split_first_chunk::<16>()?;
+        let (id, applied) = (LogId(*id), u64::from_be_bytes(applied.try_into().ok()?));
+        match *tag {
+            LogState::CLOSED if applied == 0 => Some(LogState::Closed { last: id }),
+            LogState::OPEN => Some(LogState::Open { id, applied, between: false }),
+            LogState::BETWEEN => Some(LogState::Open { id, applied, between: true }),
+            _ => None,
+        }
+    }
+}
 
 /// What a meta record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) schema: u32,
     pub(super) owner: PublicKey,
+    pub(super) log: LogState,
 }
 
 /// The value of the meta record of this program's schema.
-pub(super) fn encode(node: &PublicKey) -> Vec<u8> {
-    [MAGIC.as_slice(), &SCHEMA.to_be_bytes(), &node.0].concat()
+pub(super) fn encode(node: &PublicKey, log: LogState) -> Vec<u8> {
+    [MAGIC.as_slice(), &SCHEMA.to_be_bytes(), &node.0, &log.encode()].concat()
 }
 
 /// The schema of a meta record, whatever the schema is; `None` if it is no meta record.
@@ -45,8 +101,12 @@ pub(super) fn schema(value: &[u8]) -> Option<u32> {
 pub(super) fn decode(stored: &[u8]) -> Option<Found> {
     let schema = schema(stored)?;
     let value = open(schema, &KEY, stored)?;
-    let owner = value.get(MAGIC.len() + 4..)?;
-    Some(Found { schema, owner: PublicKey(owner.try_into().ok()?) })
+    let (owner, rest) = value.get(MAGIC.len() + 4..)?.split_first_chunk::<32>()?;
+    let log = match rest {
+        [] if schema < WITH_LOG => LogState::NONE,
+        log => LogState::decode(log).filter(|_| schema >= WITH_LOG)?,
+    };
+    Some(Found { schema, owner: PublicKey(*owner), log })
 }
 
 /// Writes a record's value as it stands in the file, into `stored`.
@@ -58,7 +118,7 @@ pub(super) fn seal(key: &[u8], value: &[u8], stored: &mut Vec<u8>) {
 
 /// The value of a record that stands in the file like this; `None` if it is not what was written.
 pub(super) fn open<'s>(schema: u32, key: &[u8], stored: &'s [u8]) -> Option<&'s [u8]> {
-    if schema < 2 {
+    if schema == FIRST {
         return Some(stored);
     }
     let (value, seal) = stored.split_last_chunk::<SEAL>()?;

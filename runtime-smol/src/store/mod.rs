@@ -1,19 +1,23 @@
-//! One file that survives a crash: the node's records, in LMDB, committed on a thread of their own.
+//! A database that survives a crash: the node's records in LMDB's pages, and in front of them a log.
 //!
-//! A commit is on the disk when it returns: LMDB flushes the data pages, then writes the meta page through to the disk. So
-//! one commit is two flushes, whatever it holds; the machine has one revision in flight and gathers the next one meanwhile,
-//! which makes a busy node's commits large and its flushes per payment few.
+//! A commit is on the disk when it returns: appended to the log, with one flush. When half of the log is full, the pages take what
+//! it holds, on a thread of their own and in some transactions (two flushes each: LMDB flushes the data pages, then writes the meta page
+//! through to the disk), while the other half is written to. The machine has one revision in flight and gathers the next one
+//! meanwhile, which makes a busy node's commits large and its flushes per payment few. When nobody has it open, a database is
+//! one file: the pages have everything, and the log is gone.
 //!
 //! | part | guards |
 //! |---|---|
 //! | `header`, `page`, `tree` | nothing is believed that the file says: every page is looked at before LMDB maps it |
-//! | `meta` | every record has a checksum; whose database it is, and of which schema |
-//! | `engine` | one writer, commits whole and in order, room |
+//! | `meta` | every record has a checksum; whose database it is, of which schema, and what it has to do with a log |
+//! | `log`, `overlay` | commits whole and in order, also those that the pages do not have yet |
+//! | `front`, `engine` | two threads, one writer each: of the log, and of the pages; what fails ends everything; room |
 //! | `source` | a second process reads a state that stands still, also while a node writes |
 //! | `copy` | a new database, a copy too, is whole, or not there |
 //!
-//! The file's own lock says who writes: one process, and any other is refused. LMDB's lock file beside it (`…-lock`) says who
-//! reads what; it means nothing once no process has the database open. Only a node makes one, so that it is the node's user's.
+//! The file's own lock says who writes: one process, and any other is refused; it is for the log, too. LMDB's lock file beside it
+//! (`…-lock`) says who reads what; it means nothing once no process has the database open. Only a node makes one, so that it is
+//! the node's user's; and only a node makes a log (`…-log`).
 //!
 //! | error | what to do |
 //! |---|---|
@@ -21,15 +25,20 @@
 //! | [`StoreError::WrongNode`], [`StoreError::WrongSchema`], [`StoreError::NotADatabase`] | the wrong file, or the wrong program; nothing was changed |
 //! | [`StoreError::LockFile`] | another user made it: remove it while no node runs; nothing was changed |
 //! | [`StoreError::SeveralNames`], [`StoreError::NotKept`] | one name, one lock file, beside each other, writable; then again |
-//! | [`StoreError::CutShort`], [`StoreError::Damaged`], [`StoreError::BadChecksum`] | the disk did not keep what was written: restore a backup; nothing was changed |
-//! | [`StoreError::Io`], [`StoreError::Lmdb`], [`StoreError::Full`] | at a commit: stop the node, say nothing more; what was durable before still is |
+//! | [`StoreError::CutShort`], [`StoreError::Damaged`], [`StoreError::BadChecksum`], [`StoreError::LogDamaged`] | the disk did not keep what was written: restore a backup; nothing was changed |
+//! | [`StoreError::LogLost`], [`StoreError::LogNeeded`], [`StoreError::ForeignLog`] | the database of a node that was killed was moved without its log, or another one to its place; nothing was changed |
+//! | [`StoreError::Io`], [`StoreError::LogFile`], [`StoreError::Lmdb`], [`StoreError::Full`] | at a commit: stop the node, say nothing more; what was durable before still is |
 
 mod copy;
 mod engine;
 mod error;
+mod front;
 mod header;
+mod link;
 mod locked;
+mod log;
 mod meta;
+mod overlay;
 mod page;
 mod source;
 #[cfg(test)]
@@ -37,20 +46,23 @@ mod tests;
 mod tree;
 
 use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
 pub use copy::{copy, create};
-use engine::{Done, First, Prepared, Request};
+use engine::{First, Prepared};
 pub use error::StoreError;
+use front::Front;
+use link::{Link, Mark, Request};
 use locked::Locked;
+use log::{Beside, Log};
+use meta::LogState;
 pub use meta::SCHEMA;
+use overlay::Overlay;
 pub use source::{Content, Source};
 pub use tree::Pages;
 use tree::Tree;
@@ -66,27 +78,56 @@ pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'v;
 
 /// The largest database. Chosen freely: far above ten years of a busy node, far below the address space.
 const MAX_MAP: u64 = 1 << 40;
-/// Requests that wait for the storage thread. The machine has one revision in flight, so that two are already plenty.
-const MAX_WAITING: usize = 16;
+/// Changes that the pages take from the log in one transaction. Chosen freely: some ten of them for a half.
+const PART: usize = 512;
+
+/// How much room a database takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Bytes of its file at most.
+    pub(crate) largest: u64,
+    /// Bytes of each half of its log, a multiple of 4 KiB.
+    pub(crate) half: usize,
+    /// Changes that the pages take from the log in one transaction.
+    pub(crate) part: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room { largest: MAX_MAP, half: log::HALF, part: PART }
+    }
+}
 
 /// What storage has cost since the store was opened. Read at any time.
 #[derive(Debug, Default)]
 pub struct StoreCounters {
     /// Commits done.
     pub commits: AtomicU64,
-    /// Flushes to the disk that these commits made, [`StoreCounters::FLUSHES_PER_COMMIT`] each.
+    /// How often the pages took what stood in the log, or what was too large for it.
+    pub page_commits: AtomicU64,
+    /// Flushes to the disk: [`StoreCounters::FLUSHES_PER_GROUP`] for what went into the log,
+    /// [`StoreCounters::FLUSHES_PER_PAGE_COMMIT`] for each commit of the pages.
     pub flushes: AtomicU64,
-    /// Records written or removed.
+    /// Records written or removed by commits.
     pub records: AtomicU64,
-    /// Bytes of keys and values given to commits. LMDB writes whole pages, 4 KiB each: see `used_bytes` for what stays.
+    /// Bytes written to the log, and of keys and values given to the pages, of which these write whole ones of 4 KiB.
     pub bytes: AtomicU64,
-    /// Bytes of the pages in use, the size of the database.
+    /// Bytes of the pages in use.
     pub used_bytes: AtomicU64,
+    /// Bytes of keys and values that stand in the half of the log that is written to, and not in the pages.
+    pub waiting_bytes: AtomicU64,
 }
 
 impl StoreCounters {
+    /// One `fdatasync` of a file whose length and blocks do not change.
+    pub const FLUSHES_PER_GROUP: u64 = 1;
     /// LMDB without NOSYNC: one `fdatasync` for the data pages, one `O_DSYNC` write of the meta page.
-    pub const FLUSHES_PER_COMMIT: u64 = 2;
+    pub const FLUSHES_PER_PAGE_COMMIT: u64 = 2;
+
+    /// Bytes that the database has, wherever they stand.
+    pub fn database_bytes(&self) -> u64 {
+        self.used_bytes.load(Relaxed) + self.waiting_bytes.load(Relaxed)
+    }
 }
 
 /// Who else may look at a database.
@@ -102,25 +143,57 @@ enum Locking {
 #[derive(Debug)]
 pub struct FoundStore {
     prepared: Prepared,
-    first: First,
+    first: Option<First>,
+    beside: Beside,
     schema: u32,
+    half: usize,
 }
 
 impl FoundStore {
+    /// Bytes of the log if nothing else is said.
+    pub const DEFAULT_LOG: u64 = 2 * log::HALF as u64;
+    /// The fewest. Chosen freely: below that the pages take what a few payments wrote.
+    pub const SMALLEST_LOG: u64 = 64 << 10;
+    /// The most.
+    pub const LARGEST_LOG: u64 = 2 * log::LARGEST_HALF as u64;
+
+    /// Gives it a log of `bytes`, or a little less.
+    pub fn with_log(mut self, bytes: u64) -> FoundStore {
+        let half = bytes.clamp(FoundStore::SMALLEST_LOG, FoundStore::LARGEST_LOG) / 2;
+        self.half = usize::try_from(half).unwrap_or(log::HALF) / log::HEAD * log::HEAD;
+        self
+    }
+
     /// Opens it for writing, now that its records have been understood. One of an older schema is brought to the newest: from
     /// then on its checksums vouch for what it holds, and older programs refuse it.
     ///
     /// # Errors
-    /// If LMDB cannot open it, or an older schema cannot be written anew; it is then as it was.
+    /// If LMDB cannot open it, an older schema cannot be written anew (it is then as it was), the pages cannot take what a node
+    /// that was killed left in its log (it is there still), or no log can be made.
     pub fn open(self) -> Result<Store, StoreError> {
-        if self.schema != SCHEMA {
-            tracing::info!(path = %self.prepared.path.display(), from = self.schema, to = SCHEMA, "the database is brought to a newer schema");
+        let FoundStore { prepared, first, beside, schema, half } = self;
+        let (path, counters, lock) = (prepared.path.clone(), prepared.counters.clone(), prepared.file.clone());
+        if schema != SCHEMA {
+            tracing::info!(path = %path.display(), from = schema, to = SCHEMA, "the database is brought to a newer schema");
         }
-        Store::start(self.prepared, self.first)
+        let pages = Link::start(&path, "pages", move |ready, inbox| engine::run(&prepared, first, ready, inbox))?;
+        beside.clear(&path)?;
+        let log = Log::create(&path, half)?;
+        // From here on the database needs the log.
+        let state = LogState::Open { id: log.id(), applied: log.last(), between: false };
+        pages.commit(Vec::new(), Mark::AtOnce(state))?.wait()?;
+        let front = Front { path: path.clone(), pages, log, counters: counters.clone(), lock };
+        let link = Link::start(&path, "store", move |ready, inbox| {
+            // Whoever starts it waits for that.
+            if ready.send(Ok(())).is_ok() {
+                front::run(front, inbox);
+            }
+        })?;
+        Ok(Store { link, counters })
     }
 }
 
-/// An open database. Dropping it waits until the commits under way are done.
+/// An open database. Dropping it waits until the commits under way are done, and the pages have everything.
 ///
 /// * Doors: [`Store::create`]; [`Store::open`], which reads all there is; [`Store::find`], which changes nothing before the
 ///   records are understood.
@@ -128,9 +201,7 @@ impl FoundStore {
 /// * Cost: [`Store::counters`].
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
-    requests: Option<SyncSender<Request>>,
-    thread: Option<JoinHandle<()>>,
+    link: Link,
     counters: Arc<StoreCounters>,
 }
 
@@ -140,33 +211,35 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`] if there is something already, which is left as it is.
     pub fn create(path: &Path, node: PublicKey) -> Result<Store, StoreError> {
-        Store::create_with_limit(path, node, MAX_MAP)
+        Store::create_with(path, node, Room::default())
     }
 
-    pub(crate) fn create_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<Store, StoreError> {
+    pub(crate) fn create_with(path: &Path, node: PublicKey, room: Room) -> Result<Store, StoreError> {
         create(path, node)?;
-        Ok(Store::open_with_limit(path, node, limit)?.0)
+        Ok(Store::open_with(path, node, room)?.0)
     }
 
-    /// Makes a database of a file that is empty and that nobody knows of.
-    fn start_new(path: &Path, file: File, node: PublicKey) -> Result<Store, StoreError> {
-        let file = Locked::alone(file, path)?;
+    /// The pages of a file that is empty and that nobody knows of, as a new database.
+    fn start_new(path: &Path, file: File, node: PublicKey) -> Result<Link, StoreError> {
+        let file = Arc::new(Locked::alone(file, path)?);
         let (map_size, limit, counters) = (engine::FIRST_MAP, MAX_MAP, Arc::default());
-        let prepared = Prepared { path: path.to_owned(), file, map_size, limit, locking: Locking::Alone, counters };
-        Store::start(prepared, First::Owner(node))
+        let (part, locking) = (PART, Locking::Alone);
+        let prepared = Prepared { path: path.to_owned(), file, node, map_size, limit, part, locking, counters };
+        let first = First { changes: Vec::new(), log: LogState::NONE };
+        Link::start(path, "pages", move |ready, inbox| engine::run(&prepared, Some(first), ready, inbox))
     }
 
     /// Opens the database of `node` and reads all its records, sorted by key. One of an older schema is of the newest then: where
     /// the records are understood at all, [`Store::find`] lets that be done first.
     ///
     /// # Errors
-    /// If it is missing, in use, damaged anywhere, somebody else's, or of a newer schema.
+    /// If it is missing, in use, damaged anywhere, somebody else's, of a newer schema, or not beside its log.
     pub fn open(path: &Path, node: PublicKey) -> Result<(Store, Records), StoreError> {
-        Store::open_with_limit(path, node, MAX_MAP)
+        Store::open_with(path, node, Room::default())
     }
 
-    fn open_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<(Store, Records), StoreError> {
-        let (found, records) = Store::find_with_limit(path, node, limit)?;
+    fn open_with(path: &Path, node: PublicKey, room: Room) -> Result<(Store, Records), StoreError> {
+        let (found, records) = Store::find_with(path, node, room)?;
         Ok((found.open()?, records))
     }
 
@@ -175,46 +248,35 @@ impl Store {
     /// # Errors
     /// Those of [`Store::open`].
     pub fn find(path: &Path, node: PublicKey) -> Result<(FoundStore, Records), StoreError> {
-        Store::find_with_limit(path, node, MAX_MAP)
+        Store::find_with(path, node, Room::default())
     }
 
-    fn find_with_limit(path: &Path, node: PublicKey, limit: u64) -> Result<(FoundStore, Records), StoreError> {
+    fn find_with(path: &Path, node: PublicKey, room: Room) -> Result<(FoundStore, Records), StoreError> {
         let path = &source::real(path)?;
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| StoreError::io(path, error))?;
         if !file.metadata().map_err(|error| StoreError::io(path, error))?.is_file() {
             return Err(StoreError::NotADatabase { path: path.to_owned() });
         }
         source::refuse_names(path, &file)?;
-        let file = Locked::alone(file, path)?;
-        let meta = source::settled(path, &file)?;
-        let tree = Tree { path, file: &file, meta };
+        let file = Arc::new(Locked::alone(file, path)?);
+        let header = source::settled(path, &file)?;
+        let tree = Tree { path, file: &file, meta: header };
         let found = source::identify(&tree)?;
         if found.owner != node {
             return Err(StoreError::WrongNode { path: path.to_owned(), owner: found.owner, node });
         }
-        let records = source::read_all(&tree, found.schema)?;
-        let first = if found.schema == SCHEMA { First::Nothing } else { First::Upgrade(node, records.clone()) };
-        let (map_size, counters) = (meta.map_size, Arc::default());
-        let prepared = Prepared { path: path.to_owned(), file, map_size, limit, locking: Locking::Shared, counters };
-        Ok((FoundStore { prepared, first, schema: found.schema }, records))
-    }
-
-    fn start(prepared: Prepared, first: First) -> Result<Store, StoreError> {
-        let (path, counters) = (prepared.path.clone(), prepared.counters.clone());
-        let (requests, inbox) = sync_channel(MAX_WAITING);
-        let (ready, opened) = sync_channel(1);
-        let thread = std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || engine::run(prepared, first, &ready, &inbox))
-            .map_err(|error| StoreError::io(&path, error))?;
-        let mut store = Store { path, requests: Some(requests), thread: Some(thread), counters };
-        match opened.recv().unwrap_or_else(|_| Err(store.gone())) {
-            Ok(()) => Ok(store),
-            Err(error) => {
-                store.end();
-                Err(error)
-            }
-        }
+        let (overlay, last, beside) = match found.log {
+            LogState::Open { id, applied, .. } => (log::read(path, id, applied)?.overlay, id, Beside::Spent),
+            LogState::Closed { last } => (Overlay::default(), last, Beside::look(path, last)?),
+        };
+        let records = source::read_all(&tree, found.schema, &overlay)?;
+        let changes = if found.schema == meta::FIRST { changes_of(&records) } else { overlay.into_changes() };
+        let is_settled = found.schema == SCHEMA && matches!(found.log, LogState::Closed { .. });
+        let first = (!is_settled).then_some(First { changes, log: LogState::Closed { last } });
+        let (map_size, limit, counters) = (header.map_size, room.largest, Arc::default());
+        let (part, locking) = (room.part, Locking::Shared);
+        let prepared = Prepared { path: path.to_owned(), file, node, map_size, limit, part, locking, counters };
+        Ok((FoundStore { prepared, first, beside, schema: found.schema, half: room.half }, records))
     }
 
     /// Writes all `changes`, or none, and waits until they are on the disk.
@@ -222,10 +284,7 @@ impl Store {
     /// # Errors
     /// If they are not; the store then takes no more commits.
     pub fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let (answer, done) = sync_channel(1);
-        // Nobody waits for the answer only if this thread is gone.
-        self.commit_then(changes, move |result| drop(answer.send(result)))?;
-        done.recv().unwrap_or_else(|_| Err(self.gone()))
+        self.link.commit(changes, Mark::Nothing)?.wait()
     }
 
     /// Like [`Store::commit`], without waiting: `done` hears of the end, on the storage thread.
@@ -237,38 +296,18 @@ impl Store {
         changes: Vec<Change>,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        let done: Done = Box::new(done);
-        self.ask(Request { changes, done })
+        self.link.ask(Request { changes, mark: Mark::Nothing, done: Box::new(done) })
     }
 
     /// What storage has cost so far.
     pub fn counters(&self) -> Arc<StoreCounters> {
         self.counters.clone()
     }
-
-    fn ask(&self, request: Request) -> Result<(), StoreError> {
-        let requests = self.requests.as_ref().ok_or_else(|| self.gone())?;
-        requests.send(request).map_err(|_| self.gone())
-    }
-
-    fn gone(&self) -> StoreError {
-        StoreError::Gone { path: self.path.clone() }
-    }
-
-    fn end(&mut self) {
-        self.requests = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!(path = %self.path.display(), "the storage thread panicked");
-        }
-    }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.end();
-    }
+/// Records, to be written as they are.
+fn changes_of(records: &Records) -> Vec<Change> {
+    records.iter().map(|(key, value)| Change { key: key.clone(), value: Some(value.clone()) }).collect()
 }
 
 /// Makes the new file's name durable.

@@ -10,6 +10,11 @@
 //! the node clears it when the file would have to grow, and from time to time ([`super::engine`]), so that it costs at most
 //! room for what was written in between. A reader that hangs costs more: the file grows until it is ended.
 //!
+//! What the pages do not have yet stands in the log ([`super::log`]), and is read right after the state of the pages is kept. A
+//! half of the log is written over only after a commit of the pages that has what it held; so if their state is the newest one
+//! still when the log was read, nothing of the log was missed, and the two together are one moment's state. If not, both are read
+//! anew. A group that is just being written is not of that moment.
+//!
 //! So the lock file must be one that we can write to, the same as the node's: it is opened before LMDB does, and what was read
 //! counts only if the node has kept it.
 //!
@@ -26,9 +31,11 @@ use offset_protocol::bytes::PublicKey;
 
 use super::header::{self, Meta};
 use super::locked::Locked;
-use super::meta::{self, Found};
+use super::log::recover::Recovered;
+use super::meta::{self, Found, LogState};
+use super::overlay::Overlay;
 use super::tree::{Pages, Record, Tree};
-use super::{Records, StoreError, Visitor};
+use super::{Records, StoreError, Visitor, log};
 
 /// How often a state that is just being replaced is asked for anew, and the pause before that: half a second in all. A commit
 /// takes a small part of a pause, so that the second try nearly always succeeds.
@@ -41,6 +48,8 @@ pub struct Source {
     kept: Kept,
     meta: Meta,
     found: Found,
+    /// What the log has and the pages have not.
+    log: Recovered,
 }
 
 /// What keeps a file still. Dropping it lets go.
@@ -69,6 +78,8 @@ pub struct Content {
     pub records: u64,
     /// Bytes of their keys and values.
     pub bytes: u64,
+    /// Records that the log writes or removes.
+    pub in_log: u64,
 }
 
 impl std::fmt::Debug for Source {
@@ -81,26 +92,42 @@ impl Source {
     /// Opens a database for reading, whoever has it.
     ///
     /// # Errors
-    /// If it is missing, no database, damaged where its header is, or of another schema; or if its node starts just now.
+    /// If it is missing, no database, damaged where its header is, of another schema, or without the log that it needs; or if its
+    /// node starts just now.
     pub fn open(path: &Path) -> Result<Source, StoreError> {
         let path = &real(path)?;
-        let file = OpenOptions::new().read(true).open(path).map_err(|error| StoreError::io(path, error))?;
-        if !file.metadata().map_err(|error| StoreError::io(path, error))?.is_file() {
-            return Err(StoreError::NotADatabase { path: path.to_owned() });
-        }
-        let (kept, meta) = match Locked::shared(file, path)? {
-            Ok(file) => {
-                let meta = settled(path, &file)?;
-                (Kept::Locked(file), meta)
-            }
+        match Locked::shared(open_file(path)?, path)? {
+            Ok(file) => Source::of_nobody(path, file, beyond),
             Err(file) => {
                 refuse_names(path, &file)?;
-                let (meta, pin) = pinned(path, &file)?;
-                (Kept::Pinned { file, _pin: pin }, meta)
+                let Moment { meta, pin, found, log } = pinned(path, &file)?;
+                Ok(Source { path: path.to_owned(), kept: Kept::Pinned { file, _pin: pin }, meta, found, log })
             }
-        };
-        let found = identify(&Tree { path, file: kept.file(), meta })?;
-        Ok(Source { path: path.to_owned(), kept, meta, found })
+        }
+    }
+
+    /// Opens what the pages of a database have, whatever its log has: an old copy, where that is lost or damaged.
+    ///
+    /// # Errors
+    /// As of [`Source::open`], but for the log; if the pages were just taking what that has, so that they are of no moment; or if a
+    /// node has the database.
+    pub fn open_without_log(path: &Path) -> Result<Source, StoreError> {
+        let path = &real(path)?;
+        match Locked::shared(open_file(path)?, path)? {
+            Ok(file) => Source::of_nobody(path, file, nothing_beyond),
+            Err(_) => Err(StoreError::InUse { path: path.to_owned() }),
+        }
+    }
+
+    fn of_nobody(
+        path: &Path,
+        file: Locked,
+        log: impl FnOnce(&Path, &Found) -> Result<Recovered, StoreError>,
+    ) -> Result<Source, StoreError> {
+        let meta = settled(path, &file)?;
+        let found = identify(&Tree { path, file: &file, meta })?;
+        let log = log(path, &found)?;
+        Ok(Source { path: path.to_owned(), kept: Kept::Locked(file), meta, found, log })
     }
 
     /// Whose database it is.
@@ -118,13 +145,18 @@ impl Source {
         matches!(self.kept, Kept::Pinned { .. })
     }
 
+    /// How many commits stand in the log and not in the pages.
+    pub fn groups_in_log(&self) -> u64 {
+        self.log.groups
+    }
+
     /// Looks at every page and every checksum; `visit` hears of every record, by key. What it heard counts only if this succeeds.
     ///
     /// # Errors
     /// The first damage, or what `visit` says; or that the node did not keep still what was read.
     pub fn read(&self, visit: &mut Visitor<'_>) -> Result<Content, StoreError> {
         let tree = Tree { path: &self.path, file: self.kept.file(), meta: self.meta };
-        let content = read(&tree, self.found.schema, visit);
+        let content = read(&tree, self.found.schema, &self.log.overlay, visit);
         if self.is_in_use() && !self.is_kept()? {
             return Err(StoreError::NotKept { path: self.path.clone() });
         }
@@ -135,10 +167,7 @@ impl Source {
     /// than ours (somebody replaced it). A node that knows of a reader leaves alone what later transactions freed, so that the
     /// list of the next one is still there; one that does not uses that list first, two commits later at the earliest.
     fn is_kept(&self) -> Result<bool, StoreError> {
-        let newest = || -> Result<Meta, StoreError> {
-            let metas = header::read(self.kept.file()).map_err(|bad| StoreError::header(&self.path, bad))?;
-            Ok(if metas[1].txn > metas[0].txn { metas[1] } else { metas[0] })
-        };
+        let newest = || newest(&self.path, self.kept.file());
         let next = self.meta.txn.saturating_add(1);
         let mut last = Ok(false);
         for _ in 0..TRIES {
@@ -153,6 +182,15 @@ impl Source {
             }
         }
         last
+    }
+}
+
+fn open_file(path: &Path) -> Result<File, StoreError> {
+    let file = OpenOptions::new().read(true).open(path).map_err(|error| StoreError::io(path, error))?;
+    if file.metadata().map_err(|error| StoreError::io(path, error))?.is_file() {
+        Ok(file)
+    } else {
+        Err(StoreError::NotADatabase { path: path.to_owned() })
     }
 }
 
@@ -179,16 +217,50 @@ pub(super) fn settled(path: &Path, file: &File) -> Result<Meta, StoreError> {
     Ok(newest)
 }
 
-/// The newest state of a file to which a node writes, kept by a read transaction.
-fn pinned(path: &Path, file: &File) -> Result<(Meta, RoTxn<'static, WithoutTls>), StoreError> {
+/// The newest header of a file to which a node writes.
+fn newest(path: &Path, file: &File) -> Result<Meta, StoreError> {
+    let metas = header::read(file).map_err(|bad| StoreError::header(path, bad))?;
+    Ok(if metas[1].txn > metas[0].txn { metas[1] } else { metas[0] })
+}
+
+/// What a log has beyond the pages.
+fn beyond(path: &Path, found: &Found) -> Result<Recovered, StoreError> {
+    match found.log {
+        LogState::Open { id, applied, .. } => log::read(path, id, applied),
+        LogState::Closed { .. } => Ok(Recovered::default()),
+    }
+}
+
+/// Nothing, if that leaves a state of the database.
+fn nothing_beyond(path: &Path, found: &Found) -> Result<Recovered, StoreError> {
+    if matches!(found.log, LogState::Open { between: true, .. }) {
+        return Err(StoreError::LogNeeded { path: path.to_owned(), log: log::beside(path) });
+    }
+    Ok(Recovered::default())
+}
+
+/// The state of a moment: of the pages, kept by a read transaction, and of the log.
+struct Moment {
+    meta: Meta,
+    pin: RoTxn<'static, WithoutTls>,
+    found: Found,
+    log: Recovered,
+}
+
+/// The newest state of a file to which a node writes.
+fn pinned(path: &Path, file: &File) -> Result<Moment, StoreError> {
     let mut last = StoreError::InUse { path: path.to_owned() };
     for _ in 0..TRIES {
         match try_pinned(path, file) {
-            Ok(Some(found)) => return Ok(found),
+            Ok(Some(moment)) => return Ok(moment),
             // The node has its lock, but has not opened the file yet; or it committed twice between two looks.
             Ok(None) => {}
-            Err(error @ StoreError::LockFile { .. }) => return Err(error),
-            // A header read just as it was written; or damage.
+            // No other look helps.
+            Err(
+                error
+                @ (StoreError::LockFile { .. } | StoreError::NotADatabase { .. } | StoreError::WrongSchema { .. }),
+            ) => return Err(error),
+            // A header read just as it was written, a group that came before the one before it was looked for; or damage.
             Err(error) => last = error,
         }
         std::thread::sleep(PAUSE);
@@ -196,7 +268,7 @@ fn pinned(path: &Path, file: &File) -> Result<(Meta, RoTxn<'static, WithoutTls>)
     Err(last)
 }
 
-fn try_pinned(path: &Path, file: &File) -> Result<Option<(Meta, RoTxn<'static, WithoutTls>)>, StoreError> {
+fn try_pinned(path: &Path, file: &File) -> Result<Option<Moment>, StoreError> {
     if !lock_file(path).exists() {
         // Made by the node itself, so that it belongs to the node's user.
         return Ok(None);
@@ -213,11 +285,13 @@ fn try_pinned(path: &Path, file: &File) -> Result<Option<(Meta, RoTxn<'static, W
     let txn = pin.id() as u64;
     // Now it is kept; the header that names it must be read before the second next commit.
     let metas = header::read(file).map_err(|bad| StoreError::header(path, bad))?;
-    let meta = metas.into_iter().find(|meta| meta.txn == txn);
-    if let Some(meta) = meta {
-        Tree { path, file, meta }.check_number()?;
-    }
-    Ok(meta.map(|meta| (meta, pin)))
+    let Some(meta) = metas.into_iter().find(|meta| meta.txn == txn) else { return Ok(None) };
+    let tree = Tree { path, file, meta };
+    tree.check_number()?;
+    let found = identify(&tree)?;
+    let log = beyond(path, &found)?;
+    let is_newest = newest(path, file)?.txn == txn;
+    Ok(is_newest.then_some(Moment { meta, pin, found, log }))
 }
 
 #[allow(unsafe_code)]
@@ -255,32 +329,39 @@ pub(super) fn identify(tree: &Tree<'_>) -> Result<Found, StoreError> {
     let not_ours = || StoreError::NotADatabase { path: path.to_owned() };
     let (key, stored) = tree.last_record()?.ok_or_else(not_ours)?;
     let schema = meta::schema(&stored).filter(|_| key == meta::KEY).ok_or_else(not_ours)?;
-    if !(meta::OLDEST..=meta::SCHEMA).contains(&schema) {
+    if !(meta::FIRST..=meta::SCHEMA).contains(&schema) {
         return Err(StoreError::WrongSchema { path: path.to_owned(), found: schema, expected: meta::SCHEMA });
     }
     meta::decode(&stored).ok_or_else(|| StoreError::BadChecksum { path: path.to_owned(), page: 0 })
 }
 
-/// Every record but the one that names the node.
-pub(super) fn read(tree: &Tree<'_>, schema: u32, visit: &mut Visitor<'_>) -> Result<Content, StoreError> {
+/// Every record but the one that names the node, with what the log says of them.
+pub(super) fn read(
+    tree: &Tree<'_>,
+    schema: u32,
+    overlay: &Overlay,
+    visit: &mut Visitor<'_>,
+) -> Result<Content, StoreError> {
     let (mut records, mut bytes) = (0, 0);
-    let pages = tree.walk(&mut |Record { page, key, value: stored }| {
-        let value = meta::open(schema, key, stored)
-            .ok_or_else(|| StoreError::BadChecksum { path: tree.path.to_owned(), page })?;
-        if key == meta::KEY {
-            return Ok(());
-        }
+    let mut visit = |key: &[u8], value: &[u8]| {
         records += 1;
         bytes += (key.len() + value.len()) as u64;
         visit(key, value)
+    };
+    let mut over = overlay.over();
+    let pages = tree.walk(&mut |Record { page, key, value: stored }| {
+        let value = meta::open(schema, key, stored)
+            .ok_or_else(|| StoreError::BadChecksum { path: tree.path.to_owned(), page })?;
+        if key == meta::KEY { Ok(()) } else { over.record(key, value, &mut visit) }
     })?;
-    Ok(Content { pages, records, bytes })
+    over.rest(&mut visit)?;
+    Ok(Content { pages, records, bytes, in_log: overlay.len() as u64 })
 }
 
 /// All records, by key.
-pub(super) fn read_all(tree: &Tree<'_>, schema: u32) -> Result<Records, StoreError> {
+pub(super) fn read_all(tree: &Tree<'_>, schema: u32, overlay: &Overlay) -> Result<Records, StoreError> {
     let mut records = Records::new();
-    read(tree, schema, &mut |key, value| {
+    read(tree, schema, overlay, &mut |key, value| {
         records.push((key.to_vec(), value.to_vec()));
         Ok(())
     })?;

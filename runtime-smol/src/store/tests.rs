@@ -1,13 +1,17 @@
 //! What the store promises, against real files, a real disk limit and a real second process.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::sync_channel;
 
 use super::*;
 
 mod copies;
+mod crashes;
 mod damage;
+mod logs;
 mod schemas;
 
 const NODE: PublicKey = PublicKey([1; 32]);
@@ -22,6 +26,29 @@ fn place() -> Place {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.db");
     Place { _folder: folder, path }
+}
+
+/// Halves of the log that take next to nothing: nearly every commit goes to the pages.
+const NEXT_TO_NO_LOG: Room = Room { largest: MAX_MAP, half: 4_096, part: PART };
+/// A log that small disks have room for.
+const SMALL_LOG: Room = Room { largest: MAX_MAP, half: 64 << 10, part: PART };
+
+/// What lies in a folder, by name.
+fn names(path: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Writes over every place where `old` stands.
+fn replace(path: &Path, old: &[u8], new: &[u8]) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let places: Vec<_> =
+        bytes.windows(old.len()).enumerate().filter(|(_, there)| *there == old).map(|(at, _)| at).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at..at + new.len()].copy_from_slice(new));
+    std::fs::write(path, bytes).unwrap();
 }
 
 fn put(key: &[u8], value: &[u8]) -> Change {
@@ -48,19 +75,17 @@ fn what_was_committed_is_there_after_reopening() {
 }
 
 #[test]
-fn a_database_is_one_file_and_its_lock_and_only_its_owner_reads_them() {
+fn a_database_is_one_file_its_lock_and_its_log_and_only_its_owner_reads_them() {
     let place = place();
     let store = Store::create(&place.path, NODE).unwrap();
     store.commit(vec![put(b"a", b"1")]).unwrap();
-    let files = std::fs::read_dir(place.path.parent().unwrap()).unwrap().map(|file| file.unwrap());
-    let mut names = Vec::new();
-    for file in files {
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        names.push(file.file_name().into_string().unwrap());
+    for name in names(&place.path) {
+        let mode = std::fs::metadata(place.path.with_file_name(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
-    names.sort();
-    assert_eq!(names, ["node.db", "node.db-lock"]);
+    assert_eq!(names(&place.path), ["node.db", "node.db-lock", "node.db-log"]);
     drop(store);
+    assert_eq!(names(&place.path), ["node.db", "node.db-lock"], "whoever has the file has all there is");
     std::fs::remove_file(place.path.with_file_name("node.db-lock")).unwrap();
     assert_eq!(content(&place.path).len(), 1, "the lock alone means nothing");
 }
@@ -86,11 +111,7 @@ fn another_nodes_database_is_refused() {
 fn a_newer_schema_is_refused_and_says_what_to_do() {
     let place = place();
     drop(Store::create(&place.path, NODE).unwrap());
-    let mut bytes = std::fs::read(&place.path).unwrap();
-    let record = meta::encode(&NODE);
-    let at = bytes.windows(record.len()).position(|window| window == record).unwrap();
-    bytes[at + 11] = 9;
-    std::fs::write(&place.path, bytes).unwrap();
+    replace(&place.path, b"offsetdb\0\0\0\x03", b"offsetdb\0\0\0\x09");
     let error = Store::open(&place.path, NODE).unwrap_err();
     assert!(matches!(error, StoreError::WrongSchema { found: 9, expected: SCHEMA, .. }), "{error}");
     assert!(error.to_string().contains("a newer program wrote it"), "{error}");
@@ -100,10 +121,7 @@ fn a_newer_schema_is_refused_and_says_what_to_do() {
 fn an_lmdb_file_of_another_program_is_refused() {
     let place = place();
     drop(Store::create(&place.path, NODE).unwrap());
-    let mut bytes = std::fs::read(&place.path).unwrap();
-    let at = bytes.windows(8).position(|window| window == b"offsetdb").unwrap();
-    bytes[at] = b'x';
-    std::fs::write(&place.path, bytes).unwrap();
+    replace(&place.path, b"offsetdb", b"xffsetdb");
     assert!(matches!(Store::open(&place.path, NODE), Err(StoreError::NotADatabase { .. })));
 }
 
@@ -176,19 +194,22 @@ fn the_map_grows_with_the_records_and_stays_grown() {
         let keys = chunk * 10_000..(chunk + 1) * 10_000;
         store.commit(keys.map(|n| put(&n.to_be_bytes(), &[chunk as u8; 100])).collect()).unwrap();
     }
-    let used = store.counters().used_bytes.load(Relaxed);
-    assert!(used > 3 * engine::FIRST_MAP, "{used} bytes in use");
     drop(store);
     let (store, records) = Store::open(&place.path, NODE).unwrap();
     assert_eq!(records.len(), 50_000);
+    let used = store.counters().used_bytes.load(Relaxed);
+    assert!(used > 3 * engine::FIRST_MAP, "{used} bytes in use");
     store.commit(vec![put(b"z", b"still writable")]).unwrap();
-    assert_eq!(store.counters().used_bytes.load(Relaxed) / 100, used / 100);
+    let counters = store.counters();
+    drop(store);
+    assert_eq!(counters.used_bytes.load(Relaxed) / 100, used / 100);
 }
 
 #[test]
 fn a_full_database_fails_the_commit_and_takes_no_more() {
     let place = place();
-    let store = Store::create_with_limit(&place.path, NODE, engine::FIRST_MAP).unwrap();
+    let room = Room { largest: engine::FIRST_MAP, ..SMALL_LOG };
+    let store = Store::create_with(&place.path, NODE, room).unwrap();
     store.commit(vec![put(b"before", b"1")]).unwrap();
     let error = store.commit(vec![put(b"large", &vec![0; 2 << 20])]).unwrap_err();
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
@@ -210,18 +231,26 @@ fn a_key_that_could_meet_the_meta_record_is_refused() {
 }
 
 #[test]
-fn the_counters_count_commits_flushes_records_and_bytes() {
+fn the_counters_count_commits_flushes_records_and_all_bytes_that_are_written() {
     let place = place();
-    let store = Store::create(&place.path, NODE).unwrap();
+    let store = Store::create_with(&place.path, NODE, SMALL_LOG).unwrap();
     let counters = store.counters();
-    let (commits, bytes) = (counters.commits.load(Relaxed), counters.bytes.load(Relaxed));
+    let count = || {
+        let all = [&counters.commits, &counters.page_commits, &counters.flushes, &counters.records, &counters.bytes];
+        all.map(|counter| counter.load(Relaxed))
+    };
+    assert_eq!(count(), [0, 1, 2, 0, 0], "the log that the pages name");
     store.commit(vec![put(b"abc", b"12345"), remove(b"xy")]).unwrap();
-    assert_eq!(counters.commits.load(Relaxed), commits + 1);
-    assert_eq!(counters.flushes.load(Relaxed), 2 * (commits + 1));
-    assert_eq!(counters.bytes.load(Relaxed), bytes + 10 + meta::SEAL as u64);
+    assert_eq!(count(), [1, 1, 3, 2, 512], "one block of the log");
+    assert_eq!(counters.waiting_bytes.load(Relaxed), 10);
     store.commit(vec![]).unwrap();
-    store.commit(vec![remove(b"xy")]).unwrap();
-    assert_eq!(counters.commits.load(Relaxed), commits + 1, "nothing to write is no commit");
+    assert_eq!(count(), [1, 1, 3, 2, 512], "nothing to write is no commit");
+    store.commit(vec![put(b"abc", b"123")]).unwrap();
+    assert_eq!(counters.waiting_bytes.load(Relaxed), 8);
+    drop(store);
+    // The pages take the last of each key: a value with its checksum, and a removal.
+    assert_eq!(count(), [2, 2, 6, 3, 1_024 + 6 + meta::SEAL as u64 + 2]);
+    assert_eq!(counters.waiting_bytes.load(Relaxed), 0);
 }
 
 #[test]
@@ -240,7 +269,7 @@ fn a_commit_without_waiting_tells_its_end() {
 #[ignore = "run by a_disk_that_is_full_fails_the_commit"]
 fn under_a_file_size_limit() {
     let Some(path) = std::env::var_os("OFFSET_TEST_DB").map(PathBuf::from) else { return };
-    let (store, _) = Store::open(&path, NODE).unwrap();
+    let (store, _) = Store::open_with(&path, NODE, SMALL_LOG).unwrap();
     store.commit(vec![put(b"small", b"1")]).unwrap();
     let error = store.commit(vec![put(b"large", &vec![0; 3 << 20])]).unwrap_err();
     assert!(matches!(error, StoreError::Io { .. } | StoreError::Lmdb { .. }), "{error}");

@@ -38,9 +38,12 @@ pub(super) struct Restore {
     /// The backup. It stays as it is.
     #[arg(short, long, value_name = "FILE")]
     input: PathBuf,
-    /// The new database; the old one must be out of the way.
+    /// The new database; the old one, and its log, must be out of the way.
     #[arg(short, long, value_name = "FILE")]
     database: PathBuf,
+    /// The input is the database of a node that was killed, and its log is lost or damaged: take what is left
+    #[arg(long)]
+    without_log: bool,
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +76,8 @@ pub(super) fn backup(args: &Backup) -> Result<Shown, Failure> {
 
 pub(super) fn restore(args: &Restore) -> Result<Shown, Failure> {
     refuse_existing(&args.database)?;
-    let source = Source::open(&args.input).map_err(Failure::failed)?;
+    let source = if args.without_log { Source::open_without_log(&args.input) } else { Source::open(&args.input) };
+    let source = source.map_err(Failure::failed)?;
     let (_, inspection) = look(&args.input, &source)?;
     if let Some(failure) = unsound(&args.input, &inspection) {
         return Err(failure);
@@ -147,6 +151,10 @@ fn head(source: &Source, content: &Content) -> Table {
     row("in use", if source.is_in_use() { "by a node that runs" } else { "no" }.to_owned());
     row("pages", format!("{} of {} bytes, {} free", content.pages.all, content.pages.size, content.pages.free));
     row("records", format!("{} of {} bytes", content.records, content.bytes));
+    if source.groups_in_log() > 0 {
+        let (records, commits) = (content.in_log, source.groups_in_log());
+        row("in the log", format!("{records} records of {commits} commits, not in the pages yet"));
+    }
     table
 }
 
@@ -229,6 +237,7 @@ fn fields(args: &Check, source: &Source, content: &Content, inspection: &Inspect
         "pages": { "size": content.pages.size, "all": content.pages.all, "free": content.pages.free },
         "records": content.records,
         "bytes": content.bytes,
+        "in_log": { "records": content.in_log, "commits": source.groups_in_log() },
         "things": inspection.things,
         "checks": checks.collect::<Vec<_>>(),
         "currencies": currencies.collect::<Vec<_>>(),

@@ -9,12 +9,12 @@ fn found(path: &Path) -> Result<Records, StoreError> {
     let meta = source::settled(path, &file)?;
     let tree = Tree { path, file: &file, meta };
     let found = source::identify(&tree)?;
-    source::read_all(&tree, found.schema)
+    source::read_all(&tree, found.schema, &Overlay::default())
 }
 
 /// A database with every kind of page: branches, leaves, overflow pages, lists of free pages.
 fn varied(path: &Path) -> Records {
-    let store = Store::create(path, NODE).unwrap();
+    let store = Store::create_with(path, NODE, NEXT_TO_NO_LOG).unwrap();
     for round in 0..9_u32 {
         let small = (0..60_u32).map(|n| put(&(n * 7 + round).to_be_bytes(), &[round as u8; 40]));
         let large = put(format!("large {}", round % 2).as_bytes(), &vec![round as u8; 2_000 + 600 * round as usize]);
@@ -238,10 +238,14 @@ proptest! {
 
     /// The walk believes nothing, and still takes every file that LMDB writes for whole.
     #[test]
-    fn whatever_lmdb_writes_is_taken_for_whole(history in proptest::collection::vec(changes(), 1..30)) {
+    fn whatever_lmdb_writes_is_taken_for_whole(
+        history in proptest::collection::vec(changes(), 1..30),
+        half in proptest::sample::select(vec![4_096_usize, 16_384, 65_536, 1 << 20]),
+    ) {
         let place = place();
+        let room = Room { half, ..Room::default() };
         let mut model = std::collections::BTreeMap::new();
-        let mut store = Store::create(&place.path, NODE).unwrap();
+        let mut store = Store::create_with(&place.path, NODE, room).unwrap();
         for (number, commit) in history.into_iter().enumerate() {
             let change = |(key, size): (u16, Option<u16>)| {
                 let key = format!("{key:0width$}", width = 3 + key as usize % 90).into_bytes();
@@ -255,7 +259,7 @@ proptest! {
             store.commit(commit.into_iter().map(change).collect()).unwrap();
             if number % 3 == 0 {
                 drop(store);
-                let (again, records) = Store::open(&place.path, NODE).unwrap();
+                let (again, records) = Store::open_with(&place.path, NODE, room).unwrap();
                 prop_assert!(records.iter().map(|(key, value)| (key, value)).eq(&model));
                 store = again;
             }

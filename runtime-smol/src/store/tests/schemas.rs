@@ -1,26 +1,30 @@
-//! Databases of older schemas: files that the programs of their time made (see `tests/schema-1`).
+//! Databases of older schemas: files that the programs of their time made (see `tests/schema-1`, `tests/schema-2`).
 
 use offset_protocol::identity::{Identity, Signer};
 
 use super::*;
 
-/// A file of schema 1, and whose it is.
-fn schema_1(name: &str) -> (Place, PublicKey) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schema-1");
+/// A file of an older schema, and whose it is.
+fn of_schema(schema: u32, name: &str) -> (Place, PublicKey) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let place = place();
-    let mut bytes = std::fs::read(folder.join(format!("{name}.db"))).unwrap();
+    let mut bytes = std::fs::read(folder.join(format!("schema-{schema}/{name}.db"))).unwrap();
     bytes.resize(1 << 20, 0);
     std::fs::write(&place.path, bytes).unwrap();
-    let identity = std::fs::read(folder.join(format!("{name}.ident"))).unwrap();
+    let identity = std::fs::read(folder.join(format!("schema-1/{name}.ident"))).unwrap();
     (place, offset_protocol::files::parse::<Identity>(&identity).unwrap().public_key())
 }
 
+fn schema_1(name: &str) -> (Place, PublicKey) {
+    of_schema(1, name)
+}
+
 #[test]
-fn a_database_of_schema_1_is_brought_to_this_one_and_keeps_every_record() {
-    for (name, count) in [("alice", 15), ("bob", 13)] {
-        let (place, node) = schema_1(name);
+fn a_database_of_an_older_schema_is_brought_to_this_one_and_keeps_every_record() {
+    for (schema, name, count) in [(1, "alice", 15), (1, "bob", 13), (2, "alice", 15), (2, "bob", 13)] {
+        let (place, node) = of_schema(schema, name);
         let source = Source::open(&place.path).unwrap();
-        assert_eq!((source.schema(), source.owner()), (1, node));
+        assert_eq!((source.schema(), source.owner()), (schema, node));
         let mut before = Records::new();
         source
             .read(&mut |key, value| {
@@ -39,6 +43,8 @@ fn a_database_of_schema_1_is_brought_to_this_one_and_keeps_every_record() {
         let (store, records) = Store::open(&place.path, node).unwrap();
         assert_eq!(records, before, "and it is done once");
         store.commit(vec![put(b"more", b"1")]).unwrap();
+        drop(store);
+        assert_eq!(Store::open(&place.path, node).unwrap().1.len(), before.len() + 1);
     }
 }
 
@@ -78,7 +84,8 @@ fn an_upgrade_that_finds_no_room_leaves_schema_1_as_it_was() {
     drop(store);
     set_schema_1(&place.path);
     let before = std::fs::read(&place.path).unwrap();
-    let error = Store::open_with_limit(&place.path, node, engine::FIRST_MAP).unwrap_err();
+    let room = Room { largest: engine::FIRST_MAP, ..Room::default() };
+    let error = Store::open_with(&place.path, node, room).unwrap_err();
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
     assert_eq!(before[..8_192], std::fs::read(&place.path).unwrap()[..8_192], "no header has changed");
     let source = Source::open(&place.path).unwrap();
@@ -92,20 +99,23 @@ fn an_upgrade_that_finds_no_room_leaves_schema_1_as_it_was() {
 /// Makes the file one of schema 1 again, as if its values had been written with their checksums by an old program.
 fn set_schema_1(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
-    let at = |bytes: &[u8]| bytes.windows(12).rposition(|window| window == b"offsetdb\0\0\0\x02");
+    let at = |bytes: &[u8]| bytes.windows(12).rposition(|window| window == b"offsetdb\0\0\0\x03");
+    // The old record ends with its owner.
+    let old = 12 + NODE.0.len();
+    let new = meta::encode(&NODE, LogState::NONE).len() + meta::SEAL;
+    let size = |value: usize| (8 + meta::KEY.len() + value).next_multiple_of(2);
     while let Some(at) = at(&bytes) {
         bytes[at + 11] = 1;
-        // The old record ends with its owner. Its size stands before its key.
+        // Its size stands before its key.
         let node = at - meta::KEY.len() - 8;
-        let size = u16::from_ne_bytes([bytes[node], bytes[node + 1]]) - meta::SEAL as u16;
-        bytes[node..node + 2].copy_from_slice(&size.to_ne_bytes());
-        close_gap(&mut bytes, node, at + meta::encode(&NODE).len());
+        bytes[node..node + 2].copy_from_slice(&(old as u16).to_ne_bytes());
+        close_gap(&mut bytes, node, at + old, size(new) - size(old));
     }
     std::fs::write(path, bytes).unwrap();
 }
 
-/// Moves what lies on a page up to the end of an entry that lost its checksum, as LMDB does.
-fn close_gap(bytes: &mut [u8], node: usize, end: usize) {
+/// Moves what lies on a page up to the end of an entry that has become shorter, as LMDB does.
+fn close_gap(bytes: &mut [u8], node: usize, end: usize, gap: usize) {
     let page = node / 4_096 * 4_096;
     let field = |bytes: &[u8], at: usize| usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
     let (lower, upper) = (field(bytes, page + 12), field(bytes, page + 14));
@@ -114,11 +124,11 @@ fn close_gap(bytes: &mut [u8], node: usize, end: usize) {
     if !pointers.iter().any(|at| page + field(bytes, *at) == node) {
         return;
     }
-    bytes.copy_within(page + upper..end, page + upper + meta::SEAL);
+    bytes.copy_within(page + upper..end, page + upper + gap);
     for at in pointers.into_iter().chain([page + 14]) {
         let moved = field(bytes, at);
         if page + moved <= node {
-            bytes[at..at + 2].copy_from_slice(&((moved + meta::SEAL) as u16).to_ne_bytes());
+            bytes[at..at + 2].copy_from_slice(&((moved + gap) as u16).to_ne_bytes());
         }
     }
 }
