@@ -11,6 +11,7 @@
 //!
 //! Not checked here: that arcs agree with the lines that they are made from ([`graph`](crate::graph) sees to it).
 
+use offset_protocol::limits::FORWARD_BITS;
 use offset_protocol::money::Rate;
 
 use crate::cow::{self, Shared};
@@ -22,7 +23,7 @@ pub(crate) struct Arc {
     pub(crate) node: u32,
     /// What the end that the edge leads to charges.
     pub(crate) rate: Rate,
-    /// What the edge can take.
+    /// What may be passed on over the edge; how much may end there, its line knows.
     pub(crate) capacity: Rounded,
 }
 
@@ -87,8 +88,8 @@ impl Arcs {
     }
 }
 
-/// Bits that a rounded number keeps.
-const KEPT: u32 = 24;
+/// Bits that a rounded number keeps: as many as an entry may have, unless it passes on all.
+const KEPT: u32 = FORWARD_BITS;
 
 /// A number of units rounded down to 24 leading bits, in the order of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +109,21 @@ impl Rounded {
     pub(crate) fn of_small(number: u64) -> Self {
         let shift = (u64::BITS - number.leading_zeros()).saturating_sub(KEPT);
         Rounded((shift << KEPT) + (number >> shift) as u32)
+    }
+
+    /// The number that [`bits`](Self::bits) are of.
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        Rounded(bits)
+    }
+
+    /// The highest bit is never used, nor are all others at once.
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The smallest number that is rounded to this.
+    pub(crate) fn number(self) -> u128 {
+        u128::from(self.0 & ((1 << KEPT) - 1)) << (self.0 >> KEPT)
     }
 
     /// Whether no other number is rounded to this.
@@ -130,6 +146,9 @@ mod tests {
             prop_assert!(Rounded::of(low) <= Rounded::of(high));
             prop_assert!(high - low <= high >> 22 || Rounded::of(low) < Rounded::of(high));
             prop_assert_eq!(Rounded::of(low).is_exact(), low < 1 << KEPT);
+            let back = Rounded::of(low).number();
+            prop_assert!(back <= low && Rounded::of(back) == Rounded::of(low) && back.count_ones() <= KEPT);
+            prop_assert!(Rounded::of(high).bits() < u32::MAX >> 1);
         }
 
         #[test]

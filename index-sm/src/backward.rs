@@ -4,7 +4,8 @@
 //! It runs backwards from the destination, where the amount is known. A label at `u` says: from here the payment
 //! needs `fee` for the mediators ahead and `hops` edges. The edge `u → v` is open to it if its capacity has room for the
 //! amount and the label's fees, the fee of `v` included. A cheaper label at a node never needs more capacity upstream than
-//! a dearer one, so settling labels in the order (fee, hops) is exact, as in Dijkstra's algorithm.
+//! a dearer one, so settling labels in the order (fee, hops) is exact, as in Dijkstra's algorithm. (Which capacity of an
+//! edge counts is the same for all its labels: it depends on whether `v` is the destination.)
 //!
 //! Two things would spoil that, and each has its answer:
 //! * *The bound on a route's length.* A cheap tail may be too long where a dearer, shorter one would do. The first pass
@@ -177,7 +178,7 @@ impl Search<'_> {
         let (from, query) = (line.friend, self.query);
         let back_to_the_end = from == query.destination && !self.is_cycle();
         let same_friend = self.is_cycle() && from == query.source && to.root == to.node;
-        if !line.mutual || back_to_the_end || same_friend {
+        if !line.is_mutual() || back_to_the_end || same_friend {
             return;
         }
         let Some(fee) = self.fee_with(to, line) else { return };
@@ -185,7 +186,8 @@ impl Search<'_> {
             Room::Whole => query.amount + fee,
             Room::AtLeast(least) => least,
         };
-        if need > query.residual.left((from, to.node), line.capacity) {
+        let capacity = line.capacity(to.node, query.destination);
+        if need > query.residual.left((from, to.node), capacity) {
             return;
         }
         let hops = to.hops + 1;

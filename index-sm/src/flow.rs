@@ -6,6 +6,7 @@
 //!
 //! Not checked here: fees. The flow is in gross amounts.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use offset_protocol::limits::{MAX_ROUTE_LEN, MAX_SPLIT};
@@ -142,7 +143,7 @@ impl Arcs<'_> {
     /// What can be added to the flow over an edge, opposite flow included.
     fn room(&self, edge: (u32, u32)) -> u128 {
         let on = |edge| self.flow.on.get(&edge).copied().unwrap_or(0);
-        let capacity = self.graph.edge(edge.0, edge.1).map_or(0, |line| line.capacity);
+        let capacity = self.graph.capacity(edge, self.query.destination);
         let left = self.query.residual.left(edge, capacity);
         left.saturating_sub(on(edge)).saturating_add(on((edge.1, edge.0)))
     }
@@ -152,8 +153,12 @@ impl Arcs<'_> {
             Side::Ahead => (node, arc.node),
             Side::Back => (arc.node, node),
         };
-        let wanted = Rounded::of(self.width);
-        if is_special || wanted == arc.capacity { self.room(edge) >= self.width } else { wanted < arc.capacity }
+        let ends = edge.1 == self.query.destination;
+        match Rounded::of(self.width).cmp(&arc.capacity) {
+            Ordering::Less if !is_special => true,
+            Ordering::Greater if !is_special && !ends => false,
+            Ordering::Less | Ordering::Equal | Ordering::Greater => self.room(edge) >= self.width,
+        }
     }
 
     /// A path of fewest hops.

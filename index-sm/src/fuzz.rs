@@ -70,7 +70,10 @@ fn address(n: u8) -> Address {
 
 fn entry(friend: u8, recv_capacity: u128) -> Entry {
     let currency = "USD".parse().unwrap();
-    Entry { friend: key(friend), currency, recv_capacity, rate: Rate { mul: 0, add: 1 } }
+    let (friend, rate) = (key(friend), Rate { mul: 0, add: 1 });
+    // A quarter of it is passed on, more or less; now and then more than can be pushed is said to be.
+    let forward_capacity = if recv_capacity % 16 == 15 { recv_capacity + 1 } else { recv_capacity / 4 };
+    Entry { friend, currency, recv_capacity, forward_capacity, rate }
 }
 
 /// After an early tick nothing is said and the alarm is the same; after a due one the alarm is later or none.

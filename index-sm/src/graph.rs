@@ -1,9 +1,9 @@
 //! Who can push how much to whom, and at what rate: one directed graph for each currency.
 //!
 //! Nodes have small numbers inside a currency. Each node owns the lines that it published: a line of `v` about `u` is the
-//! edge `u → v` with its capacity, and the rate that `v` charges for forwarding what comes from `u`. An edge is usable if
-//! both ends list each other. Usable edges stand in two more lists, which searches run over: `back` of the node that they
-//! lead to, and `ahead` of the node that they come from.
+//! edge `u → v` with its capacities (what may end at `v`, and what `v` would pass on), and the rate that `v` charges for
+//! forwarding what comes from `u`. An edge is usable if both ends list each other. Usable edges stand in two more lists,
+//! which searches run over: `back` of the node that they lead to, and `ahead` of the node that they come from.
 //!
 //! | change | costs, with `d` lines of the nodes concerned |
 //! |---|---|
@@ -21,7 +21,7 @@
 //! 1. Lines of a node are in the order of their friends' numbers, one a friend.
 //! 2. A line is `mutual` exactly if its friend has a line about its owner.
 //! 3. A number is in use exactly if its node has a line, or a line is about it.
-//! 4. `back` and `ahead` have exactly the usable edges, with the rates and capacities of their lines.
+//! 4. `back` and `ahead` have exactly the usable edges, with the rates of their lines and what may be passed on over them.
 //! 5. A snapshot of a currency never changes. It costs next to nothing, and a graph that nobody holds a snapshot of changes in
 //!    place (`cow`). Graph and snapshot are read without locks or caches: a reader brings its own
 //!    [`Workspace`](crate::search::Workspace).
@@ -176,12 +176,8 @@ impl Graph {
         for currency in self.members.get(node).into_iter().flatten() {
             let Some(graph) = self.currencies.get(currency) else { continue };
             let Some(number) = graph.number(node) else { continue };
-            entries.extend(graph.view.lines(number).iter().map(|line| Entry {
-                friend: graph.view.key(line.friend),
-                currency: *currency,
-                recv_capacity: line.capacity,
-                rate: line.rate,
-            }));
+            let entry = |line: &Line| line.entry(graph.view.key(line.friend), *currency);
+            entries.extend(graph.view.lines(number).iter().map(entry));
         }
         entries.sort_unstable();
         entries
@@ -191,7 +187,7 @@ impl Graph {
     pub fn entry(&self, node: &PublicKey, key: &EntryKey) -> Option<Entry> {
         let graph = self.currencies.get(&key.currency)?;
         let line = graph.view.line(graph.number(node)?, graph.number(&key.friend)?)?;
-        Some(Entry { friend: key.friend, currency: key.currency, recv_capacity: line.capacity, rate: line.rate })
+        Some(line.entry(key.friend, key.currency))
     }
 
     /// Makes `entries` (strictly ascending) the whole report of `node`. Says what [`update`](Self::update) does.
@@ -291,12 +287,12 @@ impl CurrencyGraph {
             assert!(node.lines.is_sorted_by_key(|line| line.friend), "lines are in order");
             for line in &node.lines[..] {
                 assert_eq!(
-                    line.mutual,
+                    line.is_mutual(),
                     self.view.line(line.friend, number).is_some(),
                     "an edge is one that both ends report"
                 );
             }
-            let mutual = node.lines.iter().filter(|line| line.mutual).count();
+            let mutual = node.lines.iter().filter(|line| line.is_mutual()).count();
             assert_eq!(
                 (node.back.as_slice().len(), node.ahead.as_slice().len()),
                 (mutual, mutual),
@@ -327,7 +323,7 @@ impl CurrencyGraph {
                 Ok(at) => self.change_line(owner, at, entry, own),
                 Err(_) => {
                     self.mention(friend, |mentions| *mentions += 1);
-                    fresh.push(Line { friend, mutual: false, capacity: entry.recv_capacity, rate: entry.rate });
+                    fresh.push(Line::new(friend, entry));
                 }
             }
         }
@@ -349,12 +345,12 @@ impl CurrencyGraph {
 
     fn change_line(&mut self, owner: u32, at: usize, entry: &Entry, own: Own) {
         let old = self.view.lines(owner)[at];
-        let line = Line { capacity: entry.recv_capacity, rate: entry.rate, ..old };
+        let line = Line::new(old.friend, entry).mutual(old.is_mutual());
         if old == line {
             return;
         }
         self.line_mut(owner, at).clone_from(&line);
-        if !line.mutual {
+        if !line.is_mutual() {
             return;
         }
         self.change_edge(owner, (line.friend, owner), own, |arcs, node| arcs.set(old.rate, line.arc(node)));
@@ -396,7 +392,7 @@ impl CurrencyGraph {
         let theirs = self.view.lines(friend)[there];
         self.set_mutual(owner, friend, true);
         self.change_edge(owner, (friend, owner), own, |arcs, node| arcs.insert(line.arc(node)));
-        if !theirs.mutual {
+        if !theirs.is_mutual() {
             self.set_mutual_at_friend(friend, owner, true);
             self.change_edge(owner, (owner, friend), own, |arcs, node| arcs.insert(theirs.arc(node)));
         }
@@ -404,7 +400,8 @@ impl CurrencyGraph {
 
     fn set_mutual(&mut self, owner: u32, friend: u32, mutual: bool) {
         if let Ok(at) = self.view.position(owner, friend) {
-            self.line_mut(owner, at).mutual = mutual;
+            let line = self.line_mut(owner, at);
+            *line = line.mutual(mutual);
         }
     }
 
@@ -444,10 +441,10 @@ impl CurrencyGraph {
     /// Closes the edges between `owner` and the friend of a line that is gone.
     fn close(&mut self, owner: u32, line: &Line, own: Own) {
         let friend = line.friend;
-        if line.mutual {
+        if line.is_mutual() {
             self.change_edge(owner, (friend, owner), own, |arcs, node| arcs.remove(node, line.rate));
         }
-        let Some(theirs) = self.view.line(friend, owner).copied().filter(|line| line.mutual) else { return };
+        let Some(theirs) = self.view.line(friend, owner).copied().filter(|line| line.is_mutual()) else { return };
         self.set_mutual_at_friend(friend, owner, false);
         self.change_edge(owner, (owner, friend), own, |arcs, node| arcs.remove(node, theirs.rate));
     }
@@ -471,7 +468,7 @@ impl CurrencyGraph {
 
     /// What invariant 4 says about the arcs of a node.
     fn arcs_from_lines(&self, number: u32) -> (Arcs, Arcs) {
-        let usable = || self.view.lines(number).iter().filter(|line| line.mutual);
+        let usable = || self.view.lines(number).iter().filter(|line| line.is_mutual());
         let back = usable().map(|line| line.arc(line.friend)).collect();
         let ahead = usable().filter_map(|line| Some(self.view.edge(number, line.friend)?.arc(line.friend))).collect();
         (Arcs::from_unsorted(back), Arcs::from_unsorted(ahead))

@@ -5,6 +5,9 @@
 //! | back, from the destination | amount, and exactly the fees ahead |
 //! | ahead, from the source | amount, and the *least* fees ahead that are possible as far as is known |
 //!
+//! An arc says what may be passed on over its edge. Edges to the destination are asked for what may end there, in the lines of
+//! the destination: only the half that begins there goes over them, once.
+//!
 //! Not checked here: whether a label is worth anything, and where routes end.
 
 use std::cmp::Ordering;
@@ -47,6 +50,8 @@ pub(crate) struct Step<'a, C> {
 enum Edges {
     /// As the graph says.
     Plain,
+    /// As the graph says, and they lead to the destination: more may end there than their arcs say.
+    Last,
     /// Some may be shut, or partly used.
     Special,
 }
@@ -93,9 +98,13 @@ impl<'a, C: Cost> Ground<'a, C> {
         let arcs = budget.afford(all);
         let special =
             !self.special[side as usize].is_empty() && self.special[side as usize].binary_search(&node).is_ok();
-        let edges = if special { Edges::Special } else { Edges::Plain };
         // The destination charges nothing; whoever comes from the source leaves edges to it to the other half.
         let free = side == Side::Back && node == self.query.destination;
+        let edges = match (special, free) {
+            (true, _) => Edges::Special,
+            (false, true) => Edges::Last,
+            (false, false) => Edges::Plain,
+        };
         let (mut looked, mut ended) = (0, false);
         for arc in arcs {
             looked += 1;
@@ -136,6 +145,7 @@ impl<'a, C: Cost> Ground<'a, C> {
                 Ordering::Greater => false,
                 Ordering::Equal => arc.capacity.is_exact() || need.wide() <= self.capacity(edge),
             },
+            Edges::Last => need.rounded() < arc.capacity || need.wide() <= self.capacity(edge),
             Edges::Special => {
                 let left = self.query.residual.left(edge, self.capacity(edge));
                 need.wide() <= left && self.shut.binary_search(&edge).is_err()
@@ -144,6 +154,6 @@ impl<'a, C: Cost> Ground<'a, C> {
     }
 
     fn capacity(&self, edge: (u32, u32)) -> u128 {
-        self.graph.edge(edge.0, edge.1).map_or(0, |line| line.capacity)
+        self.graph.capacity(edge, self.query.destination)
     }
 }

@@ -12,6 +12,8 @@
 //! If an edge of it lacks room, no route at all can use that edge: what follows it is the cheapest that can follow, as
 //! otherwise a cheaper join had been made. So the edge is shut, and the search begins again; each time it knows one more edge.
 //!
+//! (What an edge can take depends on whether it leads to the destination, not on the way that uses it.)
+//!
 //! Why nothing is missed, and what is not looked at:
 //! * A label that comes to a bound (the best join, or what the query may pay) ends there: it could make no better way. Lists
 //!   of edges are in the order of their proportional fee, so the whole rest of a list ends with it.

@@ -69,6 +69,12 @@ impl Path {
         self.nodes.windows(2).map(|pair| (pair[0], pair[1]))
     }
 
+    /// The edges, with what they can take of a payment along the path.
+    fn capacities(&self, graph: &View) -> impl Iterator<Item = ((u32, u32), u128)> {
+        let destination = self.nodes.last().copied().unwrap_or_default();
+        self.edges().map(move |edge| (edge, graph.capacity(edge, destination)))
+    }
+
     pub(crate) fn hops(&self) -> usize {
         self.nodes.len().saturating_sub(1)
     }
@@ -91,10 +97,9 @@ impl Path {
             return Vec::new();
         }
         let Some(needs) = self.needs(graph, query.amount) else { return self.edges().collect() };
-        let lacks = |((from, to), need): &((u32, u32), u128)| {
-            graph.edge(*from, *to).is_none_or(|line| *need > query.residual.left((*from, *to), line.capacity))
-        };
-        self.edges().zip(needs).filter(lacks).map(|(edge, _)| edge).collect()
+        let lacks = |(edge, capacity): &((u32, u32), u128), need: u128| need > query.residual.left(*edge, *capacity);
+        let edges = self.capacities(graph).zip(needs);
+        edges.filter(|(edge, need)| lacks(edge, *need)).map(|((edge, _), _)| edge).collect()
     }
 
     /// What each edge carries for `amount` to arrive, the first edge first; `None` if an edge is missing or a sum is no amount.
@@ -120,10 +125,7 @@ impl Path {
     /// Whether every edge has room for `amount` and its fees.
     pub(crate) fn carries(&self, graph: &View, residual: &Residual, amount: u128) -> bool {
         let Some(needs) = self.needs(graph, amount) else { return false };
-        let room = |((from, to), need): ((u32, u32), u128)| {
-            graph.edge(from, to).is_some_and(|line| need <= residual.left((from, to), line.capacity))
-        };
-        self.edges().zip(needs).all(room)
+        self.capacities(graph).zip(needs).all(|((edge, capacity), need)| need <= residual.left(edge, capacity))
     }
 
     /// The most that the path carries, at most `limit`. What it needs grows with the amount, so halving finds it.
@@ -134,14 +136,10 @@ impl Path {
     /// The edge with the least room in proportion to its capacity; the first of several.
     pub(crate) fn most_loaded(&self, graph: &View, amount: u128) -> Option<(u32, u32)> {
         let needs = self.needs(graph, amount)?;
-        let load = |(from, to), need: u128| {
-            // need <= capacity <= 2^100: the shift stays inside 128 bits.
-            let capacity = graph.edge(from, to).map_or(1, |line| line.capacity.max(1));
-            (need << 20) / capacity
-        };
         let mut worst: Option<(u128, (u32, u32))> = None;
-        for (edge, need) in self.edges().zip(needs) {
-            let load = load(edge, need);
+        for ((edge, capacity), need) in self.capacities(graph).zip(needs) {
+            // need <= capacity <= 2^100: the shift stays inside 128 bits.
+            let load = (need << 20) / capacity.max(1);
             if worst.is_none_or(|(most, _)| load > most) {
                 worst = Some((load, edge));
             }

@@ -30,7 +30,8 @@ pub(crate) const MAX_HOPS: u32 = MAX_ROUTE_LEN as u32 - 1;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Query<'a> {
     pub(crate) source: u32,
-    /// The source itself: a cycle.
+    /// The source itself: a cycle. What leads here ends here, all else is passed on: for one query each edge has one capacity,
+    /// as [`View::capacity`] says.
     pub(crate) destination: u32,
     /// What arrives.
     pub(crate) amount: u128,

@@ -75,9 +75,9 @@ pub(crate) fn split_within(
 /// Whether the edges together have room for the amount.
 fn suffice(graph: &View, query: &Query<'_>, edges: impl Iterator<Item = (u32, u32)>) -> bool {
     let mut missing = query.amount;
-    for (from, to) in edges {
-        let capacity = graph.edge(from, to).map_or(0, |line| line.capacity);
-        missing = missing.saturating_sub(query.residual.left((from, to), capacity));
+    for edge in edges {
+        let capacity = graph.capacity(edge, query.destination);
+        missing = missing.saturating_sub(query.residual.left(edge, capacity));
         if missing == 0 {
             return true;
         }

@@ -42,7 +42,7 @@ pub enum BadOffer {
     Capacity {
         /// What the parts push over the edge, fees included.
         needed: u128,
-        /// What it can take.
+        /// What may end there, if it leads to the destination, or what may be passed on.
         capacity: u128,
     },
 }
@@ -78,7 +78,8 @@ pub(crate) fn walk_over(graph: Reports<'_>, request: &RequestRoutes, offer: &Mul
         return Err(BadOffer::MaxFee);
     }
     for (edge, needed) in needed {
-        let capacity = line(graph, edge)?.recv_capacity;
+        let Entry { recv_capacity, forward_capacity, .. } = line(graph, edge)?;
+        let capacity = if edge.to == request.destination { recv_capacity } else { forward_capacity };
         if needed > capacity {
             return Err(BadOffer::Capacity { needed, capacity });
         }

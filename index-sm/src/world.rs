@@ -30,7 +30,8 @@ pub(crate) fn address(n: u8) -> Address {
 
 pub(crate) fn entry(friend: u8, recv_capacity: u128) -> Entry {
     let currency = "USD".parse().unwrap();
-    Entry { friend: key(friend), currency, recv_capacity, rate: Rate { mul: 0, add: 1 } }
+    let rate = Rate { mul: 0, add: 1 };
+    Entry { friend: key(friend), currency, recv_capacity, forward_capacity: recv_capacity, rate }
 }
 
 pub(crate) fn plus(a: Duration, b: Duration) -> Duration {

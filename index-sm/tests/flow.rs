@@ -38,7 +38,8 @@ fn key(node: u32) -> PublicKey {
 /// The same network for both.
 struct Network {
     graph: Graph,
-    flows: DiGraph<(), u64>,
+    /// From whom, to whom, and what may end there and what is passed on.
+    edges: Vec<(u32, u32, [u64; 2])>,
 }
 
 impl Network {
@@ -55,24 +56,31 @@ impl Network {
                 ends.extend([friend, newcomer]);
             }
         }
-        let (mut graph, mut flows) = (Graph::new(), DiGraph::new());
-        (0..NODES).for_each(|_| {
-            flows.add_node(());
-        });
+        let (mut graph, mut edges) = (Graph::new(), Vec::new());
         for (a, b) in pairs {
             for (from, to) in [(a, b), (b, a)] {
-                let capacity = if rng.below(10) == 0 { 0 } else { rng.below(most) };
-                let currency = "USD".parse().unwrap();
-                let entry = Entry { friend: key(from), currency, recv_capacity: capacity.into(), rate: Rate::ZERO };
+                let ends = if rng.below(10) == 0 { 0 } else { rng.below(most) };
+                let (friend, currency, recv_capacity) = (key(from), "USD".parse().unwrap(), ends.into());
+                let entry =
+                    Entry { friend, currency, recv_capacity, forward_capacity: recv_capacity, rate: Rate::ZERO };
+                // Some bound what they pass on.
+                let entry = if rng.below(2) == 0 { entry } else { entry.forwarding(rng.below(ends + 1).into()) };
                 graph.update(&key(to), &[entry], &[]);
-                flows.add_edge(NodeIndex::from(from), NodeIndex::from(to), capacity);
+                edges.push((from, to, [ends, entry.forward_capacity as u64]));
             }
         }
-        Network { graph, flows }
+        Network { graph, edges }
     }
 
     fn most(&self, from: u32, to: u32) -> u64 {
-        dinics(&self.flows, NodeIndex::from(from), NodeIndex::from(to)).0
+        let mut flows = DiGraph::<(), u64>::new();
+        (0..NODES).for_each(|_| {
+            flows.add_node(());
+        });
+        for (a, b, [ends, passed_on]) in &self.edges {
+            flows.add_edge(NodeIndex::from(*a), NodeIndex::from(*b), if *b == to { *ends } else { *passed_on });
+        }
+        dinics(&flows, NodeIndex::from(from), NodeIndex::from(to)).0
     }
 
     /// Whether anything is offered. Panics if what is offered cannot be paid.

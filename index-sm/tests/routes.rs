@@ -6,7 +6,7 @@
 
 use offset_index_sm::answer::answer;
 use offset_index_sm::fuzz::naive::{
-    Edges, WORK, ask, check_answer, check_flow, fees, graph, key, maximum_flow, request, single,
+    Edges, Said, WORK, ask, check_answer, check_flow, fees, graph, key, maximum_flow, request, single,
 };
 use offset_index_sm::search::Workspace;
 use offset_index_sm::walk::walk;
@@ -23,16 +23,21 @@ fn rate() -> impl Strategy<Value = Rate> + Clone {
 
 fn edges(nodes: usize, rates: impl Strategy<Value = Rate> + 'static) -> impl Strategy<Value = Edges> {
     let capacity = prop_oneof![1 => Just(0_u128), 4 => 1..60_u128, 2 => 60..300_u128];
-    edges_of(nodes, 0.6, capacity, rates)
+    // Of 240 parts of what may end: often all, or nothing, or a part where much fits and much does not.
+    let part = prop_oneof![4 => Just(240_u128), 1 => Just(0), 2 => Just(80), 3 => 0..240_u128];
+    edges_of(nodes, 0.6, capacity, part, rates)
 }
 
 fn edges_of(
     nodes: usize,
     density: f64,
     capacity: impl Strategy<Value = u128> + 'static,
+    part: impl Strategy<Value = u128> + 'static,
     rates: impl Strategy<Value = Rate> + 'static,
 ) -> impl Strategy<Value = Edges> {
-    let line = prop::option::weighted(density, (capacity, rates));
+    let said =
+        (capacity, part, rates).prop_map(|(ends, part, rate)| Said::all(ends, rate).passing_on(ends * part / 240));
+    let line = prop::option::weighted(density, said);
     prop::collection::vec(line, nodes * nodes).prop_map(move |lines| {
         let lines = lines.into_iter().enumerate();
         let place = |(at, line)| Some(((at / nodes, at % nodes), line?));
@@ -78,7 +83,13 @@ proptest! {
 
     #[test]
     fn through_narrow_one_way_edges_the_whole_flow_is_found(
-        edges in edges_of(7, 0.9, prop_oneof![3 => Just(0_u128), 2 => Just(1), 1 => Just(2)], Just(Rate::ZERO)),
+        edges in edges_of(
+            7,
+            0.9,
+            prop_oneof![3 => Just(0_u128), 2 => Just(1), 1 => Just(2)],
+            prop_oneof![5 => Just(240_u128), 1 => Just(0)],
+            Just(Rate::ZERO),
+        ),
         less in 0..2_u128,
     ) {
         // Paths block one another here: the successive cheapest ones alone can miss the last units.
@@ -113,8 +124,8 @@ proptest! {
 }
 
 fn friends(edges: &mut Edges, a: usize, b: usize, capacity: u128, rate: Rate) {
-    edges.insert((a, b), (capacity, rate));
-    edges.insert((b, a), (capacity, rate));
+    edges.insert((a, b), Said::all(capacity, rate));
+    edges.insert((b, a), Said::all(capacity, rate));
 }
 
 const fn flat(add: u32) -> Rate {
@@ -125,12 +136,8 @@ const fn flat(add: u32) -> Rate {
 fn a_mediator_charges_by_its_rate_for_the_friend_from_whom_the_payment_comes() {
     let mut edges = Edges::new();
     // 1's rate for 0 is 5, for 2 it is 70; 2's rate for 1 is 9, for 3 it is 80.
-    edges.insert((0, 1), (1_000, flat(5)));
-    edges.insert((2, 1), (1_000, flat(70)));
-    edges.insert((1, 0), (1_000, flat(600)));
-    edges.insert((1, 2), (1_000, flat(9)));
-    edges.insert((3, 2), (1_000, flat(80)));
-    edges.insert((2, 3), (1_000, flat(900)));
+    let rates = [((0, 1), 5), ((2, 1), 70), ((1, 0), 600), ((1, 2), 9), ((3, 2), 80), ((2, 3), 900)];
+    edges.extend(rates.map(|(edge, fee)| (edge, Said::all(1_000, flat(fee)))));
     assert_eq!(single(&ask(&edges, &request(0, 3, 100))), Some((14, 3)));
     assert_eq!(single(&ask(&edges, &request(3, 0, 100))), Some((150, 3)));
 }
@@ -144,9 +151,46 @@ fn a_capacity_needs_room_for_the_fees_that_are_still_to_be_paid() {
     assert_eq!(single(&ask(&edges, &request(0, 3, 100))), Some((14, 3)));
     for (from, to) in [(0, 1), (1, 2), (2, 3)] {
         let mut tight = edges.clone();
-        tight.get_mut(&(from, to)).unwrap().0 -= 1;
+        let said = tight.get_mut(&(from, to)).unwrap();
+        *said = Said::all(said.ends - 1, said.rate);
         assert_eq!(ask(&tight, &request(0, 3, 100)).options.len(), 0);
     }
+}
+
+#[test]
+fn over_an_edge_more_may_end_than_is_passed_on() {
+    let mut edges = Edges::new();
+    for (a, b) in [(0, 1), (1, 2), (2, 3)] {
+        friends(&mut edges, a, b, 90, flat(0));
+    }
+    edges.values_mut().for_each(|said| *said = said.passing_on(30));
+    for (to, most) in [(1, 90), (2, 30), (3, 30)] {
+        assert_eq!(single(&ask(&edges, &request(0, to, most))), Some((0, to)));
+        assert_eq!(ask(&edges, &request(0, to, most + 1)).options.len(), 0);
+    }
+    // Two ways to 2 carry what 1 and 4 pass on; behind 2 all of that may end.
+    friends(&mut edges, 0, 4, 90, flat(0));
+    friends(&mut edges, 4, 2, 90, flat(0));
+    edges.insert((0, 4), edges[&(0, 4)].passing_on(29));
+    for to in [2, 3] {
+        assert_eq!(ask(&edges, &request(0, to, 59)).options[0].parts.len(), 2);
+        assert_eq!(ask(&edges, &request(0, to, 60)).options.len(), 0);
+    }
+}
+
+#[test]
+fn a_cycle_ends_where_it_began_and_brings_back_all_that_may_end_there() {
+    let mut edges = Edges::new();
+    for (a, b) in [(0, 1), (1, 2), (2, 0)] {
+        friends(&mut edges, a, b, 90, flat(0));
+    }
+    edges.insert((2, 0), edges[&(2, 0)].passing_on(0));
+    assert_eq!(single(&ask(&edges, &request(0, 0, 90))), Some((0, 3)));
+    // The other way round it leads back over the edge of 1.
+    edges.insert((0, 1), edges[&(0, 1)].passing_on(10));
+    edges.insert((0, 2), edges[&(0, 2)].passing_on(20));
+    assert_eq!(single(&ask(&edges, &request(0, 0, 20))), Some((0, 3)));
+    assert_eq!(ask(&edges, &request(0, 0, 31)).options.len(), 0);
 }
 
 #[test]
@@ -228,8 +272,8 @@ fn a_part_that_stood_in_the_way_of_others_is_led_elsewhere() {
     // The shortest way 0-1-2-9 blocks both 0-1-3-4-9 and 0-5-6-2-9, which together carry the amount.
     let mut edges = Edges::new();
     for (from, to) in [(0, 1), (1, 2), (2, 9), (1, 3), (3, 4), (4, 9), (0, 5), (5, 6), (6, 2)] {
-        edges.insert((from, to), (100, flat(0)));
-        edges.insert((to, from), (0, flat(0)));
+        edges.insert((from, to), Said::all(100, flat(0)));
+        edges.insert((to, from), Said::all(0, flat(0)));
     }
     let routes = ask(&edges, &request(0, 9, 200));
     assert_eq!(routes.options[0].parts.len(), 2);

@@ -1,6 +1,7 @@
 //! What nodes and index servers say to each other, and index servers among themselves.
 //!
-//! A node reports for itself: how much can be pushed to it through each friend, and what it charges for forwarding that.
+//! A node reports for itself: how much can be pushed to it through each friend, how much of that it would pass on, and what it
+//! charges for that.
 //! The report is a set of [`Entry`]s; the node signs its hash, once a heartbeat, in an [`Attestation`]. Whoever holds the
 //! entries can hand them on, and whoever receives them checks one signature and one hash.
 //!
@@ -25,8 +26,8 @@ use crate::codec::List;
 use crate::context;
 use crate::identity::{BadSignature, SharedSigner, Signable, Verified, Verifier};
 use crate::limits::{
-    MAX_AMOUNT, MAX_DELTA_ENTRIES, MAX_EXCLUDED_EDGES, MAX_INDEX_ENTRIES, MAX_INDEX_NEIGHBOURS, MAX_PROOF_LINKS,
-    MAX_ROUTE_LEN, MAX_ROUTE_OPTIONS, MAX_SPLIT,
+    FORWARD_BITS, MAX_AMOUNT, MAX_DELTA_ENTRIES, MAX_EXCLUDED_EDGES, MAX_INDEX_ENTRIES, MAX_INDEX_NEIGHBOURS,
+    MAX_PROOF_LINKS, MAX_ROUTE_LEN, MAX_ROUTE_OPTIONS, MAX_SPLIT,
 };
 use crate::money::{Currency, Rate};
 
@@ -38,8 +39,10 @@ crate::wire_struct! {
         pub friend: PublicKey,
         /// The currency.
         pub currency: Currency,
-        /// What the friend can push to the node now; 0: closed. At most [`MAX_AMOUNT`].
+        /// What the friend can push to the node now, if it ends there; 0: closed. At most [`MAX_AMOUNT`].
         pub recv_capacity: u128,
+        /// What of it the node would pass on: all, or a number of at most [`FORWARD_BITS`] significant bits.
+        pub forward_capacity: u128,
         /// What the node charges for forwarding what comes from the friend.
         pub rate: Rate,
     }
@@ -249,6 +252,9 @@ pub enum BadReport {
     /// A capacity above [`MAX_AMOUNT`].
     #[error("a capacity in a report is larger than 2^100")]
     Capacity,
+    /// More is passed on than can be pushed, or a number with too many digits.
+    #[error("a report passes on more than it takes, or states that too finely")]
+    Forward,
     /// An entry is both set and removed.
     #[error("a delta sets and removes the same entry")]
     SetAndRemoved,
@@ -267,6 +273,14 @@ impl Entry {
     pub fn key(&self) -> EntryKey {
         EntryKey { friend: self.friend, currency: self.currency }
     }
+
+    /// The entry of a node that would pass on `most` at most: it states the largest number that it can.
+    #[must_use]
+    pub fn forwarding(self, most: u128) -> Entry {
+        let finest = (u128::BITS - most.leading_zeros()).saturating_sub(FORWARD_BITS);
+        let rounded = most >> finest << finest;
+        Entry { forward_capacity: if most < self.recv_capacity { rounded } else { self.recv_capacity }, ..self }
+    }
 }
 
 /// Checks the form of a report, or of the part of a delta that sets entries, of `node`.
@@ -282,6 +296,9 @@ pub fn check_report(node: &PublicKey, entries: &[Entry]) -> Result<(), BadReport
     }
     if entries.iter().any(|entry| entry.recv_capacity > MAX_AMOUNT) {
         return Err(BadReport::Capacity);
+    }
+    if entries.iter().any(|entry| entry.forwarding(entry.forward_capacity) != *entry) {
+        return Err(BadReport::Forward);
     }
     Ok(())
 }
@@ -331,14 +348,14 @@ impl Delta {
     }
 }
 
-/// The hash of a report: the number of entries, then of each the friend, the currency, the capacity, the rate's `mul` and
-/// `add`. The entries are in order, see [`check_report`].
+/// The hash of a report: the number of entries, then of each the friend, the currency, the two capacities, the rate's `mul`
+/// and `add`. The entries are in order, see [`check_report`].
 pub fn state_hash(entries: &[Entry]) -> Hash {
     let mut hasher = context::INDEX_STATE.hasher();
     hasher.u32(u32::try_from(entries.len()).unwrap_or(u32::MAX));
     for entry in entries {
         hasher.fixed(&entry.friend.0).bytes(entry.currency.as_str().as_bytes()).u128(entry.recv_capacity);
-        hasher.u32(entry.rate.mul).u32(entry.rate.add);
+        hasher.u128(entry.forward_capacity).u32(entry.rate.mul).u32(entry.rate.add);
     }
     hasher.finish()
 }
@@ -419,7 +436,8 @@ mod tests {
 
     fn entry(friend: u8, currency: &str, recv_capacity: u128) -> Entry {
         let currency = currency.parse().unwrap();
-        Entry { friend: PublicKey([friend; 32]), currency, recv_capacity, rate: Rate { mul: 1, add: 2 } }
+        let (friend, rate) = (PublicKey([friend; 32]), Rate { mul: 1, add: 2 });
+        Entry { friend, currency, recv_capacity, forward_capacity: recv_capacity, rate }
     }
 
     fn attestation() -> Attestation {
@@ -459,6 +477,7 @@ mod tests {
         assert_ne!(state_hash(&base), state_hash(&base[..1]));
         assert_ne!(state_hash(&base), state_hash(&[base[0], entry(2, "EUR", 6)]));
         assert_ne!(state_hash(&base), state_hash(&[base[0], entry(2, "USD", 7)]));
+        assert_ne!(state_hash(&base), state_hash(&[base[0], base[1].forwarding(5)]));
     }
 
     #[test]
@@ -471,6 +490,30 @@ mod tests {
         assert_eq!(check_report(&node, &[entry(1, "USD", MAX_AMOUNT + 1)]), Err(BadReport::Capacity));
         let both = delta(vec![entry(1, "USD", 1)], vec![entry(1, "USD", 1).key()]);
         assert_eq!(both.check(), Err(BadReport::SetAndRemoved));
+    }
+
+    #[test]
+    fn what_is_passed_on_is_a_part_of_what_is_taken_and_stated_as_finely_as_may_be() {
+        let node = PublicKey([9; 32]);
+        let stated = |recv, most| entry(1, "USD", recv).forwarding(most).forward_capacity;
+        assert_eq!((stated(30, 10), stated(30, 0), stated(30, 30), stated(30, 31), stated(0, 1)), (10, 0, 30, 30, 0));
+        let finest = (1 << FORWARD_BITS) - 1;
+        assert_eq!((stated(MAX_AMOUNT, finest), stated(MAX_AMOUNT, finest + 2)), (finest, finest + 1));
+        assert_eq!(stated(MAX_AMOUNT - 1, MAX_AMOUNT - 1), MAX_AMOUNT - 1, "all is always statable");
+        for less in 0..100 {
+            for recv in [MAX_AMOUNT >> less, (MAX_AMOUNT >> less) - 1, (MAX_AMOUNT >> less) / 7 * 5] {
+                let third = recv / 3;
+                let entry = entry(1, "USD", recv).forwarding(third);
+                assert_eq!(check_report(&node, &[entry]), Ok(()));
+                assert!(entry.forward_capacity <= third && third - entry.forward_capacity <= third >> 23, "{entry:?}");
+            }
+        }
+        for forward_capacity in [MAX_AMOUNT - 1, MAX_AMOUNT + 1, finest + 2, u128::MAX] {
+            let entry = Entry { forward_capacity, ..entry(1, "USD", MAX_AMOUNT) };
+            assert_eq!(check_report(&node, &[entry]), Err(BadReport::Forward), "{forward_capacity}");
+        }
+        let hostile = Entry { forward_capacity: 6, ..entry(1, "USD", 5) };
+        assert_eq!(delta(vec![hostile], vec![]).check(), Err(BadReport::Forward));
     }
 
     #[test]
@@ -507,6 +550,7 @@ mod tests {
             friend: PublicKey([(n % 251) as u8; 32]),
             currency: name.parse().unwrap(),
             recv_capacity: u128::MAX,
+            forward_capacity: u128::MAX,
             rate: Rate { mul: u32::MAX, add: u32::MAX },
         };
         let link = TickInputs {

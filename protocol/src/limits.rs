@@ -34,6 +34,9 @@ pub const MAX_DESCRIPTION_LEN: usize = 256;
 pub const MAX_ADDRESS_LEN: usize = 262;
 /// The largest amount, 2^100: sums of many amounts stay far from overflow in 128 bits.
 pub const MAX_AMOUNT: u128 = 1 << 100;
+/// Significant bits of what an entry of a report says that its node would pass on, unless that is all: what a search compares
+/// of an edge in 32 bits is exact then, below 2^24 units it always is, and above it less than 2^-23 of it is lost.
+pub const FORWARD_BITS: u32 = 24;
 /// Entries of one node's report to an index server. A whole report with its proof fits one message of [`MAX_FRAME`].
 pub const MAX_INDEX_ENTRIES: usize = 8_192;
 /// Currencies of one node's report to an index server. Each is a graph of its own; chosen freely: eight times what one

@@ -83,7 +83,8 @@ pub const fn expects(mutant: Mutant) -> u8 {
         | Mutant::OneSidedEdges
         | Mutant::VersionsUsedTwice
         | Mutant::HeartbeatNever
-        | Mutant::RemovalNotReported => 13,
+        | Mutant::RemovalNotReported
+        | Mutant::EndingPassedOn => 13,
         Mutant::OldSessionKept
         | Mutant::TwoListeners
         | Mutant::TunnelsCrossed

@@ -10,7 +10,7 @@
 //! | held | the same, each while a snapshot that was taken just before is held, its taking included |
 //!
 //! The graph is Barabási and Albert's, each node with `m = 4` friends from the start, both directions listed. Rates: 0 to 1 %
-//! and 0 to 9 units; capacities: 0 to 1,000,000 units; amounts of single routes: 100 to 100,000, the logarithm even; ends:
+//! and 0 to 9 units; capacities: 0 to 1,000,000 units, of which a quarter of the entries passes on all, the others any part; amounts of single routes: 100 to 100,000, the logarithm even; ends:
 //! any two nodes. All drawn evenly from one seed. One thread; nothing is kept between requests but the workspace's memory.
 //! Times are the thread's own, so that other programs on the machine disturb them little.
 
@@ -287,5 +287,11 @@ type Ask = fn(&Graph, &RequestRoutes, &mut Workspace, u64) -> Routes;
 fn entry(friend: u32, currency: Currency, rng: &mut Rng) -> Entry {
     // 2^32 / 100 is one per cent.
     let rate = Rate { mul: rng.below((1 << 32) / 100) as u32, add: rng.below(10) as u32 };
-    Entry { friend: key(friend), currency, recv_capacity: rng.below(MAX_CAPACITY).into(), rate }
+    let recv_capacity = rng.below(MAX_CAPACITY).into();
+    let entry = Entry { friend: key(friend), currency, recv_capacity, forward_capacity: 0, rate };
+    // Some pass on all, as where nobody bounds it; most a part.
+    match rng.below(4) {
+        0 => entry.forwarding(recv_capacity),
+        _ => entry.forwarding(rng.below(recv_capacity as u64 + 1).into()),
+    }
 }

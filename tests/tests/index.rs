@@ -56,13 +56,14 @@ fn lay_narrow_ways(servers: &Servers) {
     let mut teller = servers.neighbour(0, 90).unwrap();
     let (source, destination) = ENDS;
     let [near, far] = [10_000, 20_000].map(|first| move |way| first + way);
-    let open = |friend, fee| Entry { rate: Rate { mul: 0, add: fee }, ..entry(friend, 1_000).unwrap() };
+    let lets = |friend, capacity, fee| Entry { rate: Rate { mul: 0, add: fee }, ..entry(friend, capacity).unwrap() };
+    let open = |friend, fee| lets(friend, 1_000, fee);
     let closed = |friend| entry(friend, 0).unwrap();
     teller.hand_on(source, (0..WAYS).map(|way| closed(near(way))).collect()).unwrap();
     teller.hand_on(destination, (0..WAYS).map(|way| open(far(way), 0)).collect()).unwrap();
     for way in 0..WAYS {
         // Room for the amount, its own fee, and all of the other one's but a unit.
-        let narrow = Entry { recv_capacity: NARROW + 10, ..open(source, 1) };
+        let narrow = lets(source, NARROW + 10, 1);
         teller.hand_on(near(way), vec![narrow, closed(far(way))]).unwrap();
         teller.hand_on(far(way), vec![open(near(way), 10), closed(destination)]).unwrap();
     }

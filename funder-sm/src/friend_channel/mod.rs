@@ -372,7 +372,7 @@ impl Channel {
         self.usable(currency).map_or(0, |state| state.ledger.room(state.config.max_debt))
     }
 
-    /// What the friend can push to us now wherever it goes: never more than [`Channel::recv_capacity`].
+    /// What the friend can push to us now, if it goes on from here: never more than [`Channel::recv_capacity`].
     pub fn forward_capacity(&self, currency: &Currency) -> u128 {
         let room = |state: &CurrencyState| state.ledger.forward_room(state.config.max_debt, self.allowance(currency));
         self.usable(currency).map_or(0, room)

@@ -124,11 +124,10 @@ impl Funder {
         self.friends.get(friend).map(|friend| &friend.channel)
     }
 
-    /// What the index servers were told last: by friend and currency, what the friend can push to us and what we charge.
+    /// What the index servers were told last.
     pub fn published(&self) -> impl Iterator<Item = Entry> {
         self.friends.iter().flat_map(|(&friend, state)| {
-            let entries = state.published.iter();
-            entries.map(move |(&currency, &(recv_capacity, rate))| Entry { friend, currency, recv_capacity, rate })
+            state.published.iter().map(move |(&currency, said)| said.entry(friend, currency))
         })
     }
 

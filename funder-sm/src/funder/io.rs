@@ -5,10 +5,10 @@ use offset_protocol::bytes::{CommandId, PublicKey};
 use offset_protocol::codec::List;
 use offset_protocol::friend::{Batch, FriendMessage, Reset, ResetTerms, Resume};
 use offset_protocol::identity::Verified;
-use offset_protocol::index::{Edge, MultiRoute};
+use offset_protocol::index::{Edge, Entry, MultiRoute};
 use offset_protocol::limits::{MAX_EXCLUDED_EDGES, MAX_RELAYS};
 use offset_protocol::machine::WallTime;
-use offset_protocol::money::{Currency, Rate};
+use offset_protocol::money::Currency;
 use offset_protocol::payment::CancelReason;
 use offset_protocol::persist::{Change, Revision};
 use offset_protocol::relay::RelayAddress;
@@ -229,17 +229,9 @@ pub enum FunderOutput {
         /// Why.
         reason: CancelReason,
     },
-    /// What a friend can push to us in a currency, for the index servers. Repeated whole after a restart.
-    SetEntry {
-        /// The friend.
-        friend: PublicKey,
-        /// The currency.
-        currency: Currency,
-        /// What the friend can push to us now.
-        recv_capacity: u128,
-        /// What we charge for forwarding it.
-        rate: Rate,
-    },
+    /// What a friend can push to us in a currency, what of it we would pass on and what we charge for that, for the index
+    /// servers. Repeated whole after a restart.
+    SetEntry(Entry),
     /// A friend's currency is not to be reported any more. Repeated whole after a restart.
     RemoveEntry {
         /// The friend.

@@ -49,7 +49,7 @@ use offset_protocol::bytes::{InvoiceId, PaymentId, PublicKey, RequestId};
 use offset_protocol::deadlines::Deadlines;
 use offset_protocol::identity::SharedSigner;
 use offset_protocol::machine::{Alarm, Instant, Machine, Rng, Seed, WallTime};
-use offset_protocol::money::{Currency, Rate};
+use offset_protocol::money::Currency;
 use offset_protocol::persist::Revision;
 
 pub use attempt::MAX_ATTEMPTS;
@@ -68,6 +68,7 @@ use crate::friend_channel::Channel;
 use offset_protocol::lean::{LeanMap, LeanSet};
 use records::{Changes, FriendRecord, IndexRecord, Transit};
 use relays::Relay;
+use report::Published;
 use rounds::{Held, Todo};
 
 /// What a funder is born with.
@@ -90,7 +91,7 @@ struct Friend {
     /// As apps know it.
     reported: Option<Box<FriendReport>>,
     /// As the index servers know it.
-    published: LeanMap<Currency, (u128, Rate)>,
+    published: LeanMap<Currency, Published>,
 }
 
 impl Friend {

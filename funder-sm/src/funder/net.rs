@@ -273,7 +273,7 @@ impl Net {
             FunderOutput::Report(_)
             | FunderOutput::Snapshot { .. }
             | FunderOutput::SideRecordDurable { .. }
-            | FunderOutput::SetEntry { .. }
+            | FunderOutput::SetEntry(_)
             | FunderOutput::RemoveEntry { .. }
             | FunderOutput::Listen { .. }
             | FunderOutput::StopListening { .. }

@@ -3,6 +3,7 @@
 use offset_protocol::app::{ChannelReport, CurrencyReport, FriendReport, IndexReport, RelayReport, ReportChange};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::{List, Text};
+use offset_protocol::index::Entry;
 use offset_protocol::money::{Currency, Rate};
 use offset_protocol::mutant;
 
@@ -10,6 +11,28 @@ use super::io::{Disagreement, FunderOutput};
 use super::{Friend, Funder, IndexServer, Reports};
 use crate::friend_channel::Standing;
 use offset_protocol::lean::LeanSet;
+
+/// What an entry says about a friend in a currency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Published {
+    recv_capacity: u128,
+    forward_capacity: u128,
+    rate: Rate,
+}
+
+impl From<Entry> for Published {
+    fn from(entry: Entry) -> Published {
+        let Entry { recv_capacity, forward_capacity, rate, .. } = entry;
+        Published { recv_capacity, forward_capacity, rate }
+    }
+}
+
+impl Published {
+    pub(super) fn entry(&self, friend: PublicKey, currency: Currency) -> Entry {
+        let Published { recv_capacity, forward_capacity, rate } = *self;
+        Entry { friend, currency, recv_capacity, forward_capacity, rate }
+    }
+}
 
 impl Friend {
     fn report(&self, public_key: PublicKey) -> FriendReport {
@@ -32,11 +55,15 @@ impl Friend {
         }
     }
 
-    /// What this friend could push to us and beyond, if a payment could come this way now.
-    fn entry(&self, report: &CurrencyReport) -> Option<(u128, Rate)> {
+    /// What this friend could push to us, and beyond, if a payment could come this way now. What the guard of requests that go
+    /// on would leave is never less than what is said here: nothing that is offered is refused for it.
+    fn entry(&self, friend: PublicKey, report: &CurrencyReport) -> Option<Entry> {
         let usable = self.online && self.channel.is_resumed() && report.listed && report.friend_listed;
-        let capacity = self.channel.forward_capacity(&report.currency) + u128::from(mutant!(CapacityOffByOne));
-        usable.then(|| (capacity, if mutant!(RateIgnored) { Rate::default() } else { report.rate }))
+        let currency = report.currency;
+        let recv_capacity = self.channel.recv_capacity(&currency) + u128::from(mutant!(CapacityOffByOne));
+        let rate = if mutant!(RateIgnored) { Rate::default() } else { report.rate };
+        let entry = Entry { friend, currency, recv_capacity, forward_capacity: 0, rate };
+        usable.then(|| entry.forwarding(self.channel.forward_capacity(&currency)))
     }
 }
 
@@ -85,12 +112,12 @@ impl Funder {
             outputs.push(FunderOutput::RemoveEntry { friend, currency });
         }
         let entries: Vec<_> =
-            state.channel.currencies().map(|report| (report.currency, state.entry(&report))).collect();
+            state.channel.currencies().map(|report| (report.currency, state.entry(friend, &report))).collect();
         for (currency, entry) in entries {
             match entry {
-                Some((recv_capacity, rate)) if state.published.get(&currency) != Some(&(recv_capacity, rate)) => {
-                    state.published.insert(currency, (recv_capacity, rate));
-                    outputs.push(FunderOutput::SetEntry { friend, currency, recv_capacity, rate });
+                Some(entry) if state.published.get(&currency) != Some(&Published::from(entry)) => {
+                    state.published.insert(currency, entry.into());
+                    outputs.push(FunderOutput::SetEntry(entry));
                 }
                 Some(_) => {}
                 None if state.published.remove(&currency).is_some() => {

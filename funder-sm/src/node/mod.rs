@@ -35,7 +35,7 @@ use offset_index_sm::client::{ClientInput, ClientOutput, IndexClient};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::friend::FriendMessage;
 use offset_protocol::identity::{SharedSigner, Verifier};
-use offset_protocol::index::{Entry, EntryKey};
+use offset_protocol::index::EntryKey;
 use offset_protocol::machine::{Alarm, Instant, Machine};
 use offset_protocol::net::{ConnIds, NetEvent};
 use offset_protocol::sometimes;
@@ -254,9 +254,7 @@ impl Node {
             FunderOutput::EdgeFailed { edge, currency, reason } => {
                 self.index(ClientInput::EdgeFailed(FailedEdge { edge, currency, reason }));
             }
-            FunderOutput::SetEntry { friend, currency, recv_capacity, rate } => {
-                self.index(ClientInput::SetEntry(Entry { friend, currency, recv_capacity, rate }));
-            }
+            FunderOutput::SetEntry(entry) => self.index(ClientInput::SetEntry(entry)),
             FunderOutput::RemoveEntry { friend, currency } => {
                 self.index(ClientInput::RemoveEntry(EntryKey { friend, currency }));
             }

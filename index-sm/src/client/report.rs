@@ -19,7 +19,13 @@ pub const VERSION_BLOCK: u64 = 1_000;
 /// A capacity that changed by less than this part of what was reported waits for the heartbeat: 1 %.
 const SMALL_CHANGE: u128 = 100;
 
-type Value = (u128, Rate);
+/// What an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Value {
+    recv_capacity: u128,
+    forward_capacity: u128,
+    rate: Rate,
+}
 
 pub(crate) struct Reporter {
     node: PublicKey,
@@ -68,7 +74,7 @@ impl Reporter {
             }
             *self.currencies.entry(key.currency).or_default() += 1;
         }
-        self.entries.insert(key, (entry.recv_capacity.min(MAX_AMOUNT), entry.rate));
+        self.entries.insert(key, Value::of(entry));
         self.compare(key);
         Ok(())
     }
@@ -193,13 +199,29 @@ impl Reporter {
     }
 }
 
-fn listed((key, (recv_capacity, rate)): (&EntryKey, &Value)) -> Entry {
-    Entry { friend: key.friend, currency: key.currency, recv_capacity: *recv_capacity, rate: *rate }
+impl Value {
+    /// What of the entry a server accepts.
+    fn of(entry: &Entry) -> Value {
+        let sound = Entry { recv_capacity: entry.recv_capacity.min(MAX_AMOUNT), ..*entry };
+        let Entry { recv_capacity, forward_capacity, rate, .. } = sound.forwarding(entry.forward_capacity);
+        Value { recv_capacity, forward_capacity, rate }
+    }
 }
 
-/// Whether only the capacity changed, by less than 1 %, and the edge neither opened nor closed.
+fn listed((key, value): (&EntryKey, &Value)) -> Entry {
+    let (EntryKey { friend, currency }, Value { recv_capacity, forward_capacity, rate }) = (*key, *value);
+    Entry { friend, currency, recv_capacity, forward_capacity, rate }
+}
+
+/// Whether only capacities changed, by less than 1 %, and the edge neither opened nor closed, neither to what ends at the node
+/// nor to what goes on.
 fn is_small(told: Option<&Value>, now: Option<&Value>) -> bool {
-    let (Some((before, old_rate)), Some((after, new_rate))) = (told, now) else { return false };
-    let change = before.abs_diff(*after);
-    old_rate == new_rate && *before > 0 && *after > 0 && change.saturating_mul(SMALL_CHANGE) < *before
+    let (Some(told), Some(now)) = (told, now) else { return false };
+    let is_little = |before: u128, after: u128| {
+        let change = before.abs_diff(after);
+        change == 0 || before > 0 && after > 0 && change.saturating_mul(SMALL_CHANGE) < before
+    };
+    told.rate == now.rate
+        && is_little(told.recv_capacity, now.recv_capacity)
+        && is_little(told.forward_capacity, now.forward_capacity)
 }

@@ -4,7 +4,7 @@ use offset_protocol::bytes::{Hash, TickHash};
 use offset_protocol::codec::{List, decode, encode};
 use offset_protocol::identity::Ed25519;
 use offset_protocol::index::{IndexToNode, MultiRoute, NodeToIndex, RequestRoutes, RoutePart, Routes, state_hash};
-use offset_protocol::limits::{MAX_EXCLUDED_EDGES, MAX_INDEX_CURRENCIES, MAX_INDEX_ENTRIES};
+use offset_protocol::limits::{MAX_AMOUNT, MAX_EXCLUDED_EDGES, MAX_INDEX_CURRENCIES, MAX_INDEX_ENTRIES};
 use offset_protocol::machine::{Duration, Instant, Machine, Seed};
 use offset_protocol::money::Rate;
 use offset_protocol::net::{ConnId, ConnIds, NetCommand, NetEvent};
@@ -228,6 +228,37 @@ fn a_small_change_waits_for_the_heartbeat_and_a_closed_edge_does_not() {
     alone.wait(SECOND);
     let dearer = Entry { rate: Rate { mul: 0, add: 2 }, ..entry(2, 1) };
     assert_eq!(said(&alone.input(ClientInput::SetEntry(dearer))).len(), 1);
+}
+
+#[test]
+fn what_may_be_passed_on_is_news_as_what_may_end_is() {
+    let (mut alone, conn) = Alone::online();
+    let says = |alone: &mut Alone, most| {
+        alone.wait(SECOND);
+        said(&alone.input(ClientInput::SetEntry(entry(2, 3_000).forwarding(most)))).len()
+    };
+    says(&mut alone, 1_000);
+    alone.tick(conn, 1);
+    alone.wait(SECOND.times(5));
+    assert_eq!(says(&mut alone, 991), 0, "less than 1 %");
+    assert_eq!(says(&mut alone, 990), 1, "1 % of what is passed on, though nothing else has changed");
+    assert_eq!(says(&mut alone, 0), 1);
+    assert_eq!(says(&mut alone, 1), 1);
+}
+
+#[test]
+fn what_no_server_would_take_is_told_as_the_next_that_it_would() {
+    let (mut alone, conn) = Alone::online();
+    let boast = |recv_capacity, forward_capacity| Entry { recv_capacity, forward_capacity, ..entry(2, 1) };
+    alone.input(ClientInput::SetEntry(boast(u128::MAX, u128::MAX)));
+    alone.input(ClientInput::SetEntry(Entry { friend: key(3), ..boast(5, 6) }));
+    alone.input(ClientInput::SetEntry(Entry { friend: key(4), ..boast(1 << 30, (1 << 25) + 1) }));
+    let told = [boast(MAX_AMOUNT, MAX_AMOUNT), boast(5, 5), boast(1 << 30, 1 << 25)];
+    let mut told: Vec<_> = (2..).zip(told).map(|(friend, entry)| Entry { friend: key(friend), ..entry }).collect();
+    told.sort_unstable();
+    let said = alone.tick(conn, 1);
+    let [NodeToIndex::State(state)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((&state.entries[..], state.check()), (&told[..], Ok(())));
 }
 
 #[test]

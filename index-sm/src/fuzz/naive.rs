@@ -24,16 +24,44 @@ pub fn key(n: usize) -> PublicKey {
     PublicKey(bytes)
 }
 
+/// What a node publishes about a friend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// What may end at the node.
+    pub ends: u128,
+    /// What may be passed on by it.
+    pub passes_on: u128,
+    /// What it charges for that.
+    pub rate: Rate,
+}
+
 /// Edges `from → to` with what `to` publishes about `from`.
-pub type Edges = BTreeMap<(usize, usize), (u128, Rate)>;
+pub type Edges = BTreeMap<(usize, usize), Said>;
+
+impl Said {
+    /// All that may end here may be passed on.
+    pub fn all(capacity: u128, rate: Rate) -> Said {
+        Said { ends: capacity, passes_on: capacity, rate }
+    }
+
+    /// The same, but that `most` at most is passed on: the largest number that can be said.
+    #[must_use]
+    pub fn passing_on(self, most: u128) -> Said {
+        Said { passes_on: self.entry(0).forwarding(most).forward_capacity, ..self }
+    }
+
+    /// The entry about `friend`.
+    pub fn entry(&self, friend: usize) -> Entry {
+        let Said { ends: recv_capacity, passes_on: forward_capacity, rate } = *self;
+        Entry { friend: key(friend), currency: "USD".parse().unwrap(), recv_capacity, forward_capacity, rate }
+    }
+}
 
 /// A new graph of these edges.
 pub fn graph(edges: &Edges) -> Graph {
     let mut graph = Graph::new();
-    for ((from, to), (recv_capacity, rate)) in edges {
-        let currency = "USD".parse().unwrap();
-        let entry = Entry { friend: key(*from), currency, recv_capacity: *recv_capacity, rate: *rate };
-        graph.update(&key(*to), &[entry], &[]);
+    for ((from, to), said) in edges {
+        graph.update(&key(*to), &[said.entry(*from)], &[]);
     }
     graph
 }
@@ -85,7 +113,7 @@ pub fn brute_force(edges: &Edges, request: &RequestRoutes, nodes: usize) -> Opti
         let last = *route.last().unwrap();
         if last == destination && route.len() > 1 {
             let steps = || route.windows(2).zip(1..).filter(|(_, hop)| *hop < route.len() - 1);
-            let rate = |pair: &[usize]| edges.get(&(pair[0], pair[1])).map_or(Rate::ZERO, |edge| edge.1);
+            let rate = |pair: &[usize]| edges.get(&(pair[0], pair[1])).map_or(Rate::ZERO, |said| said.rate);
             let fees = steps().map(|(pair, _)| rate(pair).fee(request.amount).ok()).sum::<Option<u128>>();
             // More than can be charged is no route.
             let Some(fees) = fees else { continue };
@@ -110,9 +138,9 @@ pub fn brute_force(edges: &Edges, request: &RequestRoutes, nodes: usize) -> Opti
 /// Edmonds and Karp, on edges that both ends list.
 pub fn maximum_flow(edges: &Edges, source: usize, destination: usize, nodes: usize) -> u128 {
     let mut room = vec![vec![0_u128; nodes]; nodes];
-    for ((from, to), (capacity, _)) in edges {
+    for ((from, to), said) in edges {
         if edges.contains_key(&(*to, *from)) {
-            room[*from][*to] = *capacity;
+            room[*from][*to] = if *to == destination { said.ends } else { said.passes_on };
         }
     }
     let mut value = 0;
@@ -171,9 +199,9 @@ pub fn check_answer(edges: &Edges, request: &RequestRoutes, routes: &Routes, nod
 pub fn check_flow(edges: &Edges, request: &RequestRoutes, routes: &Routes, nodes: usize) {
     let open: Edges = edges
         .iter()
-        .map(|((from, to), (capacity, rate))| {
+        .map(|((from, to), said)| {
             let excluded = request.exclude.contains(&Edge { from: key(*from), to: key(*to) });
-            ((*from, *to), (if excluded { 0 } else { *capacity }, *rate))
+            ((*from, *to), if excluded { Said::all(0, said.rate) } else { *said })
         })
         .collect();
     let flow = maximum_flow(&open, number(request.source, nodes), number(request.destination, nodes), nodes);

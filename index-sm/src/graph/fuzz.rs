@@ -16,7 +16,7 @@ use offset_protocol::money::Rate;
 
 use super::*;
 use crate::answer::answer;
-use crate::fuzz::naive::{self, Edges, WORK, check_answer, check_flow};
+use crate::fuzz::naive::{self, Edges, Said, WORK, check_answer, check_flow};
 use crate::search::Workspace;
 
 /// Changes of one graph.
@@ -57,7 +57,7 @@ pub(super) fn replay(changes: Vec<Change>) {
         let lines: BTreeMap<u8, (u8, u8)> = lines.into_iter().map(|(to, mul, cap)| (to, (mul, cap))).collect();
         let of = |friend: u8, (mul, capacity): (u8, u8)| {
             let rate = Rate { mul: mul.into(), add: 0 };
-            Entry { rate, ..entry(friend, "USD", capacity.into()) }
+            Entry { rate, ..entry(friend, "USD", capacity.into()) }.forwarding((capacity / 2).into())
         };
         let entries: Vec<Entry> = lines.iter().map(|(friend, line)| of(*friend, *line)).collect();
         if sets {
@@ -105,14 +105,15 @@ fn ask_small(choices: &mut Choices) {
                 edges.retain(|(_, reporter), _| *reporter != to);
             }
             1 if from != to => {
-                graph.update(&naive::key(to), &[], &[line(from, 0, Rate::ZERO).key()]);
+                graph.update(&naive::key(to), &[], &[Said::all(0, Rate::ZERO).entry(from).key()]);
                 edges.remove(&(from, to));
             }
             2..13 if from != to => {
-                let capacity = any_capacity(choices);
+                let ends = any_capacity(choices);
                 let rate = if is_free { Rate::ZERO } else { any_rate(choices) };
-                graph.update(&naive::key(to), &[line(from, capacity, rate)], &[]);
-                edges.insert((from, to), (capacity, rate));
+                let said = any_part(Said { ends, passes_on: ends, rate }, choices);
+                graph.update(&naive::key(to), &[said.entry(from)], &[]);
+                edges.insert((from, to), said);
             }
             _ => {
                 questions += 1;
@@ -128,9 +129,14 @@ fn ask_small(choices: &mut Choices) {
     }
 }
 
-/// What a node reports of its friend `from`.
-fn line(from: usize, recv_capacity: u128, rate: Rate) -> Entry {
-    Entry { friend: naive::key(from), currency: "USD".parse().unwrap(), recv_capacity, rate }
+/// The same, of which perhaps not all is passed on.
+fn any_part(said: Said, choices: &mut Choices) -> Said {
+    match choices.below(8) {
+        0 => said.passing_on(0),
+        1..4 => said.passing_on(said.ends * u128::from(choices.byte()) / 256),
+        4 => said.passing_on(said.ends / 3),
+        _ => said,
+    }
 }
 
 fn any_capacity(choices: &mut Choices) -> u128 {
@@ -172,7 +178,7 @@ pub(super) fn check_arcs(graph: &CurrencyGraph) {
         let node = graph.view.node(number);
         for line in &node.lines[..] {
             let mutual = line.friend != number && graph.view.line(line.friend, number).is_some();
-            assert_eq!(line.mutual, mutual);
+            assert_eq!(line.is_mutual(), mutual);
         }
         assert_eq!((node.back.clone(), node.ahead.clone()), graph.arcs_from_lines(number));
     }
@@ -196,7 +202,8 @@ pub(super) fn key(n: u8) -> PublicKey {
 
 pub(super) fn entry(friend: u8, currency: &str, recv_capacity: u128) -> Entry {
     let currency = currency.parse().unwrap();
-    Entry { friend: key(friend), currency, recv_capacity, rate: Rate { mul: 3, add: friend.into() } }
+    let rate = Rate { mul: 3, add: friend.into() };
+    Entry { friend: key(friend), currency, recv_capacity, forward_capacity: recv_capacity, rate }
 }
 
 pub(super) fn usd(graph: &Graph) -> &CurrencyGraph {

@@ -7,7 +7,8 @@ use super::*;
 
 fn edge(graph: &Graph, from: u8, to: u8) -> Option<u128> {
     let graph = usd(graph);
-    graph.view().edge(graph.number(&key(from))?, graph.number(&key(to))?).map(|line| line.capacity)
+    let to = graph.number(&key(to))?;
+    graph.view().edge(graph.number(&key(from))?, to).map(|line| line.capacity(to, to))
 }
 
 #[test]
@@ -26,7 +27,7 @@ fn an_edge_needs_both_ends_in_the_same_currency() {
 #[test]
 fn a_report_comes_back_as_it_went_in() {
     let mut graph = Graph::new();
-    let report = [entry(2, "EUR", 1), entry(2, "USD", 2), entry(3, "USD", 3)];
+    let report = [entry(2, "EUR", 1), entry(2, "USD", 1 << 90).forwarding((1 << 85) / 3), entry(3, "USD", 3)];
     graph.replace(&key(1), &report);
     assert_eq!(graph.report(&key(1)), report);
     assert_eq!(graph.entries(), 3);

@@ -103,6 +103,15 @@ impl Case {
         }
     }
 
+    /// What is passed on of a capacity: nothing, or about as much as the amount, or any part.
+    fn part(&self, capacity: u128, rng: &mut Rng) -> u128 {
+        match rng.below(8) {
+            0 => 0,
+            1..5 => self.capacity(rng).min(capacity),
+            _ => capacity / 1_000 * u128::from(rng.below(1_001)),
+        }
+    }
+
     fn friendships(&self, rng: &mut Rng) -> BTreeSet<(u32, u32)> {
         let mut pairs = BTreeSet::new();
         let mut add = |a: u32, b: u32| pairs.extend((a != b).then_some((a.min(b), a.max(b))));
@@ -124,7 +133,9 @@ impl Case {
         for (a, b) in self.friendships(rng) {
             for (node, friend) in [(a, b), (b, a)] {
                 let (recv_capacity, rate) = (self.capacity(rng), self.rate(rng));
-                let entry = Entry { friend: key(friend), currency: currency(), recv_capacity, rate };
+                let (friend, currency, forward_capacity) = (key(friend), currency(), recv_capacity);
+                let entry = Entry { friend, currency, recv_capacity, forward_capacity, rate };
+                let entry = if rng.below(3) > 0 { entry } else { entry.forwarding(self.part(recv_capacity, rng)) };
                 // Some do not list their friend.
                 if rng.below(20) > 0 {
                     graph.update(&key(node), &[entry], &[]);
@@ -194,7 +205,8 @@ fn one_sided(graph: &View, query: &Query<'_>) -> Option<Path> {
 fn graph_of(entries: impl IntoIterator<Item = (u32, u32, u128, u32)>) -> Graph {
     let mut graph = Graph::new();
     for (node, friend, recv_capacity, add) in entries {
-        let entry = Entry { friend: key(friend), currency: currency(), recv_capacity, rate: Rate { mul: 0, add } };
+        let (friend, currency, rate) = (key(friend), currency(), Rate { mul: 0, add });
+        let entry = Entry { friend, currency, recv_capacity, forward_capacity: recv_capacity, rate };
         graph.update(&key(node), &[entry], &[]);
     }
     graph

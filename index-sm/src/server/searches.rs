@@ -124,14 +124,7 @@ impl Search {
     fn unsound(&self, answer: &crate::answer::Answer) -> u64 {
         let reported = |node: &PublicKey, friend: &PublicKey| {
             let (owner, other) = (*answer.numbers.get(node)?, *answer.numbers.get(friend)?);
-            let line = self.view.line(owner, other)?;
-            let (recv_capacity, rate) = (line.capacity, line.rate);
-            Some(offset_protocol::index::Entry {
-                friend: *friend,
-                currency: self.request.currency,
-                recv_capacity,
-                rate,
-            })
+            Some(self.view.line(owner, other)?.entry(*friend, self.request.currency))
         };
         let sound = |offer| crate::walk::walk_over(&reported, &self.request, offer).is_ok();
         answer.routes.options.iter().filter(|offer| !sound(offer)).count() as u64

@@ -277,6 +277,12 @@ fn a_forged_report_ends_the_session() {
     let conn = alone.node(1);
     let outputs = alone.report(conn, 1, 1, &[entry(2, MAX_AMOUNT + 1)]);
     assert_eq!(reasons(&outputs), [EndReason::Misbehaved(Misbehaviour::Report(BadReport::Capacity))]);
+    for forward_capacity in [51, (1 << 24) + 1] {
+        let recv_capacity = if forward_capacity == 51 { 50 } else { MAX_AMOUNT };
+        let conn = alone.node(1);
+        let outputs = alone.report(conn, 1, 1, &[Entry { recv_capacity, forward_capacity, ..entry(2, 0) }]);
+        assert_eq!(reasons(&outputs), [EndReason::Misbehaved(Misbehaviour::Report(BadReport::Forward))]);
+    }
     let conn = alone.node(1);
     let outputs = alone.net(NetEvent::Message { conn, bytes: vec![0xff; 10] });
     assert!(matches!(reasons(&outputs)[..], [EndReason::Misbehaved(Misbehaviour::Malformed(_))]));

@@ -198,6 +198,8 @@ mutants! {
         HeartbeatNever,
         /// A node does not report that an edge is gone.
         RemovalNotReported,
+        /// What may end at a node is offered for what goes on from there.
+        EndingPassedOn,
     }
     Protocol {
         /// A message of a secure channel is delivered twice.

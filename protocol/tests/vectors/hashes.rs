@@ -147,8 +147,14 @@ fn reset() -> Vector {
 
 fn index() -> Vec<Vector> {
     let node = key(ALICE);
-    let entry = |friend, recv_capacity| Entry { friend: key(friend), currency: usd(), recv_capacity, rate: rate() };
-    let mut entries = [entry(BOB, 500), entry(CAROL, 0)];
+    let entry = |friend, recv_capacity, forward_capacity| Entry {
+        friend: key(friend),
+        currency: usd(),
+        recv_capacity,
+        forward_capacity,
+        rate: rate(),
+    };
+    let mut entries = [entry(BOB, 500, 167), entry(CAROL, 0, 0)];
     entries.sort();
     let hash = state_hash(&entries);
     let mut parts = vec![Part::U32("number of entries", 2)];
@@ -156,6 +162,7 @@ fn index() -> Vec<Vector> {
         parts.push(Part::Fixed("friend", &entry.friend.0));
         parts.push(Part::Bytes("currency", b"USD"));
         parts.push(Part::U128("recv_capacity", entry.recv_capacity));
+        parts.push(Part::U128("forward_capacity", entry.forward_capacity));
         parts.push(Part::U32("rate.mul", entry.rate.mul));
         parts.push(Part::U32("rate.add", entry.rate.add));
     }

@@ -27,8 +27,15 @@ pub(crate) fn page() -> Page {
 }
 
 fn entries() -> Vec<Entry> {
-    let entry = |friend, recv_capacity, rate| Entry { friend: key(friend), currency: usd(), recv_capacity, rate };
-    let mut entries = vec![entry(BOB, 500, rate()), entry(CAROL, 1 << 70, Rate::ZERO)];
+    let entry = |friend, recv_capacity, forward_capacity, rate| Entry {
+        friend: key(friend),
+        currency: usd(),
+        recv_capacity,
+        forward_capacity,
+        rate,
+    };
+    // Of Bob's line a third may be passed on, of Carol's all, whatever its digits.
+    let mut entries = vec![entry(BOB, 500, 167, rate()), entry(CAROL, (1 << 70) + 1, (1 << 70) + 1, Rate::ZERO)];
     entries.sort();
     entries
 }
@@ -42,10 +49,11 @@ fn state() -> State {
     State { attestation: attest(1, &entries(), TICK), entries: list(entries()) }
 }
 
-/// Bob's edge has less capacity, Carol's is gone.
+/// Ten units that Bob passed on are open, Carol's edge is gone.
 fn delta() -> Delta {
     let (set, removed): (Vec<_>, Vec<_>) = entries().into_iter().partition(|entry| entry.friend == key(BOB));
-    let set: Vec<_> = set.into_iter().map(|entry| Entry { recv_capacity: 490, ..entry }).collect();
+    let set: Vec<_> =
+        set.into_iter().map(|entry| Entry { recv_capacity: 490, forward_capacity: 157, ..entry }).collect();
     Delta { attestation: attest(2, &set, TICK), base: 1, set: list(set), removed: list(removed.iter().map(Entry::key)) }
 }
 

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use offset_protocol::bytes::{PublicKey, TickHash};
 use offset_protocol::codec::{List, decode, encode};
-use offset_protocol::index::{IndexToIndex, IndexToNode, MultiRoute, NodeToIndex, RequestRoutes, RoutePart, Routes};
+use offset_protocol::index::{
+    Entry, IndexToIndex, IndexToNode, MultiRoute, NodeToIndex, RequestRoutes, RoutePart, Routes,
+};
 use offset_protocol::limits::{MAX_AMOUNT, MAX_FRAME};
 use offset_protocol::machine::{Alarm, Instant};
 use offset_protocol::net::{ConnId, NetCommand, NetEvent, Purpose};
@@ -175,11 +177,11 @@ fn bytes_of<const N: usize>(dice: &mut Dice) -> [u8; N] {
 fn forged(message: IndexToIndex) -> IndexToIndex {
     match message {
         IndexToIndex::State { mut state, proof } => {
-            state.entries.iter_mut().for_each(|entry| entry.recv_capacity = MAX_AMOUNT);
+            state.entries.iter_mut().for_each(boast);
             IndexToIndex::State { state, proof }
         }
         IndexToIndex::Delta { mut delta, proof } => {
-            delta.set.iter_mut().for_each(|entry| entry.recv_capacity = MAX_AMOUNT);
+            delta.set.iter_mut().for_each(boast);
             IndexToIndex::Delta { delta, proof }
         }
         IndexToIndex::Attestation { mut attestation, proof } => {
@@ -188,6 +190,10 @@ fn forged(message: IndexToIndex) -> IndexToIndex {
         }
         other @ (IndexToIndex::Tick { .. } | IndexToIndex::Want { .. } | IndexToIndex::Later(_)) => other,
     }
+}
+
+fn boast(entry: &mut Entry) {
+    (entry.recv_capacity, entry.forward_capacity) = (MAX_AMOUNT, MAX_AMOUNT);
 }
 
 fn one_part(route: Vec<PublicKey>, amount: u128, fees: u128) -> MultiRoute {

@@ -107,7 +107,8 @@ impl Reports {
         let mut lies = self.entries.clone();
         let mut hand = self.hand.borrow_mut();
         if hand.draw(now, &[ReportTrick::InventedCapacity]).is_some() {
-            lies.iter_mut().for_each(|entry| entry.recv_capacity = MAX_AMOUNT);
+            let all = MAX_AMOUNT;
+            lies.iter_mut().for_each(|entry| (entry.recv_capacity, entry.forward_capacity) = (all, all));
         }
         if hand.draw(now, &[ReportTrick::HiddenFees]).is_some() {
             lies.iter_mut().for_each(|entry| entry.rate = Rate::ZERO);

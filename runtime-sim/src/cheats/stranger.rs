@@ -289,9 +289,10 @@ impl Attack {
         self.version += 1;
         let us = self.signer.public_key();
         let friends = self.rumours.keys.iter().filter(|key| **key != us);
+        let (recv_capacity, forward_capacity, rate) = (MAX_AMOUNT, MAX_AMOUNT, Rate::ZERO);
         let mut entries: Vec<Entry> = friends
             .flat_map(|friend| self.rumours.currencies.iter().map(|currency| (*friend, *currency)))
-            .map(|(friend, currency)| Entry { friend, currency, recv_capacity: MAX_AMOUNT, rate: Rate::ZERO })
+            .map(|(friend, currency)| Entry { friend, currency, recv_capacity, forward_capacity, rate })
             .collect();
         entries.sort_unstable();
         let attestation = Attestation::sign(&self.signer, self.version, state_hash(&entries), tick);

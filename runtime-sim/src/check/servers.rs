@@ -33,8 +33,9 @@ fn acceptable(node: &Node) -> Vec<Entry> {
             // A limit is far below the largest number, and so is what is owed.
             let takes = report.is_open && matches!(channel.standing(), Standing::Consistent { .. });
             let room = if takes && i128::try_from(max_debt).is_ok_and(|max| max > owed) { room } else { 0 };
-            let room = room.min(onward(channel, &report));
-            entries.push(Entry { friend: channel.friend(), currency, recv_capacity: room, rate });
+            let forward = statable(room, onward(channel, &report));
+            let friend = channel.friend();
+            entries.push(Entry { friend, currency, recv_capacity: room, forward_capacity: forward, rate });
         }
     }
     entries.sort();
@@ -52,6 +53,19 @@ fn onward(channel: &Channel, report: &CurrencyReport) -> u128 {
         Allowance::Lasting => LASTING_SHARE,
     };
     line.div_ceil(share).saturating_sub(held)
+}
+
+/// What a node says that may be passed on, of which a friend can push `room` in all and `onward` at most: all, or the largest
+/// number not above that whose digits from the 25th on, in binary, are 0.
+fn statable(room: u128, onward: u128) -> u128 {
+    if onward >= room {
+        return room;
+    }
+    let mut unit = 1;
+    while onward / unit >= 1 << 24 {
+        unit *= 2;
+    }
+    onward / unit * unit
 }
 
 /// Every index server holds for every node exactly what that node's channels would take now. What a node says about `unsteady`

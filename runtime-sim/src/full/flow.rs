@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// What each node can push to each friend.
+/// What each node can push to each friend of what flows to the sink.
 pub(super) type Capacities = BTreeMap<(u32, u32), u128>;
 
 /// The maximum flow from `source` to `sink` over all of `capacities`.

@@ -3,7 +3,7 @@
 //! The core is every node that takes part and has not left for good. What is open with anybody else may stay open for ever:
 //! a request that waits for somebody who is gone is nobody's fault, and nobody can end it honestly but those who hold it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use offset_funder_sm::friend_channel::{Channel, Standing};
 use offset_funder_sm::node::Node;
@@ -56,6 +56,15 @@ const REST: Duration = Duration::from_secs(75);
 const REST_TURNS: u64 = 120;
 /// Two heartbeats: small changes of capacity are told to index servers with the next one.
 const CHEATERS_REST: Duration = Duration::from_secs(75);
+
+/// What a node can push to a friend.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// If it ends there.
+    ends: u128,
+    /// If it goes on from there.
+    goes_on: u128,
+}
 
 impl Run<'_> {
     /// Ends every fault that can end; who is gone stays gone.
@@ -249,8 +258,8 @@ impl Run<'_> {
         let mut next = FIRST_PROBE;
         let mut probes = Vec::new();
         for currency in 0..self.case.currencies.len() as u32 {
-            let room = self.capacities(currency);
-            for (&(from, to), _) in room.iter().filter(|(pair, room)| **room >= PROBE_ROOM && pair.0 < pair.1) {
+            let rooms = self.rooms(currency);
+            for (&(from, to), _) in rooms.iter().filter(|(pair, room)| room.ends >= PROBE_ROOM && pair.0 < pair.1) {
                 probes.push(self.begin_probe(&mut next, (from, to), currency, 1));
             }
         }
@@ -265,7 +274,7 @@ impl Run<'_> {
             let core: Vec<u32> = self.core.iter().copied().collect();
             let (Some(&from), Some(&to)) = (dice.pick(&core), dice.pick(&core)) else { break };
             let currency = dice.below(self.case.currencies.len().max(1) as u64) as u32;
-            let flow = max_flow(&self.capacities(currency), from, to);
+            let flow = max_flow(&self.capacities(currency, to), from, to);
             if flow >= PROBE_ROOM {
                 let probe = self.begin_probe(&mut next, (from, to), currency, flow / FLOW_PART);
                 self.await_probes(&[probe])?;
@@ -275,9 +284,15 @@ impl Run<'_> {
         Ok(paid)
     }
 
-    /// What each core node can push to each core friend and beyond, where both are willing.
-    fn capacities(&self, currency: u32) -> Capacities {
-        let mut all = Capacities::new();
+    /// What each core node can push to each core friend of a payment to `seller`: there it ends, elsewhere it goes on.
+    fn capacities(&self, currency: u32, seller: u32) -> Capacities {
+        let counts = |(edge, room): ((u32, u32), Room)| (edge, if edge.1 == seller { room.ends } else { room.goes_on });
+        self.rooms(currency).into_iter().map(counts).collect()
+    }
+
+    /// What each core node can push to each core friend, where both are willing.
+    fn rooms(&self, currency: u32) -> BTreeMap<(u32, u32), Room> {
+        let mut all = BTreeMap::new();
         let Some(currency) = self.case.currencies.get(currency as usize).map(|name| name.0) else { return all };
         for friendship in &self.case.friendships {
             for (from, to) in [(friendship.a, friendship.b), (friendship.b, friendship.a)] {
@@ -289,13 +304,14 @@ impl Run<'_> {
         all
     }
 
-    fn room(&self, from: u32, to: u32, currency: &Currency) -> Option<u128> {
+    fn room(&self, from: u32, to: u32, currency: &Currency) -> Option<Room> {
         if !self.are_linked(from, to) {
             return None;
         }
         let (ours, theirs) = (self.channel(from, to)?, self.channel(to, from)?);
         let open = |channel: &Channel| channel.currency(currency).is_some_and(|report| report.is_open && report.listed);
-        (open(ours) && open(theirs)).then(|| theirs.forward_capacity(currency))
+        let room = || Room { ends: theirs.recv_capacity(currency), goes_on: theirs.forward_capacity(currency) };
+        (open(ours) && open(theirs)).then(room)
     }
 
     pub(super) fn channel(&self, of: u32, with: u32) -> Option<&Channel> {

@@ -289,9 +289,7 @@ impl Before<'_> {
                         let to = crate::signatures::number_in(&friend);
                         self.inbox.extend(to.map(|to| (to, from, message)));
                     }
-                    FunderOutput::SetEntry { friend, currency, recv_capacity, rate } => {
-                        report.set.push(Entry { friend, currency, recv_capacity, rate });
-                    }
+                    FunderOutput::SetEntry(entry) => report.set.push(entry),
                     FunderOutput::RemoveEntry { friend, currency } => {
                         report.set.retain(|entry| (entry.friend, entry.currency) != (friend, currency));
                         report.removed.push(EntryKey { friend, currency });

@@ -423,10 +423,10 @@ impl World {
                 let delay = self.latency.draw(&mut self.dice);
                 self.push(delay, self.index_number(), Event::Ask(slot));
             }
-            FunderOutput::SetEntry { friend, currency, recv_capacity, rate } => {
-                self.removed.retain(|key| (key.friend, key.currency) != (friend, currency));
-                self.set.retain(|entry| (entry.friend, entry.currency) != (friend, currency));
-                self.set.push(Entry { friend, currency, recv_capacity, rate });
+            FunderOutput::SetEntry(entry) => {
+                self.removed.retain(|key| *key != entry.key());
+                self.set.retain(|old| old.key() != entry.key());
+                self.set.push(entry);
             }
             FunderOutput::RemoveEntry { friend, currency } => {
                 self.set.retain(|entry| (entry.friend, entry.currency) != (friend, currency));

@@ -82,6 +82,7 @@ const CAUGHT: &[(&str, u64)] = &[
     ("VersionsUsedTwice", 0),
     ("HeartbeatNever", 0),
     ("RemovalNotReported", 26),
+    ("EndingPassedOn", 0),
     ("MessageTwice", 0),
     ("MessagesSwapped", 0),
     ("KeysNotSwitched", 10),

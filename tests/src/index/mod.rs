@@ -142,9 +142,10 @@ pub fn key(node: u64) -> PublicKey {
     Who::number(node).key()
 }
 
-/// What a node says about the friend with this number. It charges nothing.
+/// What a node says about the friend with this number. It passes on all, and charges nothing.
 pub fn entry(friend: u64, recv_capacity: u128) -> Result<Entry> {
-    Ok(Entry { friend: key(friend), currency: "USD".parse()?, recv_capacity, rate: Rate::ZERO })
+    let (friend, currency) = (key(friend), "USD".parse()?);
+    Ok(Entry { friend, currency, recv_capacity, forward_capacity: recv_capacity, rate: Rate::ZERO })
 }
 
 /// A request for routes between the nodes with these numbers.

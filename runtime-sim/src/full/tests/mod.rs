@@ -1,6 +1,7 @@
 //! Laws of whole networks that a single machine cannot show.
 
 mod freeze;
+mod leaf;
 mod offers;
 
 use crate::full::latency::{WAY, idle_line, request_to_collect};

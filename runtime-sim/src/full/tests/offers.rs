@@ -13,9 +13,9 @@ use crate::scenario::{Scenario, draw};
 
 const PAYMENTS: u64 = 60;
 /// What the buyer's app says when no server has an offer.
-const NO_OFFER: &str = "no route has this capacity within the fee";
+pub(super) const NO_OFFER: &str = "no route has this capacity within the fee";
 /// What would say that an offer was not what was charged, or that it did not go through at once.
-const NEVER: [&str; 5] = [
+pub(super) const NEVER: [&str; 5] = [
     "seller: a mediator took less than it was offered",
     "funder: a request has too little left for the fee",
     "ledger: a request is beyond the limit",
