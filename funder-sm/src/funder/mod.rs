@@ -128,6 +128,7 @@ pub struct Funder {
     now: Instant,
     wall: WallTime,
     /// Open invoices that expire; some that are not open any more.
+    #[allow(clippy::box_collection)] // most of a million nodes have none: 8 bytes for 24
     expiring: Option<Box<BTreeSet<(WallTime, InvoiceId)>>>,
 
     friends: LeanMap<PublicKey, Box<Friend>>,
