@@ -49,6 +49,6 @@ targets! {
     funder: TransitNotRemoved, PaidNotWritten, CollectWithWrongLock;
     relay: TwoListeners, HalvesForever, PlaceKept;
     index: VersionsUsedTwice;
-    graph: OneSidedEdges;
+    graph: OneSidedEdges, EndingPassedOn;
     world: ForgetToUnfreeze, SayBeforeDurable;
 }
