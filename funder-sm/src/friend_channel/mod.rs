@@ -83,6 +83,9 @@ pub const MAX_UNACKED: usize = 3 * WINDOW;
 /// Requests of the friend, all of them refused, that may be open in currencies that we do not list, added up: a whole window
 /// of a friend that has not heard our list. An honest one cannot have more there: see [`Channel::unlisted_open`].
 pub const MAX_UNLISTED: usize = WINDOW * MAX_BATCH_OPS;
+/// How often a friend may say on one link where it stands (`Resume`, `Inconsistent`, `Reset`): each time may cost a write.
+/// Chosen freely; an honest one says so when the link comes up, when its epoch is raised, and after a reset.
+pub const MAX_STANDS: usize = 32;
 /// Batches with content that are acknowledged at once: half the friend's window.
 const ACK_AT_ONCE: usize = WINDOW / 2;
 
@@ -254,6 +257,10 @@ struct Link {
     said_resume: bool,
     /// The friend said where it stands, in this epoch: batches flow.
     is_resumed: bool,
+    /// The friend has accepted our terms on this link.
+    was_reset: bool,
+    /// How often the friend has said where it stands.
+    stands_heard: usize,
     /// Our batches after this one must be said again.
     resend_after: Option<u64>,
     /// The friend's batches with content since our last batch.
