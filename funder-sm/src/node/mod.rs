@@ -114,6 +114,7 @@ impl Machine for Node {
             if let Some(output) = self.funder.poll_output() {
                 self.on_funder(output);
             } else if !self.drain_apps() {
+                self.checks.end_turn();
                 return None;
             }
         }
@@ -293,7 +294,7 @@ impl Node {
                 }
                 match self.checks.turn_of(&friend, bytes) {
                     Turn::Now(bytes) => drop(self.hear(friend, &bytes)),
-                    Turn::Later => {}
+                    Turn::Later => self.make_room(),
                     Turn::TooMany => self.links(links::Input::DropLink { friend }),
                 }
             }
@@ -303,6 +304,14 @@ impl Node {
             links::Output::RelayStatus { relay, connected } => {
                 self.funder(FunderInput::RelayStatus { relay, connected });
             }
+        }
+    }
+
+    /// Ends links as long as more waits behind checks than may.
+    fn make_room(&mut self) {
+        while let Some(friend) = self.checks.fullest() {
+            self.checks.forget(&friend);
+            self.links(links::Input::EndLink { friend });
         }
     }
 
