@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_lite::FutureExt;
+use smol::lock::Semaphore;
 use smol::{Async, Timer};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -19,6 +21,10 @@ pub const SOCKET_BYTES: usize = 256 * 1024;
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
+/// Names that are looked up at once; more wait, within their [`CONNECT_LIMIT`]. A look-up holds a thread for as long as the
+/// system's resolver likes, whether somebody still waits for it or not, and who is a friend says where its relays are. Chosen
+/// freely: two friends' relays.
+const MAX_LOOKUPS: usize = 32;
 /// Bytes on their way that nobody acknowledges end the connection after this long.
 const USER_TIMEOUT: Duration = Duration::from_secs(40);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
@@ -105,7 +111,7 @@ async fn connect_to_any(address: &str) -> Result<Async<TcpStream>, TcpError> {
         Ok(socket_address) => vec![socket_address],
         Err(_) => {
             let name = address.to_owned();
-            smol::unblock(move || resolve(&name)).await?
+            look_up(lookups(), move || resolve(&name)).await?
         }
     };
     let mut last = None;
@@ -120,6 +126,23 @@ async fn connect_to_any(address: &str) -> Result<Async<TcpStream>, TcpError> {
     }
     let address = address.to_owned();
     Err(last.map_or(TcpError::Nowhere { address: address.clone() }, |error| TcpError::Connect { address, error }))
+}
+
+/// Room for the look-ups of this process.
+fn lookups() -> &'static Arc<Semaphore> {
+    static LOOKUPS: OnceLock<Arc<Semaphore>> = OnceLock::new();
+    LOOKUPS.get_or_init(|| Arc::new(Semaphore::new(MAX_LOOKUPS)))
+}
+
+/// Does `work`, which may block, on another thread once there is room. It keeps its room until it has ended, even if nobody
+/// waits for it any more.
+async fn look_up<T: Send + 'static>(room: &Arc<Semaphore>, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let place = room.acquire_arc().await;
+    smol::unblock(move || {
+        let _place = place;
+        work()
+    })
+    .await
 }
 
 fn resolve(address: &str) -> Result<Vec<SocketAddr>, TcpError> {
@@ -186,6 +209,35 @@ mod tests {
             let socket = SockRef::from(accepted.get_ref());
             let sizes = [socket.recv_buffer_size().unwrap(), socket.send_buffer_size().unwrap()];
             assert!(sizes.iter().all(|size| (SOCKET_BYTES..=2 * SOCKET_BYTES).contains(size)), "{sizes:?}");
+        });
+    }
+
+    /// Found by a reviewer: look-ups that nobody waited for any more went on, and new ones began beside them.
+    #[test]
+    fn look_ups_that_hang_hold_their_room_and_no_more_threads() {
+        let room = Arc::new(Semaphore::new(2));
+        let (hang, release) = std::sync::mpsc::channel::<()>();
+        let release = Arc::new(std::sync::Mutex::new(release));
+        let begun = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let hanging = || {
+            let (release, begun) = (release.clone(), begun.clone());
+            look_up(&room, move || {
+                begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                release.lock().unwrap().recv().unwrap();
+            })
+        };
+        smol::block_on(async {
+            for _ in 0..5 {
+                // As `connect` does when its time is up.
+                let late = async {
+                    Timer::after(Duration::from_millis(50)).await;
+                };
+                hanging().or(late).await;
+            }
+            assert_eq!(begun.load(std::sync::atomic::Ordering::SeqCst), 2);
+            hang.send(()).unwrap();
+            assert_eq!(look_up(&room, || 7).await, 7);
+            hang.send(()).unwrap();
         });
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "servers/core_dumps.rs"]
+mod core_dumps;
 #[path = "servers/doors.rs"]
 mod doors;
 #[path = "servers/metrics.rs"]

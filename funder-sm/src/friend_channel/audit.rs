@@ -5,7 +5,7 @@ use offset_protocol::friend::Batch;
 use offset_protocol::limits::{MAX_BATCH_OPS, MAX_CURRENCIES, MAX_PENDING, MAX_RELAYS, WINDOW};
 use offset_protocol::money::Currency;
 
-use super::{Channel, MAX_QUEUED_REQUESTS, MAX_UNACKED, Origin};
+use super::{Channel, MAX_QUEUED_REQUESTS, MAX_UNACKED, MAX_UNLISTED, Origin};
 use crate::ledger::MAX_INCOMING;
 
 /// Where the two logs stand at one end.
@@ -49,7 +49,7 @@ impl Size {
 impl Channel {
     /// Everything that could grow, with its limit. An answer for each open request of the friend may wait, and two of them
     /// (response and collect) at most; a commit or withdrawal for each of ours.
-    pub fn sizes(&self) -> [Size; 11] {
+    pub fn sizes(&self) -> [Size; 12] {
         let ledgers = || self.currencies.values().map(|state| &state.ledger);
         let most = |count: fn(&crate::ledger::Ledger) -> usize| ledgers().map(count).max().unwrap_or(0);
         let (sent, received) = self.open_requests();
@@ -59,6 +59,7 @@ impl Channel {
             Size::lasting("currencies", self.currencies.len(), 2 * MAX_CURRENCIES),
             Size::passing("open requests of ours in a currency", most(|one| one.outgoing().len()), MAX_PENDING),
             Size::passing("open requests of the friend in a currency", most(|one| one.incoming().len()), MAX_INCOMING),
+            Size::passing("requests in currencies that we do not list", self.unlisted_open(), MAX_UNLISTED),
             Size::passing(
                 "requests of others that wait",
                 self.queue.requests_of(Origin::Forwarded),

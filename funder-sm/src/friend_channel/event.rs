@@ -212,6 +212,13 @@ pub enum LinkMisbehaviour {
     /// A second `Resume` in one epoch.
     #[error("the friend said twice where it stands")]
     ResumedTwice,
+    /// A second dispute that the friend wants to end on one link: each costs writes and a line in the log, so it needs a new
+    /// link, and those are counted.
+    #[error("the friend accepted terms twice on one link")]
+    ResetTwice,
+    /// More than [`super::MAX_STANDS`] times.
+    #[error("the friend said again and again where it stands")]
+    StandsTooOften,
 }
 
 /// How a channel stands.

@@ -55,7 +55,7 @@ use offset_protocol::bytes::{Hash, PublicKey, RequestId, ResetToken, Signature};
 use offset_protocol::codec::{Blob, List};
 use offset_protocol::friend::{self, Batch, CurrencyTotals, Evidence, MAX_HEADER_BYTES, Operation, Reset, ResetTerms};
 use offset_protocol::identity::Verifier;
-use offset_protocol::limits::{MAX_RELAYS, WINDOW};
+use offset_protocol::limits::{MAX_BATCH_OPS, MAX_RELAYS, WINDOW};
 use offset_protocol::machine::{Instant, Rng};
 use offset_protocol::money::{Currency, Rate};
 use offset_protocol::relay::RelayAddress;
@@ -80,6 +80,12 @@ use records::{Dirty, Key};
 /// Unacknowledged batches of any kind past which we make no more mere acknowledgements. A friend that acknowledges what it
 /// receives leaves at most `WINDOW` batches with content and as many acknowledgements; one that does not waits.
 pub const MAX_UNACKED: usize = 3 * WINDOW;
+/// Requests of the friend, all of them refused, that may be open in currencies that we do not list, added up: a whole window
+/// of a friend that has not heard our list. An honest one cannot have more there: see [`Channel::unlisted_open`].
+pub const MAX_UNLISTED: usize = WINDOW * MAX_BATCH_OPS;
+/// How often a friend may say on one link where it stands (`Resume`, `Inconsistent`, `Reset`): each time may cost a write.
+/// Chosen freely; an honest one says so when the link comes up, when its epoch is raised, and after a reset.
+pub const MAX_STANDS: usize = 32;
 /// Batches with content that are acknowledged at once: half the friend's window.
 const ACK_AT_ONCE: usize = WINDOW / 2;
 
@@ -251,6 +257,10 @@ struct Link {
     said_resume: bool,
     /// The friend said where it stands, in this epoch: batches flow.
     is_resumed: bool,
+    /// The friend has accepted our terms on this link.
+    was_reset: bool,
+    /// How often the friend has said where it stands.
+    stands_heard: usize,
     /// Our batches after this one must be said again.
     resend_after: Option<u64>,
     /// The friend's batches with content since our last batch.
@@ -456,6 +466,11 @@ impl CurrencyState {
 
     fn grant(&self, allowance: Allowance) -> Grant {
         Grant { is_open: self.is_open(), max_debt: self.config.max_debt, allowance }
+    }
+
+    /// Whether our list names it, as we said it last or are about to.
+    fn is_listed(&self) -> bool {
+        matches!(self.config.listing, Listing::Listed | Listing::Leaving)
     }
 
     /// Whether nothing would be lost with it.

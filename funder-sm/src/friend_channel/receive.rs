@@ -25,8 +25,8 @@ use super::enqueue::refusal;
 use super::queue::request_id;
 use super::records::Key;
 use super::{
-    Channel, ChannelEvent, Content, Env, LinkMisbehaviour, Listing, Mark, Misbehaviour, Refused, Said, SignedHeader,
-    State,
+    Channel, ChannelEvent, Content, Env, LinkMisbehaviour, Listing, MAX_UNLISTED, Mark, Misbehaviour, Refused, Said,
+    SignedHeader, State,
 };
 use crate::ledger::{BrokenRule, Delta, Incoming, Step, Totals};
 use offset_protocol::lean::LeanMap;
@@ -39,6 +39,8 @@ struct Trial {
     seen: LeanMap<Currency, Totals>,
     /// Currencies that we had not heard of.
     created: Vec<Currency>,
+    /// Requests of the friend that are open in currencies that we do not list.
+    unlisted: usize,
 }
 
 impl Trial {
@@ -181,6 +183,7 @@ impl Channel {
                 trial.created.push(*currency);
             }
         }
+        trial.unlisted = self.unlisted_open();
         for CurrencyOperations { currency, operations } in groups {
             for operation in operations {
                 let request_id = request_id(&operation);
@@ -236,6 +239,12 @@ impl Channel {
         if is_request && !list.map_or(state.config.friend_lists, |list| list.binary_search(&currency).is_ok()) {
             return Err(BrokenRule::NotListed);
         }
+        if is_request && !state.is_listed() {
+            if trial.unlisted >= MAX_UNLISTED {
+                return Err(BrokenRule::TooManyOpen);
+            }
+            trial.unlisted += 1;
+        }
         let ended = self.crossing.get(&(currency, request_id(&operation)));
         let from = Incoming {
             currency,
@@ -254,6 +263,15 @@ impl Channel {
             state.seen = state.seen.after(&delta).ok_or(BrokenRule::Overflow)?;
         }
         Ok(())
+    }
+
+    /// Requests of the friend that are open in currencies that we do not list; each was refused, and its cancel waits.
+    ///
+    /// An honest friend makes none after it has heard our list, and hears it within one window of its batches. No currency
+    /// leaves our list while one is open, so the windows of two lists do not add up.
+    pub(super) fn unlisted_open(&self) -> usize {
+        let unlisted = self.currencies.values().filter(|state| !state.is_listed());
+        unlisted.map(|state| state.ledger.incoming().len()).sum()
     }
 
     /// What left the friend's list must have been free of balance and requests, as the friend knew it.

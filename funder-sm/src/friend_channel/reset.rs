@@ -21,8 +21,8 @@ use offset_protocol::{mutant, sometimes};
 
 use super::records::Key;
 use super::{
-    Channel, ChannelEvent, Core, Dispute, Env, Link, Listing, Misbehaviour, NoSuchTerms, Said, State, TermsOf,
-    Unconfirmed,
+    Channel, ChannelEvent, Core, Dispute, Env, Link, LinkMisbehaviour, Listing, Misbehaviour, NoSuchTerms, Said, State,
+    TermsOf, Unconfirmed,
 };
 use crate::ledger::{Ledger, Totals};
 use offset_protocol::lean::LeanMap;
@@ -34,7 +34,7 @@ const MAX_EPOCH_STEP: u64 = 1 << 32;
 impl Channel {
     /// The friend stated its terms: to it the channel is inconsistent.
     pub fn on_inconsistent(&mut self, env: &mut Env<'_>, terms: ResetTerms, events: &mut Vec<ChannelEvent>) {
-        if self.link.is_none() {
+        if !self.may_say_where_it_stands(events) {
             return;
         }
         match &self.state {
@@ -98,7 +98,7 @@ impl Channel {
 
     /// The friend accepted terms.
     pub fn on_reset(&mut self, env: &mut Env<'_>, reset: Verified<Reset>, events: &mut Vec<ChannelEvent>) {
-        if self.link.is_none() {
+        if !self.may_say_where_it_stands(events) {
             return;
         }
         if reset.by() != self.friend {
@@ -106,6 +106,11 @@ impl Channel {
         }
         let names = |terms: &ResetTerms| terms.epoch == reset.epoch && terms.reset_token == reset.reset_token;
         match &self.state {
+            State::Inconsistent(dispute)
+                if names(&dispute.ours) && self.link.as_ref().is_some_and(|link| link.was_reset) =>
+            {
+                events.push(ChannelEvent::DropLink(LinkMisbehaviour::ResetTwice));
+            }
             State::Inconsistent(dispute) if names(&dispute.ours) => {
                 sometimes!("reset: the friend accepts our terms", true);
                 let terms = dispute.ours.clone();
@@ -251,7 +256,11 @@ impl Channel {
         self.relays.said = Said::NotYet;
         self.state = State::Consistent;
         self.set_balances(terms, of);
-        self.link = self.link.as_ref().map(|_| Link::default());
+        self.link = self.link.as_ref().map(|link| Link {
+            was_reset: link.was_reset || of == TermsOf::Us,
+            stands_heard: link.stands_heard,
+            ..Link::default()
+        });
         [Key::Core, Key::State, Key::Relays].into_iter().for_each(|key| self.dirty.say(key));
         events.push(ChannelEvent::ResetDone { epoch: terms.epoch, terms: of });
     }

@@ -3,7 +3,7 @@
 use offset_protocol::friend::{Resume, genesis_head};
 
 use super::records::Key;
-use super::{Channel, ChannelEvent, Env, Link, LinkMisbehaviour, Mark, Misbehaviour, Refused, State};
+use super::{Channel, ChannelEvent, Env, Link, LinkMisbehaviour, MAX_STANDS, Mark, Misbehaviour, Refused, State};
 use offset_protocol::limits::ACK_DELAY;
 use offset_protocol::{buggify, mutant, sometimes};
 
@@ -25,10 +25,10 @@ impl Channel {
 
     /// The friend says where it stands.
     pub fn on_resume(&mut self, env: &mut Env<'_>, resume: &Resume, events: &mut Vec<ChannelEvent>) {
-        let Some(link) = &self.link else {
+        if !self.may_say_where_it_stands(events) {
             return;
-        };
-        if link.is_resumed {
+        }
+        if self.is_resumed() {
             events.push(ChannelEvent::DropLink(LinkMisbehaviour::ResumedTwice));
             return;
         }
@@ -40,6 +40,17 @@ impl Channel {
                 Err(why) => self.become_inconsistent(env, why, resume.epoch, events),
             },
         }
+    }
+
+    /// Whether a `Resume`, `Inconsistent` or `Reset` is heard: on a link that is up, and not without end.
+    pub(super) fn may_say_where_it_stands(&mut self, events: &mut Vec<ChannelEvent>) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        if link.stands_heard >= MAX_STANDS {
+            events.push(ChannelEvent::DropLink(LinkMisbehaviour::StandsTooOften));
+            return false;
+        }
+        link.stands_heard += 1;
+        true
     }
 
     /// While our acceptance is unconfirmed: the friend has not heard of it, or has accepted our terms at the same time and

@@ -129,8 +129,10 @@ impl Channel {
         sometimes!("channel: the window is full", !has_room && !self.queue.is_empty());
         let heard = self.link.as_ref().map_or(0, |link| link.heard);
         let is_due = self.link.as_ref().and_then(|link| link.ack_at).is_some_and(|at| at <= now);
-        let leaves =
-            |state: &CurrencyState| matches!(state.config.listing, Listing::Leaving) && state.ledger.totals().is_zero();
+        let may_leave = self.unlisted_open() == 0;
+        let leaves = |state: &CurrencyState| {
+            may_leave && matches!(state.config.listing, Listing::Leaving) && state.ledger.totals().is_zero()
+        };
         let is_due = is_due || buggify!("channel: acknowledge at once", 300);
         let may_ack = self.core.owes_ack && self.unacked.len() < MAX_UNACKED && !mutant!(AckNever);
         sometimes!("channel: half a window was heard without an answer", heard >= ACK_AT_ONCE);
@@ -271,10 +273,12 @@ impl Channel {
     fn announce_currencies(&mut self, seq: u64) -> Option<List<Currency, MAX_CURRENCIES>> {
         let mut changed = std::mem::take(&mut self.core.says_currencies);
         let mut list = Vec::new();
+        // What keeps [`MAX_UNLISTED`] beyond the reach of an honest friend.
+        let may_leave = self.unlisted_open() == 0;
         for (currency, state) in self.currencies.iter_mut() {
             match state.config.listing {
                 Listing::Listed => list.push(*currency),
-                Listing::Leaving if state.ledger.totals().is_zero() => {
+                Listing::Leaving if may_leave && state.ledger.totals().is_zero() => {
                     sometimes!("channel: a currency leaves our list", true);
                     state.config.listing = Listing::Left(seq);
                     self.dirty.say(Key::Currency(*currency));

@@ -50,6 +50,11 @@ pub enum Input {
     NetworkReturned,
     /// The alarm is due.
     Tick,
+    /// Close the link to a friend that has done nothing wrong: there is no room for what it says. Both may dial at once.
+    EndLink {
+        /// The friend.
+        friend: PublicKey,
+    },
 }
 
 /// What links want done or known. A crash loses all of it harmlessly: links are made anew.

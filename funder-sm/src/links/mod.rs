@@ -14,6 +14,7 @@
 //! | follower | the link is up | every other session is closed |
 //! | both | the link ends | [`Output::Down`]; dialling begins again |
 //! | both | [`Input::DropLink`] | the link ends; the friend is not dialled or heard for a growing while |
+//! | both | [`Input::EndLink`] | the link ends; dialling begins again |
 //!
 //! The leader speaks first on every link, because the first message on a link is always where one stands.
 //!
@@ -118,6 +119,7 @@ impl Machine for Links {
             Input::DropLink { friend } => self.on_drop_link(now, friend),
             Input::NetworkReturned => self.on_network_returned(now),
             Input::Tick => self.on_tick(now),
+            Input::EndLink { friend } => self.on_end_link(now, friend),
         }
         self.drain_client(now);
     }
@@ -239,6 +241,12 @@ impl Links {
             self.close(now, conn);
         }
         self.end(now, conn);
+    }
+
+    fn on_end_link(&mut self, now: Instant, key: PublicKey) {
+        if let Some(conn) = self.friends.get(&key).and_then(|friend| friend.link) {
+            self.end(now, conn);
+        }
     }
 
     fn on_network_returned(&mut self, now: Instant) {

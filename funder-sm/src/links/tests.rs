@@ -240,6 +240,24 @@ fn a_friend_that_misbehaves_again_and_again_is_dropped_ever_more_rarely() {
 }
 
 #[test]
+fn a_friend_whose_link_ends_for_want_of_room_is_heard_at_once() {
+    let [a, b] = ordered();
+    for (judge, other) in [(a, b), (b, a)] {
+        let mut world = world(&[a, b]);
+        keep(&mut world, a, b);
+        keep(&mut world, b, a);
+        for _ in 0..5 {
+            assert!(world.run_until(|world| world.linked(a, b)));
+            world.tell(judge, Input::EndLink { friend: key(other) });
+            assert!(world.node(judge).up.is_empty());
+            let now = world.now;
+            assert!(!world.node(judge).links.friends[&key(other)].shun.is_on(now));
+        }
+        assert!(world.run_until(|world| world.linked(a, b)));
+    }
+}
+
+#[test]
 fn friends_find_each_other_at_the_relay_that_works() {
     let [a, b] = ordered();
     let mut world = world(&[a, b]);

@@ -10,8 +10,13 @@
 //! 1. One check of a friend is out at a time, and what comes back after its link ended counts for nothing.
 //! 2. A friend that says more than [`MAX_WAITING`] messages or [`MAX_WAITING_BYTES`] meanwhile loses its link. An honest
 //!    one cannot: it may have [`WINDOW`] batches with operations that we did not acknowledge.
-//! 3. Of all friends no more than [`MAX_ALL_WAITING_BYTES`] wait; past that whoever has more than [`FAIR_WAITING_BYTES`]
-//!    waiting loses its link at the next message.
+//! 3. Of all friends no more than [`MAX_ALL_WAITING_BYTES`] wait, and [`FAIR_WAITING_BYTES`] of each: past that the link of
+//!    whoever has most waiting ends ([`Checks::fullest`]). That is no misbehaviour: it may come back at once.
+//!
+//! 4. In one turn of the node a friend is heard [`MAX_IN_TURN`] times over one link, however many messages it packed into
+//!    what its tunnel brought: where signatures are checked on the state thread, a flood takes so much of it and no more. Who
+//!    says more loses its link. An honest friend cannot: nothing that we say in a turn leaves before its end, so no more than
+//!    it may have unacknowledged comes, or comes again.
 //!
 //! Not checked here: what a message says. The funder checks the sellers' signatures in responses itself, because it takes its
 //! books to know what they are about; [`Check::run`] checks them before, for a verifier that remembers ([`Answers`]).
@@ -24,7 +29,7 @@ use offset_protocol::friend::{Batch, FriendMessage, Reset};
 use offset_protocol::identity::{Verified, Verifier};
 use offset_protocol::limits::{MAX_BATCH_BYTES, MAX_FRAME, WINDOW};
 
-use crate::friend_channel::SignedAnswer;
+use crate::friend_channel::{MAX_UNACKED, SignedAnswer};
 use crate::funder::CheckedMessage;
 
 /// Messages of one friend that wait behind a check: the batches with operations that it may say before we acknowledge any, as
@@ -33,7 +38,10 @@ pub const MAX_WAITING: usize = 3 * WINDOW;
 /// Their bytes: a window of batches of the greatest size.
 pub const MAX_WAITING_BYTES: usize = WINDOW * MAX_BATCH_BYTES;
 
-/// Bytes of all friends' messages that wait behind checks before those who have most of them are cut off.
+/// Messages of one friend that are heard in one turn: twice what it may have unacknowledged.
+pub const MAX_IN_TURN: usize = 2 * (MAX_UNACKED + WINDOW);
+
+/// Bytes of all friends' messages that wait behind checks before whoever has most of them is cut off.
 pub const MAX_ALL_WAITING_BYTES: usize = 64 << 20;
 /// What everybody may have waiting all the same: two batches of the greatest size.
 pub const FAIR_WAITING_BYTES: usize = 2 * MAX_BATCH_BYTES;
@@ -145,7 +153,7 @@ pub(super) enum Turn {
     Now(Vec<u8>),
     /// It waits.
     Later,
-    /// There is no room for it.
+    /// An honest friend would not have so many.
     TooMany,
 }
 
@@ -157,6 +165,8 @@ pub(super) struct Checks {
     out: BTreeMap<PublicKey, Out>,
     /// Bytes that wait, of all of them.
     bytes: usize,
+    /// How many messages of each friend it was the turn of, in this turn of the node.
+    heard: BTreeMap<PublicKey, usize>,
 }
 
 #[derive(Debug)]
@@ -169,15 +179,28 @@ struct Out {
 impl Checks {
     /// A friend said something.
     pub(super) fn turn_of(&mut self, friend: &PublicKey, bytes: Vec<u8>) -> Turn {
-        let Some(out) = self.out.get_mut(friend) else { return Turn::Now(bytes) };
-        let (own, all) = (out.bytes + bytes.len(), self.bytes + bytes.len());
-        let unfair = all > MAX_ALL_WAITING_BYTES && own > FAIR_WAITING_BYTES;
-        if out.waiting.len() >= MAX_WAITING || own > MAX_WAITING_BYTES || unfair {
+        let Some(out) = self.out.get_mut(friend) else {
+            let heard = self.heard.entry(*friend).or_default();
+            *heard += 1;
+            return if *heard <= MAX_IN_TURN { Turn::Now(bytes) } else { Turn::TooMany };
+        };
+        let own = out.bytes + bytes.len();
+        if out.waiting.len() >= MAX_WAITING || own > MAX_WAITING_BYTES {
             return Turn::TooMany;
         }
-        (out.bytes, self.bytes) = (own, all);
+        self.bytes += bytes.len();
+        out.bytes = own;
         out.waiting.push_back(bytes);
         Turn::Later
+    }
+
+    /// Whose link must end for there is no room for what waits: not who spoke last, which may be anybody, but who has most.
+    pub(super) fn fullest(&self) -> Option<PublicKey> {
+        if self.bytes <= MAX_ALL_WAITING_BYTES {
+            return None;
+        }
+        let (friend, out) = self.out.iter().max_by_key(|(_, out)| out.bytes)?;
+        (out.bytes > FAIR_WAITING_BYTES).then_some(*friend)
     }
 
     /// A check goes out. None of this friend may be.
@@ -218,8 +241,14 @@ impl Checks {
         }
     }
 
+    /// A turn of the node is over.
+    pub(super) fn end_turn(&mut self) {
+        self.heard.clear();
+    }
+
     /// The link ended: what is out and what waits counts for nothing.
     pub(super) fn forget(&mut self, friend: &PublicKey) {
+        self.heard.remove(friend);
         self.bytes -= self.out.remove(friend).map_or(0, |out| out.bytes);
     }
 
@@ -303,6 +332,22 @@ mod tests {
         assert_eq!((checks.next(&friend), checks.friends().count()), (None, 0));
     }
 
+    /// Found by a reviewer: with few cores nothing bounded how long a turn took that was full of one friend's signatures.
+    #[test]
+    fn in_a_turn_a_friend_is_heard_so_often_and_others_all_the_same() {
+        let (key, other, mut checks) = (identity(2).public_key(), identity(3).public_key(), Checks::default());
+        let mut heard = || (0..).take_while(|_| checks.turn_of(&key, vec![1]) == Turn::Now(vec![1])).count();
+        assert_eq!(heard(), MAX_IN_TURN);
+        assert_eq!(heard(), 0);
+        assert_eq!(checks.turn_of(&other, vec![2]), Turn::Now(vec![2]));
+        checks.end_turn();
+        assert_eq!(checks.turn_of(&key, vec![3]), Turn::Now(vec![3]));
+        // What it says on its next link is counted anew.
+        (1..MAX_IN_TURN).for_each(|_| drop(checks.turn_of(&key, vec![1])));
+        checks.forget(&key);
+        assert_eq!(checks.turn_of(&key, vec![4]), Turn::Now(vec![4]));
+    }
+
     #[test]
     fn what_comes_back_after_its_link_ended_counts_for_nothing() {
         let (friend, mut checks) = (identity(2), Checks::default());
@@ -335,20 +380,38 @@ mod tests {
         }
     }
 
+    /// Found by a reviewer: whoever spoke next was cut off, and shunned, for what others had waiting.
     #[test]
-    fn what_waits_of_all_friends_is_bounded_and_who_has_little_is_heard() {
+    fn when_too_much_waits_of_all_friends_whoever_has_most_is_cut_off() {
         let (signer, mut checks) = (identity(2), Checks::default());
         let friend = |n: usize| PublicKey(std::array::from_fn(|at| n.to_le_bytes()[at % 8]));
-        let each = MAX_WAITING_BYTES;
-        let many = MAX_ALL_WAITING_BYTES / each;
-        for n in 0..=many {
-            checks.begin(us(), friend(n), signed(&batch(&signer, 1)), Vec::new());
-            let later = (0..WINDOW).filter(|_| checks.turn_of(&friend(n), vec![0; MAX_BATCH_BYTES]) == Turn::Later);
-            let fair = FAIR_WAITING_BYTES / MAX_BATCH_BYTES;
-            assert_eq!(later.count(), if n < many { WINDOW } else { fair }, "friend {n}");
+        let says = |checks: &mut Checks, n: usize, batches: usize| {
+            if !checks.out.contains_key(&friend(n)) {
+                checks.begin(us(), friend(n), signed(&batch(&signer, 1)), Vec::new());
+            }
+            (0..batches).for_each(|_| assert_eq!(checks.turn_of(&friend(n), vec![0; MAX_BATCH_BYTES]), Turn::Later));
+        };
+        let (honest, floods) = (100, MAX_ALL_WAITING_BYTES / MAX_WAITING_BYTES);
+        says(&mut checks, honest, 2 * FAIR_WAITING_BYTES / MAX_BATCH_BYTES);
+        for n in 0..floods {
+            assert_eq!(checks.fullest(), None);
+            says(&mut checks, n, WINDOW);
         }
-        (0..=many).for_each(|n| checks.forget(&friend(n)));
+        // The one with little speaks last, and another goes; and so on, as long as too much waits.
+        says(&mut checks, honest, 1);
+        let fullest = checks.fullest().unwrap();
+        assert_ne!(fullest, friend(honest));
+        checks.forget(&fullest);
+        assert_eq!(checks.fullest(), None);
+        assert!(checks.bytes <= MAX_ALL_WAITING_BYTES && checks.out[&friend(honest)].bytes > 0);
+        (0..=honest).for_each(|n| checks.forget(&friend(n)));
         assert_eq!((checks.bytes, checks.friends().count()), (0, 0));
+        // Everybody may have a little.
+        let many = 2 * MAX_ALL_WAITING_BYTES / FAIR_WAITING_BYTES;
+        (0..many).for_each(|n| says(&mut checks, n, FAIR_WAITING_BYTES / MAX_BATCH_BYTES));
+        assert_eq!(checks.fullest(), None);
+        says(&mut checks, 7, 1);
+        assert_eq!(checks.fullest(), Some(friend(7)));
     }
 
     #[test]

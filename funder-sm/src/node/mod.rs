@@ -114,6 +114,7 @@ impl Machine for Node {
             if let Some(output) = self.funder.poll_output() {
                 self.on_funder(output);
             } else if !self.drain_apps() {
+                self.checks.end_turn();
                 return None;
             }
         }
@@ -291,7 +292,7 @@ impl Node {
                 }
                 match self.checks.turn_of(&friend, bytes) {
                     Turn::Now(bytes) => drop(self.hear(friend, &bytes)),
-                    Turn::Later => {}
+                    Turn::Later => self.make_room(),
                     // Whoever called goes on with what the links say: their depth is not for a friend to choose.
                     Turn::TooMany => self.links.handle(self.now, links::Input::DropLink { friend }),
                 }
@@ -302,6 +303,14 @@ impl Node {
             links::Output::RelayStatus { relay, connected } => {
                 self.funder(FunderInput::RelayStatus { relay, connected });
             }
+        }
+    }
+
+    /// Ends links as long as more waits behind checks than may. What the links say of it is heard by whoever hears already.
+    fn make_room(&mut self) {
+        while let Some(friend) = self.checks.fullest() {
+            self.checks.forget(&friend);
+            self.links.handle(self.now, links::Input::EndLink { friend });
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod config;
+mod core_dumps;
 pub mod exit;
 pub mod files;
 pub mod identity;

@@ -24,7 +24,7 @@ use super::exit::{self, Failure};
 use super::limit_args::IndexArgs;
 use super::server::{Build, Door, Server, ServerArgs};
 use super::trusted::{self, Trust};
-use super::{args, config};
+use super::{args, config, core_dumps};
 use crate::connection::{Handed, Payer, Reading};
 use crate::driver::{Effect, Pace, Prepare, Program};
 use crate::metrics::{Sample, Value};
@@ -58,6 +58,7 @@ const BUILD: Build = &[("program", "stindex"), ("version", env!("CARGO_PKG_VERSI
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    core_dumps::forbid();
     match config::parse("stindex", args) {
         Ok(args) => exit::finish("stindex", run(&args)),
         Err(code) => code,

@@ -19,7 +19,7 @@ use serde_json::json;
 use super::exit::Failure;
 use super::new_file::NewFile;
 use super::output::{self, Format, Shown};
-use super::{files, identity};
+use super::{core_dumps, files, identity};
 use crate::entropy;
 use crate::store;
 
@@ -152,6 +152,7 @@ struct NodeEntryArgs {
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    core_dumps::forbid();
     match output::parse::<StMgr>("stmgr", args) {
         Ok(args) => output::print("stmgr", Format::json_if(args.json), run(&args)),
         Err(exit) => exit,

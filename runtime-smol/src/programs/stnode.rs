@@ -17,7 +17,7 @@ use super::exit::{self, Failure};
 use super::server::{Build, Door, Server, ServerArgs};
 use super::table::safe;
 use super::trusted::{self, Trust};
-use super::{args, config};
+use super::{args, config, core_dumps};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program, Sender};
 use crate::metrics::Sample;
@@ -61,6 +61,7 @@ const BUILD: Build = &[("program", "stnode"), ("version", env!("CARGO_PKG_VERSIO
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    core_dumps::forbid();
     match config::parse("stnode", args) {
         Ok(args) => exit::finish("stnode", run(&args)),
         Err(code) => code,

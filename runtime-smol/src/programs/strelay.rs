@@ -12,7 +12,7 @@ use super::exit::{self, Failure};
 use super::limit_args::RelayArgs;
 use super::server::{Build, Door, Server, ServerArgs};
 use super::trusted::{self, Trust};
-use super::{args, config};
+use super::{args, config, core_dumps};
 use crate::connection::Reading;
 use crate::driver::{Effect, Program};
 use crate::metrics::Sample;
@@ -37,6 +37,7 @@ const BUILD: Build = &[("program", "strelay"), ("version", env!("CARGO_PKG_VERSI
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    core_dumps::forbid();
     match config::parse("strelay", args) {
         Ok(args) => exit::finish("strelay", run(&args)),
         Err(code) => code,

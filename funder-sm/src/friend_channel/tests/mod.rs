@@ -6,6 +6,7 @@ mod places;
 mod properties;
 mod resets;
 mod scenarios;
+mod unlisted;
 
 use offset_protocol::bytes::{Hash, PlainLock};
 use offset_protocol::friend::FriendMessage;

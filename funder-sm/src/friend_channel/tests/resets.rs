@@ -1,7 +1,7 @@
 //! The way out of a dispute.
 
 use offset_protocol::bytes::{ResetToken, Signature};
-use offset_protocol::friend::{CurrencyBalance, Reset, ResetTerms};
+use offset_protocol::friend::{CurrencyBalance, Reset, ResetTerms, Resume};
 use offset_protocol::identity::{Signable, Signer};
 
 use super::*;
@@ -221,6 +221,59 @@ fn only_the_friends_last_terms_can_be_accepted() {
     accept(&mut pair, 0);
     pair.settle();
     assert_eq!(pair.channel(0).accept_terms(&terms, &Cheap(KEYS[0]), &mut Vec::new()), Err(NoSuchTerms));
+}
+
+/// Found by a reviewer: dispute, reset, dispute, and so on without a pause, each with writes and a line in the log.
+#[test]
+fn a_second_reset_waits_for_the_next_link() {
+    let mut pair = disputed();
+    accept(&mut pair, 1);
+    pair.settle();
+    assert_eq!(epochs(&pair), [1, 1]);
+    pair.forge(0);
+    pair.settle();
+    accept(&mut pair, 1);
+    pair.events(0);
+    pair.round(1, End::Speaks);
+    let before = pair.channel(0).clone();
+    pair.deliver(0);
+    assert_eq!(pair.events(0), [ChannelEvent::DropLink(LinkMisbehaviour::ResetTwice)]);
+    assert_same(&before, pair.channel(0));
+    pair.unlink();
+    pair.link();
+    pair.settle();
+    assert_eq!(epochs(&pair), [2, 2]);
+    assert_pays_again(&mut pair);
+}
+
+#[test]
+fn a_friend_that_says_without_end_where_it_stands_loses_the_link() {
+    let terms = theirs(disputed().channel(0));
+    let resume = |number| Resume { epoch: number, in_seq: 0, in_head: Hash([0; 32]), out_seq: 0 };
+    let changed = |number| ResetTerms { epoch: number, ..terms.clone() };
+    let each: [&dyn Fn(u64) -> FriendMessage; 2] =
+        [&|number| FriendMessage::Inconsistent(changed(number)), &|number| FriendMessage::Resume(resume(number))];
+    for message in each {
+        let mut pair = disputed();
+        pair.unlink();
+        pair.link();
+        pair.events(0);
+        // Each raises our epoch, which is a write and a word of ours.
+        let most = MAX_STANDS as u64;
+        (10..10 + most).for_each(|number| pair.hand(0, message(number)));
+        assert!(pair.events(0).iter().all(|event| *event == ChannelEvent::TermsChanged));
+        let before = pair.channel(0).clone();
+        pair.hand(0, message(10 + most));
+        assert_eq!(pair.events(0), [ChannelEvent::DropLink(LinkMisbehaviour::StandsTooOften)]);
+        assert_same(&before, pair.channel(0));
+        // On the next link it is heard again.
+        pair.unlink();
+        pair.link();
+        pair.settle();
+        accept(&mut pair, 0);
+        pair.settle();
+        assert_pays_again(&mut pair);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod attacks;
 mod faults;
 mod guard;
 mod inspect;
+mod limits;
 mod schedule;
 
 use offset_protocol::app::{Answer, Command, CommitMode, Event, InvoiceState, PaymentFailure, PaymentState, Refusal};

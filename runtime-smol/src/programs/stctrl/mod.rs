@@ -33,7 +33,7 @@ use offset_protocol::files::{Kind, NodeEntry, NodeTicket};
 
 use super::exit::Failure;
 use super::output::{self, Format, Shown};
-use super::{args, files, identity};
+use super::{args, core_dumps, files, identity};
 use crate::app_client::Target;
 use crate::logging::{self, LogFormat};
 use session::Session;
@@ -92,6 +92,7 @@ enum Group {
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    core_dumps::forbid();
     match output::parse::<StCtrl>("stctrl", args) {
         Ok(args) => {
             logging::start(args.log_format);

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use super::exit::{self, Exit, Failure};
-use super::{output, stctrl, stindex, stmgr, stnode, strelay, stverify};
+use super::{core_dumps, output, stctrl, stindex, stmgr, stnode, strelay, stverify};
 
 /// Runs a whole Offset network on loopback and pays through it.
 #[derive(Debug, Parser)]
@@ -60,6 +60,7 @@ struct LoadArgs {
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    core_dumps::forbid();
     let args: Vec<OsString> = args.collect();
     if args.get(1).is_some_and(|arg| arg == "--as") {
         return run_as(&args[2..]);
