@@ -52,6 +52,8 @@ pub(super) struct Prepared {
 pub(super) struct First {
     pub(super) changes: Vec<Change>,
     pub(super) log: LogState,
+    /// What the pages are meanwhile, if they may take it in parts, because a log has it all.
+    pub(super) between: Option<LogState>,
 }
 
 /// Runs until every sender is gone. `ready` hears whether the database could be opened and has what comes first.
@@ -153,7 +155,11 @@ impl<'e> Engine<'e> {
         if self.locking == Locking::Alone {
             self.file.set_len(FIRST_MAP).map_err(|error| StoreError::io(self.path, error))?;
         }
-        first.map_or(Ok(()), |First { changes, log }| self.write(&changes, Some(log)))
+        match first {
+            None => Ok(()),
+            Some(First { changes, log, between: None }) => self.write(&changes, Some(log)),
+            Some(First { changes, log, between: Some(between) }) => self.write_in_parts(&changes, between, log),
+        }
     }
 
     fn commit(&mut self, changes: &[Change], mark: Mark) -> Result<(), StoreError> {

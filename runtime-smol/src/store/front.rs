@@ -116,15 +116,16 @@ impl Writer {
 
     /// Lets the pages take what this half holds, all of which the log has.
     fn take(&mut self, after: LogState) -> Result<(), StoreError> {
-        let between = LogState::Open { id: self.front.log.id(), applied: self.applied, between: true };
+        let (id, reaches) = (self.front.log.id(), self.front.log.last());
+        let between = LogState::Open { id, applied: self.applied, reaches };
         let changes = std::mem::take(&mut self.overlay).into_changes();
-        self.applied = self.front.log.last();
+        self.applied = reaches;
         self.taking = Some(self.front.pages.commit(changes, Mark::InParts { between, after })?);
         Ok(())
     }
 
     fn state(&self, applied: u64) -> LogState {
-        LogState::Open { id: self.front.log.id(), applied, between: false }
+        LogState::at(self.front.log.id(), applied)
     }
 
     fn wait(&mut self) -> Result<(), StoreError> {

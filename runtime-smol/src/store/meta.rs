@@ -40,8 +40,9 @@ pub(super) enum LogState {
     Open {
         id: LogId,
         applied: u64,
-        /// The pages are on their way to a later group: without the log they are no state that ever was.
-        between: bool,
+        /// The pages may have something of groups up to this one, and what they are is a state only with all of these: if it is
+        /// more than `applied`, they are on their way to it.
+        reaches: u64,
     },
 }
 
@@ -51,29 +52,34 @@ impl LogState {
 
     const CLOSED: u8 = 0;
     const OPEN: u8 = 1;
-    const BETWEEN: u8 = 2;
 
-    fn encode(self) -> [u8; 25] {
-        let (tag, id, applied) = match self {
-            LogState::Closed { last } => (LogState::CLOSED, last, 0),
-            LogState::Open { id, applied, between: false } => (LogState::OPEN, id, applied),
-            LogState::Open { id, applied, between: true } => (LogState::BETWEEN, id, applied),
+    /// All of the log that the pages have, up to a group.
+    pub(super) const fn at(id: LogId, applied: u64) -> LogState {
+        LogState::Open { id, applied, reaches: applied }
+    }
+
+    fn encode(self) -> [u8; 33] {
+        let (tag, id, applied, reaches) = match self {
+            LogState::Closed { last } => (LogState::CLOSED, last, 0, 0),
+            LogState::Open { id, applied, reaches } => (LogState::OPEN, id, applied, reaches),
         };
-        let mut bytes = [0; 25];
+        let mut bytes = [0; 33];
         bytes[0] = tag;
         bytes[1..17].copy_from_slice(&id.0);
-        bytes[17..].copy_from_slice(&applied.to_be_bytes());
+        bytes[17..25].copy_from_slice(&applied.to_be_bytes());
+        bytes[25..].copy_from_slice(&reaches.to_be_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<LogState> {
         let (tag, rest) = bytes.split_first()?;
-        let (id, applied) = rest.split_first_chunk::<16>()?;
-        let (id, applied) = (LogId(*id), u64::from_be_bytes(applied.try_into().ok()?));
+        let (id, rest) = rest.split_first_chunk::<16>()?;
+        let (applied, reaches) = rest.split_first_chunk::<8>()?;
+        let (id, applied) = (LogId(*id), u64::from_be_bytes(*applied));
+        let reaches = u64::from_be_bytes(reaches.try_into().ok()?);
         match *tag {
-            LogState::CLOSED if applied == 0 => Some(LogState::Closed { last: id }),
-            LogState::OPEN => Some(LogState::Open { id, applied, between: false }),
-            LogState::BETWEEN => Some(LogState::Open { id, applied, between: true }),
+            LogState::CLOSED if (applied, reaches) == (0, 0) => Some(LogState::Closed { last: id }),
+            LogState::OPEN if reaches >= applied => Some(LogState::Open { id, applied, reaches }),
             _ => None,
         }
     }

@@ -59,10 +59,10 @@ pub use error::StoreError;
 use front::Front;
 use link::{Link, Mark, Request};
 use locked::Locked;
+use log::recover::Recovered;
 use log::{Beside, Log};
 use meta::LogState;
 pub use meta::SCHEMA;
-use overlay::Overlay;
 pub use source::{Content, Source};
 pub use tree::Pages;
 use tree::Tree;
@@ -180,7 +180,7 @@ impl FoundStore {
         beside.clear(&path)?;
         let log = Log::create(&path, half)?;
         // From here on the database needs the log.
-        let state = LogState::Open { id: log.id(), applied: log.last(), between: false };
+        let state = LogState::at(log.id(), log.last());
         pages.commit(Vec::new(), Mark::AtOnce(state))?.wait()?;
         let front = Front { path: path.clone(), pages, log, counters: counters.clone(), lock };
         let link = Link::start(&path, "store", move |ready, inbox| {
@@ -225,7 +225,7 @@ impl Store {
         let (map_size, limit, counters) = (engine::FIRST_MAP, MAX_MAP, Arc::default());
         let (part, locking) = (PART, Locking::Alone);
         let prepared = Prepared { path: path.to_owned(), file, node, map_size, limit, part, locking, counters };
-        let first = First { changes: Vec::new(), log: LogState::NONE };
+        let first = First { changes: Vec::new(), log: LogState::NONE, between: None };
         Link::start(path, "pages", move |ready, inbox| engine::run(&prepared, Some(first), ready, inbox))
     }
 
@@ -265,14 +265,22 @@ impl Store {
         if found.owner != node {
             return Err(StoreError::WrongNode { path: path.to_owned(), owner: found.owner, node });
         }
-        let (overlay, last, beside) = match found.log {
-            LogState::Open { id, applied, .. } => (log::read(path, id, applied)?.overlay, id, Beside::Spent),
-            LogState::Closed { last } => (Overlay::default(), last, Beside::look(path, last)?),
+        let (log, last, beside, between) = match found.log {
+            LogState::Open { id, applied, reaches } => {
+                let log = log::read(path, id, applied, reaches)?;
+                tracing::info!(path = %path.display(), commits = log.groups, "commits are taken over from the log: the node did not end in order");
+                let between = LogState::Open { id, applied, reaches: applied.saturating_add(log.groups) };
+                (log, id, Beside::Spent, Some(between))
+            }
+            LogState::Closed { last } => (Recovered::default(), last, Beside::look(path, last)?, None),
         };
+        let overlay = log.overlay;
         let records = source::read_all(&tree, found.schema, &overlay)?;
         let changes = if found.schema == meta::FIRST { changes_of(&records) } else { overlay.into_changes() };
         let is_settled = found.schema == SCHEMA && matches!(found.log, LogState::Closed { .. });
-        let first = (!is_settled).then_some(First { changes, log: LogState::Closed { last } });
+        // Nobody may ever see a part of an upgrade.
+        let between = between.filter(|_| found.schema == SCHEMA);
+        let first = (!is_settled).then_some(First { changes, log: LogState::Closed { last }, between });
         let (map_size, limit, counters) = (header.map_size, room.largest, Arc::default());
         let (part, locking) = (room.part, Locking::Shared);
         let prepared = Prepared { path: path.to_owned(), file, node, map_size, limit, part, locking, counters };

@@ -226,14 +226,14 @@ fn newest(path: &Path, file: &File) -> Result<Meta, StoreError> {
 /// What a log has beyond the pages.
 fn beyond(path: &Path, found: &Found) -> Result<Recovered, StoreError> {
     match found.log {
-        LogState::Open { id, applied, .. } => log::read(path, id, applied),
+        LogState::Open { id, applied, reaches } => log::read(path, id, applied, reaches),
         LogState::Closed { .. } => Ok(Recovered::default()),
     }
 }
 
 /// Nothing, if that leaves a state of the database.
 fn nothing_beyond(path: &Path, found: &Found) -> Result<Recovered, StoreError> {
-    if matches!(found.log, LogState::Open { between: true, .. }) {
+    if matches!(found.log, LogState::Open { applied, reaches, .. } if reaches > applied) {
         return Err(StoreError::LogNeeded { path: path.to_owned(), log: log::beside(path) });
     }
     Ok(Recovered::default())

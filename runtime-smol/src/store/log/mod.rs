@@ -19,7 +19,7 @@ pub(super) mod recover;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use offset_protocol::persist::Change;
@@ -48,6 +48,8 @@ pub(super) fn beside(database: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
+    /// Which file it is, whatever has its name.
+    inode: (u64, u64),
     file: File,
     layout: Layout,
     /// The half that is written to.
@@ -71,9 +73,13 @@ impl Log {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         let mut buffer = Aligned::default();
         let made = fill(&path, id, half, &mut buffer).map_err(failed);
-        let made = made.and_then(|made| sync_folder(&path).map(|()| made));
+        let made = made.and_then(|(file, layout)| {
+            sync_folder(&path)?;
+            let there = file.metadata().map_err(failed)?;
+            Ok(((there.dev(), there.ino()), file, layout))
+        });
         match made {
-            Ok((file, layout)) => Ok(Log { path, file, layout, half: 0, used: 0, last: 0, buffer }),
+            Ok((inode, file, layout)) => Ok(Log { path, inode, file, layout, half: 0, used: 0, last: 0, buffer }),
             Err(error) => {
                 // Nothing refers to it; one that stays is empty, and the next start takes it away.
                 let _ = std::fs::remove_file(&path);
@@ -129,9 +135,17 @@ impl Log {
         self.used = 0;
     }
 
-    /// Takes the file away. The database must not need it any more.
+    /// Takes the file away. The database must not need it any more. If the name is another file's by now, somebody may need
+    /// that: it stays.
     pub(super) fn remove(self) -> Result<(), StoreError> {
-        remove(&self.path)
+        match self.path.symlink_metadata() {
+            Ok(there) if (there.dev(), there.ino()) == self.inode => remove(&self.path),
+            Ok(_) => {
+                tracing::warn!(path = %self.path.display(), "another log has the name of this one, and stays");
+                Ok(())
+            }
+            Err(error) => Err(StoreError::LogFile { path: self.path, error }),
+        }
     }
 
     fn padded(&self, changes: &[Change]) -> usize {
@@ -152,13 +166,13 @@ fn fill(path: &Path, id: LogId, half: usize, buffer: &mut Aligned) -> io::Result
         let layout = Layout { id, half, block };
         match open_past_cache(path).and_then(|file| fill_with(&file, &layout, block, buffer).map(|()| file)) {
             Ok(file) => return Ok((file, layout)),
-            // Not of this disk, or not in blocks of this size.
-            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
-            Err(error) => return Err(error),
+            // Not of this disk, or not in blocks of this size. Systems say so in many ways; what is really wrong shows below.
+            Err(error) => tracing::debug!(%error, block, "the log is not written past the cache in such blocks"),
         }
     }
-    let (file, layout) = (OpenOptions::new().write(true).open(path)?, Layout { id, half, block: SMALLEST_BLOCK });
-    fill_with(&file, &layout, SMALLEST_BLOCK, buffer)?;
+    // Through the cache whole pages are written again: two groups never share one.
+    let (file, layout) = (OpenOptions::new().write(true).open(path)?, Layout { id, half, block: HEAD });
+    fill_with(&file, &layout, HEAD, buffer)?;
     Ok((file, layout))
 }
 
@@ -230,11 +244,11 @@ impl Beside {
     }
 }
 
-/// Reads what stands in the log `id` of a database after group `applied`.
+/// Reads what stands in the log `id` of a database after group `applied`: at least what `reaches` names.
 ///
 /// # Errors
 /// If it is missing, another one, or damaged.
-pub(super) fn read(database: &Path, id: LogId, applied: u64) -> Result<Recovered, StoreError> {
+pub(super) fn read(database: &Path, id: LogId, applied: u64, reaches: u64) -> Result<Recovered, StoreError> {
     let path = beside(database);
     let lost = |why| StoreError::LogLost { path: database.to_owned(), log: path.clone(), why };
     let damaged = |what| StoreError::LogDamaged { path: path.clone(), what };
@@ -249,7 +263,11 @@ pub(super) fn read(database: &Path, id: LogId, applied: u64) -> Result<Recovered
     if layout.id != id {
         return Err(lost("is another database's, or of another time"));
     }
-    recover::recover(&file, &layout, applied).map_err(damaged)
+    let recovered = recover::recover(&file, &layout, applied).map_err(damaged)?;
+    if applied.saturating_add(recovered.groups) < reaches {
+        return Err(damaged("it ends before what the pages have of it: it is older than they are, or its end is gone"));
+    }
+    Ok(recovered)
 }
 
 /// All bytes of a file; `None` if there are more than a log has.

@@ -1,5 +1,6 @@
 //! Whatever a disk makes of a database: it is noticed, or changes nothing. Every bit is tried.
 
+use super::super::overlay::Overlay;
 use super::*;
 use proptest::prelude::*;
 
