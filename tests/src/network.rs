@@ -95,6 +95,11 @@ impl Network {
 
     /// Starts a node with a relay and an index server.
     pub fn start_node(&mut self, name: &str, relay: &str, index: &str) {
+        self.start_node_with(name, relay, index, "");
+    }
+
+    /// The same with more flags for `stnode`.
+    pub fn start_node_with(&mut self, name: &str, relay: &str, index: &str, flags: &str) {
         let shell = &self.shell;
         shell.mkdir(&format!("{name}-trusted"));
         shell.ok(&format!("stmgr gen-ident --output {name}.ident"));
@@ -103,7 +108,7 @@ impl Network {
         let ticket = format!("stmgr app-ticket --idfile {name}-app.ident --output {name}-trusted/app.ticket");
         shell.ok(&format!("{ticket} --pbuyer --pseller --pconfig --proutes"));
         let files = format!("--database {name}.db --idfile {name}.ident --trusted {name}-trusted");
-        let server = shell.start(&format!("stnode {files} --laddr 127.0.0.1:0"));
+        let server = shell.start(&format!("stnode {files} --laddr 127.0.0.1:0 {flags}"));
         let address = server.address();
         shell.ok(&format!("stmgr node-ticket --idfile {name}.ident --address {address} --output {name}-node.ticket"));
         self.servers.push((name.to_owned(), server));

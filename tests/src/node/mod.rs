@@ -11,6 +11,7 @@
 //! It does *not* measure networks that lose or delay.
 
 mod door;
+pub mod flood;
 mod hub;
 mod load;
 mod memory;
