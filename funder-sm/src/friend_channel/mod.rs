@@ -81,7 +81,7 @@ use records::{Dirty, Key};
 /// receives leaves at most `WINDOW` batches with content and as many acknowledgements; one that does not waits.
 pub const MAX_UNACKED: usize = 3 * WINDOW;
 /// Requests of the friend, all of them refused, that may be open in currencies that we do not list, added up: a whole window
-/// of a friend that has not heard our list. An honest one cannot have more there: see [`Channel::unlisted_open`].
+/// of a friend that has not heard our list. An honest one cannot have more there.
 pub const MAX_UNLISTED: usize = WINDOW * MAX_BATCH_OPS;
 /// How often a friend may say on one link where it stands (`Resume`, `Inconsistent`, `Reset`): each time may cost a write.
 /// Chosen freely; an honest one says so when the link comes up, when its epoch is raised, and after a reset.

@@ -11,7 +11,7 @@
 //! 2. A friend that says more than [`MAX_WAITING`] messages or [`MAX_WAITING_BYTES`] meanwhile loses its link. An honest
 //!    one cannot: it may have [`WINDOW`] batches with operations that we did not acknowledge.
 //! 3. Of all friends no more than [`MAX_ALL_WAITING_BYTES`] wait, and [`FAIR_WAITING_BYTES`] of each: past that the link of
-//!    whoever has most waiting ends ([`Checks::fullest`]). That is no misbehaviour: it may come back at once.
+//!    whoever has most waiting ends. That is no misbehaviour: it may come back at once.
 //!
 //! 4. In one turn of the node a friend is heard [`MAX_IN_TURN`] times over one link, however many messages it packed into
 //!    what its tunnel brought: where signatures are checked on the state thread, a flood takes so much of it and no more. Who
