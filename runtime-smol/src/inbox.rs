@@ -6,9 +6,9 @@
 //! that waits at once, so that a busy machine takes its inputs in large turns.
 //!
 //! Invariants of what came through [`Inbox::poll_push`]:
-//! 1. Of one connection at most [`SHARE_ITEMS`] wait, and no further one behind [`SHARE_BYTES`] of it: whoever floods,
+//! 1. Of one connection at most `SHARE_ITEMS` wait, and no further one behind `SHARE_BYTES` of it: whoever floods,
 //!    a turn holds little of one peer, and others wait behind little of it.
-//! 2. Of all, [`MAX_ITEMS`] or [`MAX_BYTES`] wait; then only those get in of whom nothing waits, until there is twice as much:
+//! 2. Of all, `MAX_ITEMS` or `MAX_BYTES` wait; then only those get in of whom nothing waits, until there is twice as much:
 //!    many that flood do not keep out one that does not.
 
 use std::collections::{HashMap, VecDeque};
