@@ -116,7 +116,11 @@ fn a_returning_client_is_never_refused_because_its_dead_session_lingers() {
     network.wait_for_route("alice", "carol");
     // Bob freezes: his connections stay open, and nobody can know that he is gone. What was his machine comes back.
     network.server("bob").signal("-STOP");
-    std::fs::copy(network.shell.path("bob.db"), network.shell.path("copy.db")).unwrap();
+    for end in ["", "-log"] {
+        // His newest records are in the log.
+        let [from, to] = ["bob", "copy"].map(|name| network.shell.path(&format!("{name}.db{end}")));
+        std::fs::copy(from, to).unwrap();
+    }
     let files = "--database copy.db --idfile bob.ident --trusted bob-trusted";
     let returned = network.shell.start(&format!("stnode {files} --laddr 127.0.0.1:0"));
     let begun = Instant::now();
