@@ -276,21 +276,24 @@ fn under_a_file_size_limit() {
     assert!(matches!(store.commit(vec![put(b"after", b"1")]), Err(StoreError::FailedBefore { .. })));
 }
 
-#[test]
-fn a_disk_that_is_full_fails_the_commit() {
-    let place = place();
-    drop(Store::create(&place.path, NODE).unwrap());
+/// Runs one of the ignored tests, on this database, in a process that can write no file larger than `kib`.
+fn with_files_of(kib: u32, test: &str, database: &Path) {
     // `ulimit -f` counts KiB in bash; the signal that goes with it is ignored, so that writing fails with an error.
+    let limited = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" --ignored --exact {test}");
     let output = Command::new("bash")
-        .args([
-            "-c",
-            "trap '' XFSZ; ulimit -f 1500; exec \"$0\" --ignored --exact store::tests::under_a_file_size_limit",
-        ])
+        .args(["-c", &limited])
         .arg(std::env::current_exe().unwrap())
-        .env("OFFSET_TEST_DB", &place.path)
+        .env("OFFSET_TEST_DB", database)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn a_disk_that_is_full_fails_the_commit() {
+    let place = place();
+    drop(Store::create(&place.path, NODE).unwrap());
+    with_files_of(1_500, "store::tests::under_a_file_size_limit", &place.path);
     assert_eq!(content(&place.path), vec![(b"small".to_vec(), b"1".to_vec())]);
 }

@@ -221,17 +221,7 @@ fn create_without_room() {
 #[test]
 fn a_database_that_cannot_be_made_whole_has_no_name() {
     let place = place();
-    let output = Command::new("bash")
-        .args([
-            "-c",
-            "trap '' XFSZ; ulimit -f 100; exec \"$0\" --ignored --exact store::tests::copies::create_without_room",
-        ])
-        .arg(std::env::current_exe().unwrap())
-        .env("OFFSET_TEST_DB", &place.path)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    with_files_of(100, "store::tests::copies::create_without_room", &place.path);
     assert_eq!(std::fs::read_dir(place.path.parent().unwrap()).unwrap().count(), 0);
 }
 

@@ -105,17 +105,7 @@ fn a_log_that_somebody_may_need_is_neither_read_nor_written_over() {
 fn a_log_for_which_there_is_no_room_leaves_the_database_as_it_was() {
     let place = place();
     create(&place.path, NODE).unwrap();
-    let output = Command::new("bash")
-        .args([
-            "-c",
-            "trap '' XFSZ; ulimit -f 2000; exec \"$0\" --ignored --exact store::tests::logs::open_without_room",
-        ])
-        .arg(std::env::current_exe().unwrap())
-        .env("OFFSET_TEST_DB", &place.path)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    with_files_of(2_000, "store::tests::logs::open_without_room", &place.path);
     assert_eq!(names(&place.path), ["node.db", "node.db-lock"]);
     assert!(content(&place.path).is_empty());
 }
