@@ -268,10 +268,35 @@ pub struct BrokenProof {
     pub link: usize,
 }
 
+/// What an [`Entry`] says under its [`EntryKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryValue {
+    /// What the friend can push to the node, if it ends there.
+    pub recv_capacity: u128,
+    /// What of it the node would pass on.
+    pub forward_capacity: u128,
+    /// What the node charges for that.
+    pub rate: Rate,
+}
+
+impl EntryKey {
+    /// The entry that says this under this key.
+    pub fn entry(self, value: EntryValue) -> Entry {
+        let (EntryKey { friend, currency }, EntryValue { recv_capacity, forward_capacity, rate }) = (self, value);
+        Entry { friend, currency, recv_capacity, forward_capacity, rate }
+    }
+}
+
 impl Entry {
     /// Which entry this is.
     pub fn key(&self) -> EntryKey {
         EntryKey { friend: self.friend, currency: self.currency }
+    }
+
+    /// What it says.
+    pub fn value(&self) -> EntryValue {
+        let Entry { recv_capacity, forward_capacity, rate, .. } = *self;
+        EntryValue { recv_capacity, forward_capacity, rate }
     }
 
     /// The entry of a node that would pass on `most` at most: it states the largest number that it can.

@@ -17,8 +17,8 @@ use crate::ledger::{Unsendable, check_request};
 /// Of [`MAX_PENDING`], so many are not for requests of others: whoever makes requests that nobody answers keeps a node from
 /// forwarding, never from paying. Chosen freely.
 pub const OWN_REQUESTS: usize = 256;
-/// Of [`PLACES`], all that a friend takes of requests that go on from it, so many are not for requests of others either: whoever
-/// makes them end beyond the friend, or nowhere, keeps a node from paying nobody there. Chosen freely: 1,024 are left.
+/// Of [`PLACES`], all that a friend takes of requests that go on from it, so many are not for requests of others either: those
+/// that nobody answers leave a node its own way beyond the friend. Chosen freely: 1,024 are left.
 pub const OWN_ONWARD: usize = PLACES - 1_024;
 
 /// Sending.
@@ -114,8 +114,8 @@ impl Channel {
         let before = self.queue.requests(currency);
         let open = state.ledger.outgoing().len() + before.count;
         let onward = state.ledger.onward_count() + before.onward;
-        let is_kept = |onward: usize| open >= MAX_PENDING - OWN_REQUESTS || onward >= PLACES - OWN_ONWARD;
-        if origin == Origin::Forwarded && is_kept(if request.route.is_empty() { 0 } else { onward }) {
+        let is_beyond = !request.route.is_empty() && onward >= PLACES - OWN_ONWARD;
+        if origin == Origin::Forwarded && (open >= MAX_PENDING - OWN_REQUESTS || is_beyond) {
             sometimes!("channel: what is left is kept for the node's own requests", true);
             return Err(Refused::Full);
         }

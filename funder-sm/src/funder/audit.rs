@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use offset_protocol::bytes::{PublicKey, RequestId};
-use offset_protocol::index::Entry;
+use offset_protocol::index::{Entry, EntryKey};
 use offset_protocol::limits::{MAX_FRIENDS, MAX_INDEX_SERVERS, MAX_RELAYS};
 use offset_protocol::machine::Seed;
 
@@ -127,7 +127,7 @@ impl Funder {
     /// What the index servers were told last.
     pub fn published(&self) -> impl Iterator<Item = Entry> {
         self.friends.iter().flat_map(|(&friend, state)| {
-            state.published.iter().map(move |(&currency, said)| said.entry(friend, currency))
+            state.published.iter().map(move |(&currency, said)| EntryKey { friend, currency }.entry(*said))
         })
     }
 

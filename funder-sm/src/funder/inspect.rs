@@ -12,8 +12,8 @@ use offset_protocol::money::Currency;
 use offset_protocol::payment::{Invoice, Receipt, ResponseTerms, response_hash};
 
 use super::buyer::{Part, Payment, Phase};
+use super::invoice::{InvoicePhase, InvoiceRecord, Offer};
 use super::records::{RestoreError, Source, Target, Transit};
-use super::seller::{InvoicePhase, InvoiceRecord, Offer};
 use super::{Funder, FunderConfig};
 use crate::friend_channel::Channel;
 use crate::inspection::{Check, Inspection};
@@ -210,6 +210,9 @@ impl Look<'_> {
     }
 
     fn offer(&mut self, id: &InvoiceId, invoice: &Invoice, offer: &Offer) {
+        if offer.has_ended() {
+            return self.to.count("offers for invoices that have ended");
+        }
         self.to.count("offers for invoices");
         let completes = offer.parts.iter().filter(|part| part.is_complete).count();
         let sum = offer.sum() <= invoice.amount && completes <= 1;

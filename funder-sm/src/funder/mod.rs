@@ -28,6 +28,7 @@ mod forward;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod inspect;
+mod invoice;
 mod io;
 #[cfg(any(test, feature = "fuzz"))]
 mod net;
@@ -48,6 +49,7 @@ use offset_protocol::app::FriendReport;
 use offset_protocol::bytes::{InvoiceId, PaymentId, PublicKey, RequestId};
 use offset_protocol::deadlines::Deadlines;
 use offset_protocol::identity::SharedSigner;
+use offset_protocol::index::EntryValue;
 use offset_protocol::machine::{Alarm, Instant, Machine, Rng, Seed, WallTime};
 use offset_protocol::money::Currency;
 use offset_protocol::persist::Revision;
@@ -56,19 +58,19 @@ pub use attempt::MAX_ATTEMPTS;
 pub use audit::{Counts, Remembers};
 pub use buyer::{MAX_OPEN_PAYMENTS, MAX_PAYMENTS};
 pub use events::MAX_KEPT_EVENTS;
+pub use invoice::{MAX_ENDED, MAX_OFFERED, MAX_OFFERS};
 pub use io::{
     CheckedMessage, Disagreement, FoundRoutes, FunderInput, FunderOutput, KeptEvent, QueryId, RouteFailure, RouteQuery,
     SessionId,
 };
 pub use records::RestoreError;
 pub use routes::MAX_QUERIES;
-pub use seller::{MAX_ENDED, MAX_INVOICES, MAX_OFFERED, MAX_OFFERS};
+pub use seller::MAX_INVOICES;
 
 use crate::friend_channel::Channel;
 use offset_protocol::lean::{LeanMap, LeanSet};
 use records::{Changes, FriendRecord, IndexRecord, Transit};
 use relays::Relay;
-use report::Published;
 use rounds::{Held, Todo};
 
 /// What a funder is born with.
@@ -91,7 +93,7 @@ struct Friend {
     /// As apps know it.
     reported: Option<Box<FriendReport>>,
     /// As the index servers know it.
-    published: LeanMap<Currency, Published>,
+    published: LeanMap<Currency, EntryValue>,
 }
 
 impl Friend {
@@ -140,7 +142,7 @@ pub struct Funder {
     transits: LeanMap<RequestId, Transit>,
     payments: LeanMap<PaymentId, buyer::Payment>,
     open_payments: usize,
-    invoices: LeanMap<InvoiceId, seller::InvoiceRecord>,
+    invoices: LeanMap<InvoiceId, invoice::InvoiceRecord>,
     queries: routes::Queries,
     events: events::Events,
 

@@ -12,28 +12,6 @@ use super::{Friend, Funder, IndexServer, Reports};
 use crate::friend_channel::Standing;
 use offset_protocol::lean::LeanSet;
 
-/// What an entry says about a friend in a currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Published {
-    recv_capacity: u128,
-    forward_capacity: u128,
-    rate: Rate,
-}
-
-impl From<Entry> for Published {
-    fn from(entry: Entry) -> Published {
-        let Entry { recv_capacity, forward_capacity, rate, .. } = entry;
-        Published { recv_capacity, forward_capacity, rate }
-    }
-}
-
-impl Published {
-    pub(super) fn entry(&self, friend: PublicKey, currency: Currency) -> Entry {
-        let Published { recv_capacity, forward_capacity, rate } = *self;
-        Entry { friend, currency, recv_capacity, forward_capacity, rate }
-    }
-}
-
 impl Friend {
     fn report(&self, public_key: PublicKey) -> FriendReport {
         let channel = match self.channel.standing() {
@@ -115,8 +93,8 @@ impl Funder {
             state.channel.currencies().map(|report| (report.currency, state.entry(friend, &report))).collect();
         for (currency, entry) in entries {
             match entry {
-                Some(entry) if state.published.get(&currency) != Some(&Published::from(entry)) => {
-                    state.published.insert(currency, entry.into());
+                Some(entry) if state.published.get(&currency) != Some(&entry.value()) => {
+                    state.published.insert(currency, entry.value());
                     outputs.push(FunderOutput::SetEntry(entry));
                 }
                 Some(_) => {}

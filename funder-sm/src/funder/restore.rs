@@ -9,12 +9,12 @@ use offset_protocol::persist::Revision;
 use offset_protocol::sometimes;
 
 use super::buyer::{Payment, Phase};
+use super::invoice::{InvoicePhase, InvoiceRecord};
 use super::io::FunderOutput;
 use super::records::{
     self, Changes, EventRecord, FriendRecord, IndexRecord, RelayRecord, RestoreError, Transit, fixed, kind, unknown,
 };
 use super::relays::Relay;
-use super::seller::{InvoicePhase, InvoiceRecord};
 use super::{Friend, Funder, FunderConfig, IndexServer};
 use crate::friend_channel::{Channel, Refused};
 use offset_protocol::lean::{LeanMap, LeanSet};

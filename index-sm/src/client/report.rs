@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use offset_protocol::bytes::{Hash, PublicKey};
 use offset_protocol::codec::List;
-use offset_protocol::index::{Attestation, Delta, Entry, EntryKey, NodeToIndex, State, state_hash};
+use offset_protocol::index::{Attestation, Delta, Entry, EntryKey, EntryValue, NodeToIndex, State, state_hash};
 use offset_protocol::limits::{MAX_AMOUNT, MAX_DELTA_ENTRIES, MAX_INDEX_CURRENCIES, MAX_INDEX_ENTRIES};
-use offset_protocol::money::{Currency, Rate};
+use offset_protocol::money::Currency;
 use offset_protocol::mutant;
 
 use super::EntryRefusal;
@@ -19,21 +19,13 @@ pub const VERSION_BLOCK: u64 = 1_000;
 /// A capacity that changed by less than this part of what was reported waits for the heartbeat: 1 %.
 const SMALL_CHANGE: u128 = 100;
 
-/// What an entry says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Value {
-    recv_capacity: u128,
-    forward_capacity: u128,
-    rate: Rate,
-}
-
 pub(crate) struct Reporter {
     node: PublicKey,
-    entries: BTreeMap<EntryKey, Value>,
+    entries: BTreeMap<EntryKey, EntryValue>,
     /// How many entries are in each currency.
     currencies: BTreeMap<Currency, usize>,
     /// What the last report of this process said.
-    told: BTreeMap<EntryKey, Value>,
+    told: BTreeMap<EntryKey, EntryValue>,
     /// Where `entries` and `told` differ.
     changed: BTreeSet<EntryKey>,
     /// Those of `changed` that do not wait for the heartbeat.
@@ -74,7 +66,7 @@ impl Reporter {
             }
             *self.currencies.entry(key.currency).or_default() += 1;
         }
-        self.entries.insert(key, Value::of(entry));
+        self.entries.insert(key, accepted(entry));
         self.compare(key);
         Ok(())
     }
@@ -142,7 +134,7 @@ impl Reporter {
             let (version, hash) = self.last?;
             return Some(NodeToIndex::Attestation(sign(version, hash)));
         }
-        let entry = |key: &EntryKey| self.entries.get(key).map(|value| listed((key, value)));
+        let entry = |key: &EntryKey| self.entries.get(key).map(|value| key.entry(*value));
         let set = List::truncated(self.changed.iter().filter_map(entry));
         let removed = List::truncated(self.changed.iter().filter(|key| !self.entries.contains_key(key)).copied());
         let (base, version, hash) = self.advance()?;
@@ -180,7 +172,7 @@ impl Reporter {
     }
 
     fn listed(&self) -> impl Iterator<Item = Entry> + '_ {
-        self.entries.iter().map(listed)
+        self.entries.iter().map(|(key, value)| key.entry(*value))
     }
 
     fn compare(&mut self, key: EntryKey) {
@@ -199,23 +191,14 @@ impl Reporter {
     }
 }
 
-impl Value {
-    /// What of the entry a server accepts.
-    fn of(entry: &Entry) -> Value {
-        let sound = Entry { recv_capacity: entry.recv_capacity.min(MAX_AMOUNT), ..*entry };
-        let Entry { recv_capacity, forward_capacity, rate, .. } = sound.forwarding(entry.forward_capacity);
-        Value { recv_capacity, forward_capacity, rate }
-    }
-}
-
-fn listed((key, value): (&EntryKey, &Value)) -> Entry {
-    let (EntryKey { friend, currency }, Value { recv_capacity, forward_capacity, rate }) = (*key, *value);
-    Entry { friend, currency, recv_capacity, forward_capacity, rate }
+/// What of the entry a server accepts.
+fn accepted(entry: &Entry) -> EntryValue {
+    Entry { recv_capacity: entry.recv_capacity.min(MAX_AMOUNT), ..*entry }.forwarding(entry.forward_capacity).value()
 }
 
 /// Whether only capacities changed, by less than 1 %, and the edge neither opened nor closed, neither to what ends at the node
 /// nor to what goes on.
-fn is_small(told: Option<&Value>, now: Option<&Value>) -> bool {
+fn is_small(told: Option<&EntryValue>, now: Option<&EntryValue>) -> bool {
     let (Some(told), Some(now)) = (told, now) else { return false };
     let is_little = |before: u128, after: u128| {
         let change = before.abs_diff(after);

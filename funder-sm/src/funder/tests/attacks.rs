@@ -371,6 +371,11 @@ fn what_is_offered_for_an_invoice_ends_when_that_expires() {
         net.feed(2, wall(61));
         net.run();
         assert_eq!(out_frozen(&net, 1, 2), 0);
+        // A clock that goes back does not open again what has ended: nothing joins the part that was there.
+        net.feed(2, wall(10));
+        say(&mut net, 1, 2, Operation::Request(part_of(&invoice, &PlainLock([4; 32]), 3, 1)));
+        net.run();
+        assert_eq!(out_frozen(&net, 1, 2), 0);
         assert_eq!(invoice_state(&mut net, 2, &invoice), InvoiceState::Open { offered: 0 });
     }
 }
