@@ -12,7 +12,8 @@
 //! 1. Everything a machine wants done happens in the order in which it said it.
 //! 2. When a commit fails the driver returns at once: nothing is sent after it.
 //! 3. Asked to end, it stops accepting, lets the machine finish, closes every connection in order, and returns within
-//!    [`END_LIMIT`] at the latest. The store is closed after that, with everything committed that was asked for.
+//!    [`END_LIMIT`] at the latest. The store is closed after that, with everything committed that was asked for; if it cannot be,
+//!    that is how the run ended.
 
 #[cfg(test)]
 mod tests;
@@ -320,7 +321,7 @@ impl<P: Program> Driver<P> {
     /// Runs until it is asked to end and has.
     ///
     /// # Errors
-    /// [`DriverError`] if the store fails; at once, with nothing sent after that.
+    /// [`DriverError`] if the store fails: at once, with nothing sent after that, or when it is closed at the end.
     pub fn run(mut self) -> Result<P::Machine, DriverError> {
         self.turns(Vec::new())?;
         loop {
@@ -331,6 +332,7 @@ impl<P: Program> Driver<P> {
             }
             self.turns(inputs)?;
             if self.is_ended() {
+                self.store.map_or(Ok(()), Store::close)?;
                 return Ok(self.machine);
             }
         }

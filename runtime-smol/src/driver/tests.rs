@@ -185,7 +185,7 @@ struct Pair {
     server: Running,
     client: Running,
     heard: mpsc::Receiver<NetEvent>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 const CONN: ConnId = ConnId::outgoing(1);
@@ -200,7 +200,7 @@ fn pair(limit: u64) -> Pair {
     let (address, peer) = (server.address.clone().unwrap(), server.key);
     client.sender.input(In::Say(NetCommand::Connect { conn: CONN, purpose: Purpose::AppNode, address, peer }));
     assert_eq!(heard.recv().unwrap(), NetEvent::Opened { conn: CONN });
-    Pair { server, client, heard, _folder: folder }
+    Pair { server, client, heard, folder }
 }
 
 fn say(client: &Running, bytes: &[u8]) {
@@ -213,7 +213,7 @@ fn message(bytes: &[u8]) -> NetEvent {
 
 #[test]
 fn what_is_said_was_persisted_before_and_the_end_is_orderly_and_soon() {
-    let Pair { server, client, heard, _folder } = pair(1 << 30);
+    let Pair { server, client, heard, folder: _folder } = pair(1 << 30);
     for n in 0..50_u8 {
         say(&client, &[n; 20]);
     }
@@ -233,7 +233,7 @@ fn what_is_said_was_persisted_before_and_the_end_is_orderly_and_soon() {
 
 #[test]
 fn messages_are_prepared_on_their_connections_task_and_stay_in_order() {
-    let Pair { server, client, heard, _folder } = pair(1 << 30);
+    let Pair { server, client, heard, folder: _folder } = pair(1 << 30);
     let prepared = format!("AppNode {} true", client.key);
     for n in 0..20_u8 {
         say(&client, b"who");
@@ -251,7 +251,7 @@ fn messages_are_prepared_on_their_connections_task_and_stay_in_order() {
 
 #[test]
 fn a_failed_commit_ends_the_driver_and_nothing_is_said_after_it() {
-    let Pair { server, client, heard, _folder } = pair(2 << 20);
+    let Pair { server, client, heard, folder: _folder } = pair(2 << 20);
     say(&client, b"small");
     assert_eq!(heard.recv().unwrap(), message(b"small"));
     say(&client, b"large");
@@ -261,6 +261,20 @@ fn a_failed_commit_ends_the_driver_and_nothing_is_said_after_it() {
     client.sender.end();
     client.thread.join().unwrap().unwrap();
     assert!(heard.try_iter().all(|event| event == NetEvent::Closed { conn: CONN }));
+}
+
+/// Whoever watches the program must hear of it, though everything is saved.
+#[test]
+fn an_end_that_the_store_could_not_make_in_order_is_how_the_driver_ended() {
+    let Pair { server, client, heard, folder } = pair(1 << 30);
+    say(&client, b"small");
+    assert_eq!(heard.recv().unwrap(), message(b"small"));
+    std::fs::remove_file(folder.path().join("db-log")).unwrap();
+    server.sender.end();
+    let error = server.thread.join().unwrap().err().unwrap();
+    assert!(matches!(error, DriverError::Store(StoreError::LeftOpen { .. })), "{error}");
+    client.sender.end();
+    client.thread.join().unwrap().unwrap();
 }
 
 #[test]

@@ -187,6 +187,14 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// All commits are done, and the pages could not take them, or the log could not be removed.
+    #[error("everything is saved, but the database could not be closed in order, and its log may be needed at the next start: {why}")]
+    LeftOpen {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        why: Box<StoreError>,
+    },
     /// The storage thread is gone: a bug of ours.
     #[error("the storage thread of {path} has ended", path = path.display())]
     Gone {
@@ -243,6 +251,7 @@ impl StoreError {
             | StoreError::BadKey { path, .. }
             | StoreError::TooLarge { path, .. }
             | StoreError::FailedBefore { path }
+            | StoreError::LeftOpen { path, .. }
             | StoreError::Gone { path } => path,
         }
     }

@@ -35,12 +35,15 @@ pub(super) struct Front {
 }
 
 /// Does commits until every sender is gone; then all is in the pages, and the log is gone.
-pub(super) fn run(front: Front, requests: &Receiver<Request>) {
+///
+/// # Errors
+/// If that last step fails: the log stays, with everything that was committed. After a commit that failed nothing is tried.
+pub(super) fn run(front: Front, requests: &Receiver<Request>) -> Result<(), StoreError> {
     let mut writer = Writer { front, overlay: Overlay::default(), taking: None, applied: 0, failed: false };
     while let Ok(Request { changes, mark: _, done }) = requests.recv() {
         done(writer.commit(changes));
     }
-    writer.finish();
+    writer.finish()
 }
 
 struct Writer {
@@ -133,18 +136,18 @@ impl Writer {
     }
 
     /// Brings everything into the pages, and takes the log away: a database that nobody has open is one file.
-    fn finish(mut self) {
+    fn finish(mut self) -> Result<(), StoreError> {
         if self.failed {
-            return;
+            return Ok(());
         }
         let last = self.front.log.id();
-        let closed = self.wait().and_then(|()| self.take(LogState::Closed { last })).and_then(|()| self.wait());
+        let taken = self.wait().and_then(|()| self.take(LogState::Closed { last })).and_then(|()| self.wait());
         let Front { path, pages, log, counters, lock } = self.front;
         counters.waiting_bytes.store(0, Relaxed);
-        if let Err(error) = closed.and_then(|()| log.remove()) {
-            tracing::error!(path = %path.display(), %error, "the log stays beside the database, with everything that was committed");
-        }
+        let closed = taken.and_then(|()| log.remove());
         drop(pages);
+        // Only now: nobody else may look for a log before.
         drop(lock);
+        closed.map_err(|why| StoreError::LeftOpen { path, why: Box::new(why) })
     }
 }

@@ -43,18 +43,19 @@ pub(super) type Ready = SyncSender<Result<(), StoreError>>;
 pub(super) struct Link {
     path: PathBuf,
     requests: Option<SyncSender<Request>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), StoreError>>>,
 }
 
 impl Link {
-    /// Starts a thread, and waits until it says that it is ready. It ends when all requests are done and none can come.
+    /// Starts a thread, and waits until it says that it is ready. It ends when all requests are done and none can come; what it
+    /// then returns is what [`Link::close`] says.
     ///
     /// # Errors
     /// What the thread says.
     pub(super) fn start(
         path: &Path,
         name: &str,
-        run: impl FnOnce(&Ready, &Receiver<Request>) + Send + 'static,
+        run: impl FnOnce(&Ready, &Receiver<Request>) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<Link, StoreError> {
         let (requests, inbox) = sync_channel(MAX_WAITING);
         let (ready, opened) = sync_channel(1);
@@ -82,6 +83,23 @@ impl Link {
         Ok(Waiting { done, path: self.path.clone() })
     }
 
+    /// Waits until the thread has done what it was asked, and has ended.
+    ///
+    /// # Errors
+    /// If its end failed, or it panicked.
+    pub(super) fn close(mut self) -> Result<(), StoreError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), StoreError> {
+        self.requests = None;
+        match self.thread.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(self.gone()),
+        }
+    }
+
     fn gone(&self) -> StoreError {
         StoreError::Gone { path: self.path.clone() }
     }
@@ -89,11 +107,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.requests = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!(path = %self.path.display(), "a thread of the store panicked");
+        if let Err(error) = self.end() {
+            tracing::error!(path = %self.path.display(), %error, "the store did not end in order");
         }
     }
 }

@@ -176,7 +176,7 @@ impl FoundStore {
         if schema != SCHEMA {
             tracing::info!(path = %path.display(), from = schema, to = SCHEMA, "the database is brought to a newer schema");
         }
-        let pages = Link::start(&path, "pages", move |ready, inbox| engine::run(&prepared, first, ready, inbox))?;
+        let pages = start_pages(prepared, first)?;
         beside.clear(&path)?;
         let log = Log::create(&path, half)?;
         // From here on the database needs the log.
@@ -185,8 +185,9 @@ impl FoundStore {
         let front = Front { path: path.clone(), pages, log, counters: counters.clone(), lock };
         let link = Link::start(&path, "store", move |ready, inbox| {
             // Whoever starts it waits for that.
-            if ready.send(Ok(())).is_ok() {
-                front::run(front, inbox);
+            match ready.send(Ok(())) {
+                Ok(()) => front::run(front, inbox),
+                Err(_) => Ok(()),
             }
         })?;
         Ok(Store { link, counters })
@@ -198,6 +199,7 @@ impl FoundStore {
 /// * Doors: [`Store::create`]; [`Store::open`], which reads all there is; [`Store::find`], which changes nothing before the
 ///   records are understood.
 /// * Writing: [`Store::commit`] waits; [`Store::commit_then`] does not.
+/// * The end: [`Store::close`] says whether it was in order.
 /// * Cost: [`Store::counters`].
 #[derive(Debug)]
 pub struct Store {
@@ -226,7 +228,7 @@ impl Store {
         let (part, locking) = (PART, Locking::Alone);
         let prepared = Prepared { path: path.to_owned(), file, node, map_size, limit, part, locking, counters };
         let first = First { changes: Vec::new(), log: LogState::NONE, between: None };
-        Link::start(path, "pages", move |ready, inbox| engine::run(&prepared, Some(first), ready, inbox))
+        start_pages(prepared, Some(first))
     }
 
     /// Opens the database of `node` and reads all its records, sorted by key. One of an older schema is of the newest then: where
@@ -307,10 +309,28 @@ impl Store {
         self.link.ask(Request { changes, mark: Mark::Nothing, done: Box::new(done) })
     }
 
+    /// Waits until the commits under way are done and the pages have everything: the database is one file then.
+    ///
+    /// # Errors
+    /// If the pages cannot take what the log has, or it cannot be removed. Nothing is lost: the log stays beside the database,
+    /// and whoever opens that next takes it over. Nothing is tried, and nothing said, after a commit that failed.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.link.close()
+    }
+
     /// What storage has cost so far.
     pub fn counters(&self) -> Arc<StoreCounters> {
         self.counters.clone()
     }
+}
+
+/// The thread that writes the pages. Whoever asked for a commit hears of its end: there is no other way to fail.
+fn start_pages(prepared: Prepared, first: Option<First>) -> Result<Link, StoreError> {
+    let path = prepared.path.clone();
+    Link::start(&path, "pages", move |ready, inbox| {
+        engine::run(&prepared, first, ready, inbox);
+        Ok(())
+    })
 }
 
 /// Records, to be written as they are.

@@ -223,8 +223,7 @@ fn pages_on_their_way_to_a_group_that_the_log_does_not_have_are_refused() {
         create(&place.path, NODE).unwrap();
         let (found, _) = Store::find_with(&place.path, NODE, ROOM).unwrap();
         let FoundStore { prepared, first, half, .. } = found;
-        let pages =
-            Link::start(&place.path, "pages", move |ready, inbox| engine::run(&prepared, first, ready, inbox)).unwrap();
+        let pages = start_pages(prepared, first).unwrap();
         let mut log = Log::create(&place.path, half).unwrap();
         for number in 0..3 {
             log.append(&[put(&[number], b"in the log")]).unwrap();
@@ -276,7 +275,7 @@ fn pages_without_their_log_are_an_old_copy_or_refused_when_they_are_between_two_
 fn open_steps(path: &Path, steps: usize) {
     let (found, _) = Store::find_with(path, NODE, ROOM).unwrap();
     let FoundStore { prepared, first, beside, half, .. } = found;
-    let pages = Link::start(path, "pages", move |ready, inbox| engine::run(&prepared, first, ready, inbox)).unwrap();
+    let pages = start_pages(prepared, first).unwrap();
     if steps >= 1 {
         beside.clear(path).unwrap();
     }

@@ -119,6 +119,27 @@ fn open_without_room() {
 }
 
 #[test]
+fn an_end_for_which_the_pages_have_no_room_is_said_and_loses_nothing() {
+    let room = Room { largest: engine::FIRST_MAP, ..SMALL_LOG };
+    let (place, count, error) = (1..40_u8)
+        .find_map(|count| {
+            let place = place();
+            let store = Store::create_with(&place.path, NODE, room).unwrap();
+            (0..count).for_each(|n| store.commit(vec![put(&[n], &[n; 50_000])]).unwrap());
+            store.close().err().map(|error| (place, count, error))
+        })
+        .unwrap();
+    let StoreError::LeftOpen { path, why } = &error else { panic!("{error}") };
+    assert!(*path == place.path && matches!(**why, StoreError::Full { .. }), "{error}");
+    assert_eq!(names(&place.path), ["node.db", "node.db-lock", "node.db-log"]);
+    // With more room everything is there.
+    let (store, records) = Store::open(&place.path, NODE).unwrap();
+    assert_eq!(records, (0..count).map(|n| (vec![n], vec![n; 50_000])).collect::<Records>());
+    store.close().unwrap();
+    assert_eq!(names(&place.path), ["node.db", "node.db-lock"]);
+}
+
+#[test]
 fn commits_of_every_size_around_a_half_are_kept() {
     for more in [-600_i32, -64, -1, 0, 1, 64, 600] {
         let place = place();
