@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `AddServer`, `RemoveServer` | the servers that may be used; one is used at a time, the next one if it fails |
 //! | a server's `Tick` | the whole report, if it is the session's first; else, after a short pause that is drawn, news or a sign of life |
-//! | `SetEntry`, `RemoveEntry` | the node's report; the server hears of it at once, at most once a second, or at the heartbeat if it is small |
+//! | `SetEntry`, `RemoveEntry` | the node's report; the server hears of it at once, a few times in a row and then once a second, or at the heartbeat if it is small |
 //! | `Request` | `Routes` with the same number, exactly once, within [`REQUEST_DEADLINE`] |
 //! | `EdgeFailed` | requests leave the edge out for a while, as long as anything is found without it: [`failed`] |
 //! | `Reserved` | the versions of a block may be used |
@@ -47,8 +47,13 @@ pub use requests::{MAX_OPEN_REQUESTS, REQUEST_DEADLINE};
 pub const CALL_PATIENCE: Duration = Duration::from_secs(15);
 /// A server that does not tick for so long is left: it has dropped the node from its graph by then.
 pub const TICK_PATIENCE: Duration = INDEX_NODE_TTL;
-/// Deltas are at least this far apart.
+/// One delta each so long, sustained.
 pub const DELTA_GAP: Duration = Duration::from_secs(1);
+/// Deltas in a short time: what a user sets up, or a friend that comes, is several changes one after the other, and who waits for
+/// routes should not wait for seconds. Chosen freely.
+pub const DELTA_BURST: u64 = 4;
+/// Deltas are at least this far apart, so that changes that come together leave together.
+pub const DELTA_CLOSEST: Duration = Duration::from_millis(100);
 /// One heartbeat each so long, sustained, however often the server ticks: two thirds of its regular interval.
 pub const HEARTBEAT_GAP: Duration = Duration::from_secs(20);
 /// Heartbeats at once. A tick out of turn tells that a server has come, perhaps back from a crash: what answers it can be
@@ -196,6 +201,7 @@ struct Session {
     wants_state: bool,
     /// The next delta is not before this.
     delta_at: Instant,
+    deltas: Bucket,
     heartbeats: Bucket,
     /// When the last tick is answered, if nothing is said before that.
     heartbeat_at: Option<Instant>,
@@ -259,6 +265,7 @@ impl IndexClient {
             silent_at: now + TICK_PATIENCE,
             wants_state: true,
             delta_at: now,
+            deltas: Bucket::default(),
             heartbeats: Bucket::default(),
             heartbeat_at: None,
         });
@@ -482,7 +489,8 @@ impl IndexClient {
         // Whatever it is, it names the last tick.
         session.heartbeat_at = None;
         session.wants_state = false;
-        session.delta_at = now + DELTA_GAP;
+        session.deltas.charge(now, DELTA_GAP, 1);
+        session.delta_at = session.deltas.room_at(DELTA_GAP, DELTA_BURST, 1).max(now + DELTA_CLOSEST);
         let conn = session.conn;
         self.send(conn, &message);
         self.reserve();

@@ -192,19 +192,31 @@ fn what_is_told_before_the_heartbeat_takes_its_place() {
 }
 
 #[test]
-fn deltas_are_at_least_a_second_apart_and_say_everything() {
+fn changes_that_come_together_leave_together_a_few_times_in_a_row_and_then_once_a_second() {
     let (mut alone, conn) = Alone::online();
     alone.tick(conn, 1);
+    alone.wait(DELTA_GAP.times(DELTA_BURST));
+    let (began, mut left) = (alone.now, Vec::new());
+    let mut capacity = 0;
+    while alone.now < began + SECOND.times(10) {
+        // Two changes at a time, whenever it may speak.
+        capacity += 1_000;
+        for said in [alone.set(2, capacity), alone.set(3, capacity)] {
+            left.extend(said.iter().map(|_| alone.now.since(began)));
+        }
+        let at = alone.client.poll_timeout().unwrap().at;
+        let said = said(&alone.wait(at.since(alone.now)));
+        let [NodeToIndex::Delta(delta)] = &said[..] else { panic!("{said:?}") };
+        assert_eq!(delta.set.iter().map(|entry| entry.recv_capacity).max(), Some(capacity));
+        left.push(alone.now.since(began));
+    }
+    let close: Vec<_> = (0..DELTA_BURST).map(|n| DELTA_CLOSEST.times(n)).collect();
+    let (first, rest) = left.split_at(close.len());
+    assert_eq!(first, close);
+    let sustained: Vec<_> = (1..=rest.len() as u64).map(|n| DELTA_GAP.times(n)).collect();
+    assert_eq!(rest, sustained);
     alone.wait(SECOND);
-    assert_eq!(alone.set(2, 1).len(), 1);
-    assert_eq!(alone.set(2, 2), []);
-    assert_eq!(alone.set(3, 3), []);
-    assert_eq!(alone.client.poll_timeout().map(|alarm| alarm.at), Some(alone.now + SECOND));
-    let said = said(&alone.wait(SECOND));
-    let [NodeToIndex::Delta(delta)] = &said[..] else { panic!("{said:?}") };
-    assert_eq!(delta.set.len(), 2);
     let gone = entry(2, 0).key();
-    alone.wait(SECOND);
     let said = super::tests::said(&alone.input(ClientInput::RemoveEntry(gone)));
     assert!(matches!(&said[..], [NodeToIndex::Delta(delta)] if delta.removed[..] == [gone] && delta.set.is_empty()));
 }

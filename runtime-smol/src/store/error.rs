@@ -188,7 +188,9 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// All commits are done, and the pages could not take them, or the log could not be removed.
-    #[error("everything is saved, but the database could not be closed in order, and its log may be needed at the next start: {why}")]
+    #[error(
+        "everything is saved, but the database could not be closed in order, and its log may be needed at the next start: {why}"
+    )]
     LeftOpen {
         /// The file.
         path: PathBuf,

@@ -58,6 +58,8 @@ pub(super) struct Figures {
     /// What the largest database grew by.
     growth_bytes: u64,
     disk_bytes: u64,
+    /// Of the node that wrote most.
+    most_disk_bytes: u64,
     relay_bytes: u64,
 }
 
@@ -227,6 +229,7 @@ impl Figures {
             database_bytes: 0,
             growth_bytes: 0,
             disk_bytes: 0,
+            most_disk_bytes: 0,
             relay_bytes: 0,
         };
         for ((server, before), after) in network.servers.iter().zip(before).zip(after) {
@@ -234,6 +237,7 @@ impl Figures {
             let growth = after.database_bytes.saturating_sub(before.database_bytes);
             figures.growth_bytes = figures.growth_bytes.max(growth);
             figures.disk_bytes += cost.disk_bytes;
+            figures.most_disk_bytes = figures.most_disk_bytes.max(cost.disk_bytes);
             *figures.cpu_s.entry(server.program.to_owned()).or_default() += cost.cpu_s;
             figures.flushes += cost.flushes;
             figures.record_bytes += cost.record_bytes;
@@ -273,6 +277,7 @@ impl Figures {
             "wire_bytes_per_payment_hop": self.bytes_per_hop(),
             "db_bytes_per_payment": self.per_payment(self.record_bytes),
             "disk_bytes_per_payment": self.per_payment(self.disk_bytes),
+            "most_disk_bytes_per_payment": self.per_payment(self.most_disk_bytes),
             "largest_database_bytes": self.database_bytes,
             "growth_per_payment": self.per_payment(self.growth_bytes),
         })
@@ -299,6 +304,8 @@ impl Figures {
         table.row(["bytes of records written, a payment, all nodes".to_owned(), written]);
         let on_disk = format!("{:.0}", self.per_payment(self.disk_bytes));
         table.row(["bytes written to disks, a payment, all nodes".to_owned(), on_disk]);
+        let most = format!("{:.0}", self.per_payment(self.most_disk_bytes));
+        table.row(["the same by the node that wrote most".to_owned(), most]);
         table.row(["largest database, bytes in use".to_owned(), self.database_bytes.to_string()]);
         let growth = format!("{:.0}", self.per_payment(self.growth_bytes));
         table.row(["what that grew by, bytes a payment".to_owned(), growth]);
