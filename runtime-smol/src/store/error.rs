@@ -197,6 +197,12 @@ pub enum StoreError {
         /// What failed.
         why: Box<StoreError>,
     },
+    /// The node that has it wrote so much, each time, that no moment's state could be read.
+    #[error("the database {path} changes faster than it can be read; try again when its node has less to do", path = path.display())]
+    Changing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The storage thread is gone: a bug of ours.
     #[error("the storage thread of {path} has ended", path = path.display())]
     Gone {
@@ -254,6 +260,7 @@ impl StoreError {
             | StoreError::TooLarge { path, .. }
             | StoreError::FailedBefore { path }
             | StoreError::LeftOpen { path, .. }
+            | StoreError::Changing { path }
             | StoreError::Gone { path } => path,
         }
     }

@@ -247,20 +247,26 @@ struct Moment {
     log: Recovered,
 }
 
+#[cfg(test)]
+pub(super) fn look_once(path: &Path, file: &File) -> Result<bool, StoreError> {
+    try_pinned(path, file).map(|moment| moment.is_some())
+}
+
 /// The newest state of a file to which a node writes.
 fn pinned(path: &Path, file: &File) -> Result<Moment, StoreError> {
     let mut last = StoreError::InUse { path: path.to_owned() };
     for _ in 0..TRIES {
         match try_pinned(path, file) {
             Ok(Some(moment)) => return Ok(moment),
-            // The node has its lock, but has not opened the file yet; or it committed twice between two looks.
+            // The node has its lock, but has not opened the file yet.
             Ok(None) => {}
             // No other look helps.
             Err(
                 error
                 @ (StoreError::LockFile { .. } | StoreError::NotADatabase { .. } | StoreError::WrongSchema { .. }),
             ) => return Err(error),
-            // A header read just as it was written, a group that came before the one before it was looked for; or damage.
+            // It changed meanwhile; a header read just as it was written, a group that came before the one before it was looked
+            // for; or damage.
             Err(error) => last = error,
         }
         std::thread::sleep(PAUSE);
@@ -284,14 +290,25 @@ fn try_pinned(path: &Path, file: &File) -> Result<Option<Moment>, StoreError> {
     }
     let txn = pin.id() as u64;
     // Now it is kept; the header that names it must be read before the second next commit.
+    let read = at(path, file, txn);
+    if newest(path, file)?.txn != txn {
+        // What was read may be of two moments.
+        return Err(StoreError::Changing { path: path.to_owned() });
+    }
+    let (meta, found, log) = read?;
+    Ok(Some(Moment { meta, pin, found, log }))
+}
+
+/// What the state with this number says, and what the log has beyond it.
+fn at(path: &Path, file: &File, txn: u64) -> Result<(Meta, Found, Recovered), StoreError> {
     let metas = header::read(file).map_err(|bad| StoreError::header(path, bad))?;
-    let Some(meta) = metas.into_iter().find(|meta| meta.txn == txn) else { return Ok(None) };
+    let meta = metas.into_iter().find(|meta| meta.txn == txn);
+    let meta = meta.ok_or_else(|| StoreError::Changing { path: path.to_owned() })?;
     let tree = Tree { path, file, meta };
     tree.check_number()?;
     let found = identify(&tree)?;
     let log = beyond(path, &found)?;
-    let is_newest = newest(path, file)?.txn == txn;
-    Ok(is_newest.then_some(Moment { meta, pin, found, log }))
+    Ok((meta, found, log))
 }
 
 #[allow(unsafe_code)]
