@@ -42,6 +42,9 @@ struct Args {
     /// KiB of the log in front of the database: the larger, the fewer bytes are written for a payment
     #[arg(long, value_name = "KIB", default_value_t = FoundStore::DEFAULT_LOG / KIB, value_parser = clap::value_parser!(u64).range(FoundStore::SMALLEST_LOG / KIB..=FoundStore::LARGEST_LOG / KIB))]
     log_size: u64,
+    /// Threads that check signatures; 0: the one that does everything else. Without it: one for each core of four or more, else 0
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=MOST_CHECKERS))]
+    check_threads: Option<u16>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -54,6 +57,8 @@ const REMEMBERED: usize = 8_192;
 /// With so many cores, signatures are checked on other threads. With few there is none that has nothing to do while a node is busy,
 /// and what comes back one by one makes small rounds: measured with two, 32 payments in flight took 3.2 flushes each instead of 2.4.
 const ENOUGH_CORES: usize = 4;
+/// Threads that check signatures at most. Chosen freely, as many as large machines have cores.
+const MOST_CHECKERS: i64 = 256;
 /// Signatures of a check that is short.
 const SHORT_CHECK: usize = 2;
 
@@ -72,16 +77,13 @@ fn run(args: &Args) -> Result<(), Failure> {
     let mut server = Server::start(BUILD, &args.server, args.server.net.limits()?)?;
     let (found, records) = Store::find(&args.database, server.signer.public_key()).map_err(Failure::failed)?;
     let signer = Arc::new(Remembering::new(server.signer.clone(), REMEMBERED));
-    let checkers = Workers::start("check", cores(), Urgency::Urgent, || {
-        let (signer, inbox) = (signer.clone(), server.inbox.clone());
-        move |check: Check| inbox.input(NodeInput::Checked(check.run(&*signer, Answers::Checked)))
-    });
-    let checkers = checkers.map_err(|error| Failure::failed(format_args!("cannot start: {error}")))?;
+    let threads = args.check_threads.map_or(if cores() < ENOUGH_CORES { 0 } else { cores() }, usize::from);
+    let checkers = checkers(threads, &signer, &server.inbox)?;
     let config = NodeConfig { signer: signer.clone(), seed: server.seed.clone() };
     let mut machine = Node::restore(config, records, server.clock.now()).map_err(|error| {
         Failure::failed(format_args!("the database {} cannot be understood: {error}", args.database.display()))
     })?;
-    if cores() < ENOUGH_CORES {
+    if checkers.is_none() {
         machine.check_here();
     }
     // Only now: what cannot be understood is not changed, and an older program can still open it.
@@ -110,10 +112,26 @@ fn run(args: &Args) -> Result<(), Failure> {
     server.run(words, machine, Some(store))
 }
 
+/// Threads for signatures, if there are to be any.
+fn checkers(
+    threads: usize,
+    signer: &Arc<Remembering>,
+    inbox: &Sender<NodeInput>,
+) -> Result<Option<Workers<Check>>, Failure> {
+    if threads == 0 {
+        return Ok(None);
+    }
+    let workers = Workers::start("check", threads, Urgency::Urgent, || {
+        let (signer, inbox) = (signer.clone(), inbox.clone());
+        move |check: Check| inbox.input(NodeInput::Checked(check.run(&*signer, Answers::Checked)))
+    });
+    workers.map(Some).map_err(|error| Failure::failed(format_args!("cannot start: {error}")))
+}
+
 struct Words {
     signer: Arc<Remembering>,
     inbox: Sender<NodeInput>,
-    checkers: Workers<Check>,
+    checkers: Option<Workers<Check>>,
     /// Whether the state thread has checked something in this turn.
     has_checked: bool,
 }
@@ -121,10 +139,10 @@ struct Words {
 impl Words {
     /// The first short check of a turn costs less than waking another thread, and others go on beside it.
     fn check(&mut self, check: Check) {
-        if check.signatures() > SHORT_CHECK || std::mem::replace(&mut self.has_checked, true) {
-            self.checkers.give(check);
-        } else {
-            self.inbox.input(NodeInput::Checked(check.run(&*self.signer, Answers::Checked)));
+        let is_long = check.signatures() > SHORT_CHECK || std::mem::replace(&mut self.has_checked, true);
+        match &self.checkers {
+            Some(checkers) if is_long => checkers.give(check),
+            _ => self.inbox.input(NodeInput::Checked(check.run(&*self.signer, Answers::Checked))),
         }
     }
 }
