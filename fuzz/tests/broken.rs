@@ -48,7 +48,7 @@ targets! {
     friend: ForgetToUnfreeze, CollectOffByOne, BatchNotWritten, IgnoreLimit, CrossingIsAnError;
     funder: TransitNotRemoved, PaidNotWritten, CollectWithWrongLock;
     relay: TwoListeners, HalvesForever, PlaceKept;
-    index: VersionsUsedTwice;
+    index: VersionsUsedTwice, ExpireNothing, ExpiredEdgeKept, StaleTickAccepted;
     graph: OneSidedEdges, EndingPassedOn;
     world: ForgetToUnfreeze, SayBeforeDurable;
 }

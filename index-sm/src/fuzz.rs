@@ -2,7 +2,7 @@
 //!
 //! | the first byte | what the bytes decide | what must hold |
 //! |---|---|---|
-//! | server | messages of nodes and servers, fresh and stale, rightly signed or not; when searches come back | no panic, limits, the laws of the alarm, every request answered once at most, no answer that does not hold |
+//! | server | messages of nodes and servers, fresh and stale, rightly signed or not; when searches come back | no panic, limits, the laws of the alarm, every request of a session that lasts answered exactly once, no answer that does not hold, nobody alive without a fresh word |
 //! | client | messages of servers, what its node wants | no panic, the laws of the alarm, every request answered exactly once, no version used for two reports |
 //!
 //! The graph and its searches have a target of their own: [`run_graph`].
@@ -12,6 +12,7 @@
 #![cfg_attr(not(test), allow(dead_code))]
 
 pub mod naive;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ use crate::search::Workspace;
 use crate::server::heard::Heard;
 use crate::server::searches::Search;
 use crate::server::{IndexServer, ServerInput, ServerLimits, ServerOutput};
+use sessions::Sessions;
 
 /// Inputs of one machine.
 const MAX_STEPS: usize = 300;
@@ -119,7 +121,7 @@ fn to_server((kind, flavour, a, b): Step, ticks: &[TickHash]) -> Vec<u8> {
         0 => encode(&NodeToIndex::State(state)),
         1 => encode(&NodeToIndex::Delta(delta)),
         2 => encode(&NodeToIndex::Attestation(attestation)),
-        3 => encode(&NodeToIndex::RequestRoutes(request(1, a, b))),
+        3 => encode(&NodeToIndex::RequestRoutes(request(flavour.into(), a, b))),
         4 => encode(&IndexToIndex::Tick { tick: TickHash([flavour; 32]), ripple: flavour }),
         5 => encode(&IndexToIndex::State { state, proof }),
         6 => encode(&IndexToIndex::Delta { delta, proof }),
@@ -150,6 +152,7 @@ fn run_server(choices: &mut Choices) {
     let (mut searches, mut asked, mut workspace) = (Vec::new(), 0, Workspace::new());
     let mut server = IndexServer::new(now, signer(200), &Seed::from_number(9), ConnIds::lane(0, 1), limits);
     let (mut conns, mut ticks, mut accepted) = (Vec::new(), Vec::new(), 0);
+    let (mut sessions, mut heard) = (Sessions::default(), Vec::new());
     for n in 0..MAX_STEPS {
         let Some((kind, flavour, a, b)) = step(choices) else { break };
         let conn = conns.get(usize::from(flavour) % conns.len().max(1)).copied().unwrap_or(ConnId::incoming(0));
@@ -176,16 +179,29 @@ fn run_server(choices: &mut Choices) {
             _ => {
                 let step = (flavour.wrapping_add(a), kind.wrapping_mul(31).wrapping_add(flavour), a, b);
                 let bytes = to_server(step, &ticks);
+                heard.push((a, bytes.clone()));
                 asked += u64::from(matches!(decode(&bytes, 1 << 20), Ok(NodeToIndex::RequestRoutes(_))));
                 let purpose = if b.is_multiple_of(2) { Purpose::NodeIndex } else { Purpose::IndexIndex };
                 match Heard::check(purpose, &bytes, &*signer(200)) {
-                    Some(heard) if a.is_multiple_of(2) => ServerInput::Heard { conn, heard },
+                    Some(heard) if a.is_multiple_of(2) => {
+                        // What was checked as another kind's is no request.
+                        if purpose == Purpose::NodeIndex {
+                            sessions.asks(conn, &bytes);
+                        }
+                        ServerInput::Heard { conn, heard }
+                    }
                     _ => ServerInput::Net(NetEvent::Message { conn, bytes }),
                 }
             }
         };
+        if let ServerInput::Net(event) = &input {
+            sessions.hears(event);
+        }
         server.handle(now, input);
         while let Some(output) = server.poll_output() {
+            if let ServerOutput::Net(command) = &output {
+                sessions.said(command);
+            }
             match output {
                 ServerOutput::Net(NetCommand::Connect { conn, .. }) => conns.push(conn),
                 ServerOutput::Search(search) => searches.push(search),
@@ -196,7 +212,7 @@ fn run_server(choices: &mut Choices) {
         ticks.push(server.tick());
         ticks.dedup();
         check_alarm(&mut server, now, || ServerInput::Tick);
-        while server.poll_output().is_some() {}
+        tell(&mut server, &mut sessions, &mut searches);
         let stats = server.stats();
         assert!(stats.nodes <= 4 && stats.entries <= 5 && stats.clients <= 4, "step {n}: {stats:?}");
         assert_eq!(stats.searching, searches.len());
@@ -204,12 +220,48 @@ fn run_server(choices: &mut Choices) {
     }
     while let Some(search) = searches.pop() {
         server.handle(now, ServerInput::Found(search.run(&mut workspace)));
-        searches.extend(std::iter::from_fn(|| server.poll_output()).filter_map(|output| match output {
-            ServerOutput::Search(search) => Some(search),
-            ServerOutput::Net(_) | ServerOutput::Ended { .. } | ServerOutput::NotTrusted { .. } => None,
-        }));
+        tell(&mut server, &mut sessions, &mut searches);
     }
     assert_eq!((server.stats().searching, server.stats().waiting), (0, 0));
+    sessions.assert_answered();
+    forget_all(&mut server, now, accepted, heard);
+}
+
+/// When nobody has said anything fresh for long enough the graph is empty, and saying the old things again does not fill it.
+fn forget_all(server: &mut IndexServer, mut now: Instant, accepted: u64, heard: Vec<(u8, Vec<u8>)>) {
+    let drain = |server: &mut IndexServer| while server.poll_output().is_some() {};
+    // Longer than ticks are remembered, by as many of them.
+    for _ in 0..64 {
+        now += Duration::from_secs(30);
+        server.handle(now, ServerInput::Tick);
+        drain(server);
+    }
+    assert_eq!((server.stats().nodes, server.stats().entries), (0, 0), "nobody is alive");
+    for (n, (node, bytes)) in (1_u64..).zip(heard) {
+        let conn = ConnId::incoming(accepted + n);
+        now += Duration::from_secs(1);
+        let (peer, from) = (key(node), address(node));
+        for event in [
+            NetEvent::Incoming { conn, purpose: Purpose::NodeIndex, peer, from },
+            NetEvent::Opened { conn },
+            NetEvent::Message { conn, bytes },
+        ] {
+            server.handle(now, ServerInput::Net(event));
+            drain(server);
+        }
+    }
+    assert_eq!((server.stats().nodes, server.stats().entries), (0, 0), "nobody said anything new");
+}
+
+/// Takes what the server says now.
+fn tell(server: &mut IndexServer, sessions: &mut Sessions, searches: &mut Vec<Search>) {
+    while let Some(output) = server.poll_output() {
+        match output {
+            ServerOutput::Net(command) => sessions.said(&command),
+            ServerOutput::Search(search) => searches.push(search),
+            ServerOutput::Ended { .. } | ServerOutput::NotTrusted { .. } => {}
+        }
+    }
 }
 
 fn to_client((kind, flavour, a, b): Step) -> Vec<u8> {

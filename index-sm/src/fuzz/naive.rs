@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::codec::List;
 use offset_protocol::index::{Edge, Entry, MultiRoute, RequestRoutes, RoutePart, Routes};
+use offset_protocol::limits::MAX_AMOUNT;
 use offset_protocol::money::Rate;
 
 use crate::answer::answer;
@@ -192,7 +193,7 @@ pub fn check_answer(edges: &Edges, request: &RequestRoutes, routes: &Routes, nod
     assert_eq!(single(routes), brute_force(edges, request, nodes), "fee and hops of the cheapest single route");
 }
 
-/// Without fees, an amount can be split if and only if the flow allows it.
+/// Without fees, an amount can be split if and only if it is one, and the flow allows it.
 ///
 /// # Panics
 /// It does not hold.
@@ -205,5 +206,6 @@ pub fn check_flow(edges: &Edges, request: &RequestRoutes, routes: &Routes, nodes
         })
         .collect();
     let flow = maximum_flow(&open, number(request.source, nodes), number(request.destination, nodes), nodes);
-    assert_eq!(!routes.options.is_empty(), flow >= request.amount, "a flow of {flow} for {}", request.amount);
+    let is_possible = flow >= request.amount && request.amount <= MAX_AMOUNT;
+    assert_eq!(!routes.options.is_empty(), is_possible, "a flow of {flow} for {}", request.amount);
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn a_server_survives_any_input(bytes in vec(any::<u8>(), 0..480)) {

@@ -12,6 +12,7 @@
 use offset_protocol::codec::List;
 use offset_protocol::fuzz::Choices;
 use offset_protocol::index::{Edge, RequestRoutes};
+use offset_protocol::limits::MAX_AMOUNT;
 use offset_protocol::money::Rate;
 
 use super::*;
@@ -142,7 +143,8 @@ fn any_part(said: Said, choices: &mut Choices) -> Said {
 fn any_capacity(choices: &mut Choices) -> u128 {
     match choices.below(8) {
         0 => 0,
-        1 => u128::from(choices.number()) << choices.below(48),
+        // No server takes more from a node.
+        1 => (u128::from(choices.number()) << choices.below(48)).min(MAX_AMOUNT),
         2 => 60 + u128::from(choices.byte()),
         _ => 1 + u128::from(choices.below(60)),
     }
