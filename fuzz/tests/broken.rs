@@ -45,7 +45,7 @@ macro_rules! targets {
 targets! {
     codec: TrailingAccepted;
     channel: MessageTwice, MessagesSwapped;
-    friend: ForgetToUnfreeze, CollectOffByOne, BatchNotWritten, IgnoreLimit, CrossingIsAnError;
+    friend: ForgetToUnfreeze, CollectOffByOne, BatchNotWritten, IgnoreLimit, CrossingIsAnError, SwapSignInReset;
     funder: TransitNotRemoved, PaidNotWritten, CollectWithWrongLock;
     relay: TwoListeners, HalvesForever, PlaceKept;
     index: VersionsUsedTwice, ExpireNothing, ExpiredEdgeKept, StaleTickAccepted;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use offset_protocol::bytes::{InvoiceId, Nonce, PlainLock};
-use offset_protocol::friend::FriendMessage;
+use offset_protocol::friend::{CurrencyBalance, FriendMessage};
 use offset_protocol::fuzz::Cheap;
 use offset_protocol::identity::{Signer, Verified};
 use offset_protocol::limits::MAX_AMOUNT;
@@ -110,7 +110,7 @@ pub(super) enum End {
 pub(super) struct App {
     /// Our requests: how they ended, if they did.
     pub(super) ours: BTreeMap<RequestId, Option<&'static str>>,
-    /// What we collected less what was collected of us, per currency, in this epoch.
+    /// What we collected less what was collected of us, per currency, and what was agreed when an epoch began.
     pub(super) earned: BTreeMap<Currency, i128>,
     pub(super) events: Vec<ChannelEvent>,
 }
@@ -144,6 +144,8 @@ pub(super) struct Party {
     pub(super) app: App,
     pub(super) durable_app: App,
     pub(super) rng: Rng,
+    /// Our terms and the friend's, as they stood before the last thing that happened.
+    terms: [Option<ResetTerms>; 2],
     /// Header bytes of every batch that was ever sent.
     said: BTreeMap<(u64, u64), Batch>,
 }
@@ -171,6 +173,7 @@ impl Party {
             app: App::default(),
             durable_app: App::default(),
             rng: Seed::from_number(u64::from(us.0[0])).rng(),
+            terms: [None, None],
             said: BTreeMap::new(),
         };
         party.persist();
@@ -207,7 +210,27 @@ impl Party {
     }
 
     pub(super) fn note(&mut self, events: Vec<ChannelEvent>) {
-        events.into_iter().for_each(|event| self.app.note(event));
+        for event in events {
+            if let ChannelEvent::ResetDone { terms, .. } = &event {
+                let (sign, agreed) = match terms {
+                    TermsOf::Us => (1, &self.terms[0]),
+                    TermsOf::Friend => (-1, &self.terms[1]),
+                };
+                let agreed = agreed.iter().flat_map(|terms| &terms.balances[..]);
+                let balance = |stated: &CurrencyBalance| (stated.currency, sign * stated.balance);
+                self.app.earned = agreed.map(balance).collect();
+            }
+            self.app.note(event);
+        }
+    }
+
+    /// Remembers what both state before something happens that may settle a dispute.
+    pub(super) fn read_terms(&mut self) {
+        self.terms = match &self.channel.state {
+            State::Consistent => [None, None],
+            State::Unconfirmed(unconfirmed) => [Some(unconfirmed.ours.clone()), Some(unconfirmed.theirs.clone())],
+            State::Inconsistent(dispute) => [Some(dispute.ours.clone()), dispute.theirs.clone()],
+        };
     }
 }
 
@@ -346,6 +369,7 @@ impl Pair {
 
     pub(super) fn hand(&mut self, to: usize, message: FriendMessage) {
         let party = &mut self.parties[to];
+        party.read_terms();
         let verifier = Cheap(KEYS[to]);
         let mut env = Env { now: self.now, verifier: &verifier, rng: &mut party.rng };
         let mut events = Vec::new();

@@ -152,6 +152,7 @@ impl World {
             }
             Action::Accept { who } => self.accept(who),
         }
+        self.assert_honest_agree();
     }
 
     /// A batch that is on its way comes once more, behind itself.
@@ -219,10 +220,16 @@ impl World {
         let channel = self.pair.channel(who);
         if let Standing::Inconsistent { theirs: Some(terms), .. } = channel.standing() {
             let terms = terms.clone();
+            self.pair.parties[who].read_terms();
             let mut events = Vec::new();
+            let channel = self.pair.channel(who);
             let _ = channel.accept_terms(&terms, &Cheap(KEYS[who]), &mut events);
             self.pair.parties[who].note(events);
         }
+    }
+
+    fn assert_honest_agree(&mut self) {
+        assert!(self.had_dispute || !self.is_disputed(), "two honest friends disagree");
     }
 
     fn is_disputed(&mut self) -> bool {
@@ -235,6 +242,7 @@ impl World {
             self.pair.link();
         }
         self.pair.settle();
+        self.assert_honest_agree();
         for round in 0..4 {
             if !self.is_disputed() {
                 return;
@@ -281,11 +289,7 @@ impl World {
                 let totals = state.ledger.totals();
                 assert_eq!((totals.out_frozen, totals.in_frozen), (0, 0));
                 let earned = party.app.earned.get(currency).copied().unwrap_or_default();
-                assert!(
-                    self.had_dispute || totals.balance == earned,
-                    "in {currency}: {} is not {earned}",
-                    totals.balance
-                );
+                assert_eq!(totals.balance, earned, "in {currency}");
             }
         }
     }
