@@ -193,7 +193,7 @@ mod tests {
                 let (accepted, from) = listener.accept().await.unwrap();
                 configure(&accepted);
                 assert_eq!(connecting.get_ref().local_addr().unwrap(), from);
-                assert!(accepted.get_ref().nodelay().unwrap());
+                assert!(accepted.get_ref().nodelay().unwrap() && connecting.get_ref().nodelay().unwrap());
             }
         });
     }

@@ -168,8 +168,8 @@ pub enum FileError {
     /// Not a JSON object, or one without a type and a version.
     #[error("it is not an Offset file: {0}")]
     NotOurs(String),
-    /// A type that this version does not know.
-    #[error("its type '{0}' is unknown to this version")]
+    /// A type that this version does not know: its name in quotes and a space, or nothing if it is no name.
+    #[error("its type {0}is unknown to this version")]
     UnknownKind(String),
     /// A type that is known, in a newer form.
     #[error("it is {kind} of version {version}; this program reads version {VERSION}")]
@@ -207,7 +207,7 @@ pub fn kind_of(bytes: &[u8]) -> Result<Kind, FileError> {
     }
     let head: Head = serde_json::from_slice(bytes).map_err(|error| FileError::NotOurs(position(&error)))?;
     let kind = Kind::ALL.into_iter().find(|kind| kind.name() == head.kind);
-    let kind = kind.ok_or_else(|| FileError::UnknownKind(printable(&head.kind)))?;
+    let kind = kind.ok_or_else(|| FileError::UnknownKind(quoted_name(&head.kind)))?;
     if head.version != VERSION {
         return Err(FileError::UnknownVersion { kind, version: head.version });
     }
@@ -249,6 +249,14 @@ pub fn print<T: Document>(value: &T) -> Zeroizing<String> {
     debug_assert!(result.is_ok(), "a file type refused to be written");
     text.push(b'\n');
     Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
+}
+
+/// A type's name and a space, if it may be one: anything else may be a key that was pasted to the wrong place.
+fn quoted_name(kind: &str) -> String {
+    /// Longer than all of ours.
+    const LONGEST: usize = 24;
+    let is_name = kind.len() <= LONGEST && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    if is_name { format!("'{kind}' ") } else { String::new() }
 }
 
 /// Where an error is, without what it quotes.

@@ -175,10 +175,9 @@ fn every_kind_refuses_every_other_kind_and_names_both() {
 
 #[test]
 fn unknown_types_and_versions_are_named() {
-    assert_eq!(
-        why::<Invoice>(r#"{"type":"voucher\u001b[31m","version":1}"#),
-        "its type 'voucher?[31m' is unknown to this version"
-    );
+    assert_eq!(why::<Invoice>(r#"{"type":"voucher","version":1}"#), "its type 'voucher' is unknown to this version");
+    let odd = why::<Invoice>(r#"{"type":"voucher\u001b[31m","version":1}"#);
+    assert_eq!(odd, "its type is unknown to this version");
     let newer = print(&invoice()).replace("\"version\": 1", "\"version\": 2");
     assert_eq!(why::<Invoice>(&newer), "it is an invoice of version 2; this program reads version 1");
 }
@@ -270,9 +269,18 @@ fn an_error_never_quotes_a_private_key() {
         text.replace(&format!("\"{key}\""), &format!("{{\"{key}\": 1}}")),
         text.replace("public_key", &key),
         text.replace("identity", "identities"),
+        text.replace("\"identity\"", &format!("\"{key}\"")),
+        text.replace("\"identity\"", "\"invoice\""),
+        text.replace("\"version\": 1", &format!("\"version\": \"{key}\"")),
     ];
     for text in broken {
-        assert!(!why::<Identity>(&text).contains(&key[1..20]), "{}", why::<Identity>(&text));
+        for why in [
+            why::<Identity>(&text),
+            why::<Invoice>(&text),
+            kind_of(text.as_bytes()).err().map_or(String::new(), |error| error.to_string()),
+        ] {
+            assert!(!why.contains(&key[1..20]), "{why}");
+        }
     }
 }
 

@@ -231,6 +231,36 @@ fn what_is_said_was_persisted_before_and_the_end_is_orderly_and_soon() {
     client.thread.join().unwrap().unwrap();
 }
 
+/// TCP_NODELAY of every socket of this process that has this port at either end.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn no_delays(port: u16) -> Vec<bool> {
+    let numbers =
+        std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let no_delay = |number: i32| {
+        // SAFETY: whoever has it may close it meanwhile; nothing is done with it but two questions, which then end in an error.
+        let file = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+        let socket = socket2::SockRef::from(&file);
+        let ports = [socket.local_addr().ok()?.as_socket()?.port(), socket.peer_addr().ok()?.as_socket()?.port()];
+        ports.contains(&port).then(|| socket.tcp_nodelay().ok())?
+    };
+    numbers.filter_map(no_delay).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn both_ends_of_a_connection_send_without_delay() {
+    let Pair { server, client, heard, folder: _folder } = pair(1 << 30);
+    say(&client, b"small");
+    assert_eq!(heard.recv().unwrap(), message(b"small"));
+    let port = server.address.as_ref().unwrap().as_str().rsplit(':').next().unwrap().parse().unwrap();
+    assert_eq!(no_delays(port), [true, true]);
+    for running in [server, client] {
+        running.sender.end();
+        running.thread.join().unwrap().unwrap();
+    }
+}
+
 #[test]
 fn messages_are_prepared_on_their_connections_task_and_stay_in_order() {
     let Pair { server, client, heard, folder: _folder } = pair(1 << 30);
