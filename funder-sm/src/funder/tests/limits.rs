@@ -1,10 +1,14 @@
 //! What apps may ask of a node: at each limit more is refused, and what was there goes on.
 
-use offset_protocol::app::{Command, CommitMode, Event, InvoiceState, Outcome, PaymentFailure, PaymentState, Refusal};
-use offset_protocol::bytes::{CommandId, InvoiceId};
+use offset_protocol::app::{
+    Command, CommitMode, Event, IndexAddress, InvoiceState, Name, Outcome, PaymentFailure, PaymentState, Refusal,
+};
+use offset_protocol::bytes::{CommandId, InvoiceId, PublicKey};
 use offset_protocol::codec::List;
+use offset_protocol::limits::MAX_FRIENDS;
 use offset_protocol::money::Rate;
 use offset_protocol::payment::Invoice;
+use offset_protocol::relay::RelayAddress;
 
 use super::net::{APP, Net, key, multi, part, usd};
 use super::{invoice_state, pay, receipt_of, status};
@@ -152,4 +156,59 @@ fn of_4_096_events_that_an_app_never_takes_the_oldest_is_forgotten() {
     }
     net.run();
     assert!(net.hosts[0].funder.events.of(&APP).is_empty());
+}
+
+/// The key of somebody whom nobody has met.
+fn stranger(number: usize) -> PublicKey {
+    let mut bytes = [0xee; 32];
+    bytes[..8].copy_from_slice(&(number as u64).to_le_bytes());
+    PublicKey(bytes)
+}
+
+fn numbered(number: usize) -> Name {
+    format!("stranger{number}").parse().unwrap()
+}
+
+#[test]
+fn at_8_192_friends_another_is_refused_and_those_are_served() {
+    let (mut net, invoice) = friends();
+    let add = |number| Command::AddFriend { public_key: stranger(number), relays: List::new(), name: numbered(number) };
+    let known = net.hosts[0].funder.friends.len();
+    (known..MAX_FRIENDS).for_each(|number| drop(net.done(0, add(number))));
+    assert_eq!(net.hosts[0].funder.friends.len(), 8_192);
+    assert_eq!(net.refused(0, add(0)), Refusal::LimitReached(8_192));
+    net.done(0, pay(&invoice, 1, 0, CommitMode::InBand));
+    receipt_of(status(&mut net, 0, 1));
+    net.done(0, Command::RemoveFriend { name: numbered(7_000) });
+    net.done(0, add(0));
+    assert_eq!(net.hosts[0].funder.friends.len(), 8_192);
+}
+
+#[test]
+fn at_16_relays_and_16_index_servers_another_is_refused_until_one_is_removed() {
+    let (mut net, _) = friends();
+    let address = |number: usize| format!("host{number}:1").parse().unwrap();
+    let add = |number, is_relay| {
+        let (public_key, name) = (stranger(number), numbered(number));
+        if is_relay {
+            Command::AddRelay { relay: RelayAddress { public_key, address: address(number) }, name }
+        } else {
+            Command::AddIndex { server: IndexAddress { public_key, address: address(number) }, name }
+        }
+    };
+    for is_relay in [true, false] {
+        let funder = &net.hosts[0].funder;
+        let known = if is_relay { funder.relays.len() } else { funder.index_servers.len() };
+        (known..16).for_each(|number| drop(net.done(0, add(number, is_relay))));
+        assert_eq!(net.refused(0, add(16, is_relay)), Refusal::LimitReached(16));
+        let name = numbered(3);
+        net.done(0, if is_relay { Command::RemoveRelay { name } } else { Command::RemoveIndex { name } });
+        // A relay is listened to until the friends have said that they know of its end.
+        while net.hosts[0].funder.relays.len() == 16 && is_relay {
+            assert!(net.tick(), "nobody will say so");
+            net.run();
+        }
+        net.done(0, add(16, is_relay));
+        assert_eq!(net.refused(0, add(17, is_relay)), Refusal::LimitReached(16));
+    }
 }
