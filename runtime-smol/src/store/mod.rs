@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::persist::Change;
 
-pub use copy::{copy, create};
+pub use copy::{Nameless, copy, create};
 use engine::{First, Prepared};
 pub use error::StoreError;
 use front::Front;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use clap::Args;
 use offset_funder_sm::inspection::{Check as Checked, Inspection};
 use offset_funder_sm::node::Node;
+use offset_protocol::bytes::PublicKey;
 use offset_protocol::identity::Ed25519;
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ use super::super::new_file::refuse_existing;
 use super::super::output::Shown;
 use super::super::table::{Side, Table, safe};
 use super::name;
-use crate::store::{self, Content, SCHEMA, Source};
+use crate::store::{self, Content, Nameless, Records, SCHEMA, Source};
 
 /// Findings that a human is shown; `--json` has more.
 const MOST_SHOWN: usize = 20;
@@ -56,34 +57,28 @@ pub(super) struct Check {
 pub(super) fn backup(args: &Backup) -> Result<Shown, Failure> {
     refuse_existing(&args.output)?;
     let source = Source::open(&args.database).map_err(Failure::failed)?;
-    if source.schema() != SCHEMA {
+    let facts = if source.schema() == SCHEMA {
+        let content = store::copy(&source, &args.output).map_err(Failure::failed)?;
+        Facts::of(&source, content)
+    } else {
         // A copy has checksums, which would vouch from then on for what nothing has vouched for yet.
-        let (_, inspection) = look(&args.database, &source)?;
-        if let Some(failure) = unsound(&args.database, &inspection) {
-            return Err(failure);
-        }
-    }
-    let content = store::copy(&source, &args.output).map_err(Failure::failed)?;
-    let while_it_runs = if source.is_in_use() { ", as it was a moment ago: the node went on meanwhile" } else { "" };
+        copy_if_sound(&args.database, source, &args.output)?
+    };
+    let while_it_runs = if facts.in_use { ", as it was a moment ago: the node went on meanwhile" } else { "" };
     let text = format!(
         "{}: a backup of the database of the node {}, {} records{while_it_runs}",
         args.output.display(),
-        source.owner(),
-        content.records
+        facts.owner,
+        facts.content.records
     );
-    Ok(Shown::new(text, made("backup", &args.output, &source, &content)))
+    Ok(Shown::new(text, made("backup", &args.output, &facts)))
 }
 
 pub(super) fn restore(args: &Restore) -> Result<Shown, Failure> {
     refuse_existing(&args.database)?;
     let source = if args.without_log { Source::open_without_log(&args.input) } else { Source::open(&args.input) };
-    let source = source.map_err(Failure::failed)?;
-    let (_, inspection) = look(&args.input, &source)?;
-    if let Some(failure) = unsound(&args.input, &inspection) {
-        return Err(failure);
-    }
-    let content = store::copy(&source, &args.database).map_err(Failure::failed)?;
-    let (database, node) = (args.database.display(), source.owner());
+    let facts = copy_if_sound(&args.input, source.map_err(Failure::failed)?, &args.database)?;
+    let (database, node) = (args.database.display(), facts.owner);
     let text = format!(
         "{database}: the database of the node {node} as the backup has it, {} records\n\
          \n\
@@ -95,42 +90,88 @@ pub(super) fn restore(args: &Restore) -> Result<Shown, Failure> {
          \n\
          Lost for good: payments and invoices after the backup (receipts that were written to files still count), and what was\n\
          frozen with an inconsistent friend: of that, each side's terms count what the friend had opened as its own.",
-        content.records
+        facts.content.records
     );
-    Ok(Shown::new(text, made("node-database", &args.database, &source, &content)))
+    Ok(Shown::new(text, made("node-database", &args.database, &facts)))
 }
 
 pub(super) fn check(args: &Check) -> Result<Shown, Failure> {
     let source = Source::open(&args.database).map_err(Failure::failed)?;
-    let (content, inspection) = look(&args.database, &source)?;
-    let mut parts = vec![head(&source, &content).to_string()];
+    let (facts, records) = read(source)?;
+    let inspection = inspect(&args.database, facts.owner, records)?;
+    let mut parts = vec![head(&facts).to_string()];
     parts.push(things(&inspection).to_string());
-    parts.push(checks(&source, &content, &inspection).to_string());
+    parts.push(checks(&facts, &inspection).to_string());
     if !inspection.currencies.is_empty() {
         parts.push(currencies(&inspection).to_string());
     }
     if !inspection.is_sound() {
         parts.push(findings(&inspection));
     }
-    let shown = Shown::new(parts.join("\n\n"), fields(args, &source, &content, &inspection));
+    let shown = Shown::new(parts.join("\n\n"), fields(args, &facts, &inspection));
     Ok(match unsound(&args.database, &inspection) {
         None => shown,
         Some(failure) => shown.but(failure),
     })
 }
 
-/// Reads everything, and looks at what it means.
-fn look(path: &Path, source: &Source) -> Result<(Content, Inspection), Failure> {
-    let mut records = Vec::new();
+// -- reading, and letting go before anything else
+
+/// What a source says of its database, kept when the source is let go.
+#[derive(Debug)]
+struct Facts {
+    owner: PublicKey,
+    schema: u32,
+    in_use: bool,
+    commits_in_log: u64,
+    content: Content,
+}
+
+impl Facts {
+    fn of(source: &Source, content: Content) -> Facts {
+        let (owner, schema) = (source.owner(), source.schema());
+        Facts { owner, schema, in_use: source.is_in_use(), commits_in_log: source.groups_in_log(), content }
+    }
+}
+
+/// Reads everything and lets the database go: to look at what it means takes far longer, and meanwhile a node must be able to
+/// start, and one that runs to write over its old pages.
+fn read(source: Source) -> Result<(Facts, Records), Failure> {
+    let mut records = Records::new();
     let content = source.read(&mut |key, value| {
         records.push((key.to_vec(), value.to_vec()));
         Ok(())
     });
-    let content = content.map_err(Failure::failed)?;
-    let inspection = Node::inspect(source.owner(), Arc::new(Ed25519), records).map_err(|error| {
+    let facts = Facts::of(&source, content.map_err(Failure::failed)?);
+    Ok((facts, records))
+}
+
+/// The same, with a copy of what was read.
+fn read_and_copy(source: Source, output: &Path) -> Result<(Facts, Records, Nameless), Failure> {
+    let mut records = Records::new();
+    let copy = Nameless::of(&source, output, &mut |key, value| {
+        records.push((key.to_vec(), value.to_vec()));
+        Ok(())
+    });
+    let copy = copy.map_err(Failure::failed)?;
+    Ok((Facts::of(&source, copy.content()), records, copy))
+}
+
+/// Looks at what everything means.
+fn inspect(path: &Path, owner: PublicKey, records: Records) -> Result<Inspection, Failure> {
+    Node::inspect(owner, Arc::new(Ed25519), records).map_err(|error| {
         Failure::failed(format_args!("the database {} cannot be understood: {error}", path.display()))
-    })?;
-    Ok((content, inspection))
+    })
+}
+
+/// Copies a database; the copy gets its name only if nothing is wrong with what it holds.
+fn copy_if_sound(path: &Path, source: Source, output: &Path) -> Result<Facts, Failure> {
+    let (facts, records, copy) = read_and_copy(source, output)?;
+    if let Some(failure) = unsound(path, &inspect(path, facts.owner, records)?) {
+        return Err(failure);
+    }
+    copy.name().map_err(Failure::failed)?;
+    Ok(facts)
 }
 
 fn unsound(path: &Path, inspection: &Inspection) -> Option<Failure> {
@@ -141,19 +182,19 @@ fn unsound(path: &Path, inspection: &Inspection) -> Option<Failure> {
 
 // -- for a human
 
-fn head(source: &Source, content: &Content) -> Table {
+fn head(facts: &Facts) -> Table {
+    let Facts { owner, schema, in_use, commits_in_log, content } = facts;
     let mut table = Table::new(&[Side::Left, Side::Left]);
     let mut row = |what: &str, is: String| table.row([what.to_owned(), is]);
-    row("node", source.owner().to_string());
-    let schema = source.schema();
-    let brought = if schema == SCHEMA { "" } else { " (the node brings it to the newest when it starts)" };
+    row("node", owner.to_string());
+    let brought = if *schema == SCHEMA { "" } else { " (the node brings it to the newest when it starts)" };
     row("schema", format!("{schema}{brought}"));
-    row("in use", if source.is_in_use() { "by a node that runs" } else { "no" }.to_owned());
+    row("in use", if *in_use { "by a node that runs" } else { "no" }.to_owned());
     row("pages", format!("{} of {} bytes, {} free", content.pages.all, content.pages.size, content.pages.free));
     row("records", format!("{} of {} bytes", content.records, content.bytes));
-    if source.groups_in_log() > 0 {
-        let (records, commits) = (content.in_log, source.groups_in_log());
-        row("in the log", format!("{records} records of {commits} commits, not in the pages yet"));
+    if *commits_in_log > 0 {
+        let records = content.in_log;
+        row("in the log", format!("{records} records of {commits_in_log} commits, not in the pages yet"));
     }
     table
 }
@@ -167,12 +208,13 @@ fn things(inspection: &Inspection) -> Table {
     table
 }
 
-fn checks(source: &Source, content: &Content, inspection: &Inspection) -> Table {
+fn checks(facts: &Facts, inspection: &Inspection) -> Table {
+    let content = &facts.content;
     let mut table = Table::new(&[Side::Left, Side::Right, Side::Right]);
     table.row(["what was checked", "number", "wrong"].map(str::to_owned));
     // Whatever was wrong with these ended the check.
     table.row(["pages".to_owned(), content.pages.all.to_string(), "0".to_owned()]);
-    if source.schema() >= 2 {
+    if facts.schema >= 2 {
         table.row(["checksums of records".to_owned(), (content.records + 1).to_string(), "0".to_owned()]);
     }
     for check in Checked::ALL {
@@ -205,17 +247,18 @@ fn findings(inspection: &Inspection) -> String {
 
 // -- for programs
 
-fn made(kind: &str, path: &Path, source: &Source, content: &Content) -> Value {
+fn made(kind: &str, path: &Path, facts: &Facts) -> Value {
     json!({
         "type": kind,
-        "public_key": source.owner().to_string(),
+        "public_key": facts.owner.to_string(),
         "file": name(path),
-        "records": content.records,
-        "in_use": source.is_in_use(),
+        "records": facts.content.records,
+        "in_use": facts.in_use,
     })
 }
 
-fn fields(args: &Check, source: &Source, content: &Content, inspection: &Inspection) -> Value {
+fn fields(args: &Check, facts: &Facts, inspection: &Inspection) -> Value {
+    let content = &facts.content;
     let checks = Checked::ALL.into_iter().map(|check| {
         let (checked, failed) = inspection.checks.get(&check).copied().unwrap_or_default();
         json!({ "what": check.name(), "checked": checked, "wrong": failed })
@@ -231,13 +274,13 @@ fn fields(args: &Check, source: &Source, content: &Content, inspection: &Inspect
     });
     json!({
         "file": name(&args.database),
-        "public_key": source.owner().to_string(),
-        "schema": source.schema(),
-        "in_use": source.is_in_use(),
+        "public_key": facts.owner.to_string(),
+        "schema": facts.schema,
+        "in_use": facts.in_use,
         "pages": { "size": content.pages.size, "all": content.pages.all, "free": content.pages.free },
         "records": content.records,
         "bytes": content.bytes,
-        "in_log": { "records": content.in_log, "commits": source.groups_in_log() },
+        "in_log": { "records": content.in_log, "commits": facts.commits_in_log },
         "things": inspection.things,
         "checks": checks.collect::<Vec<_>>(),
         "currencies": currencies.collect::<Vec<_>>(),

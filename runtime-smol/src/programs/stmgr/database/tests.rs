@@ -96,6 +96,25 @@ fn a_backup_is_restored_with_words_and_neither_is_written_over_anything() {
     }
 }
 
+/// Found by a hostile reviewer: a node was refused for as long as signatures were verified, and the file of a running one grew.
+#[test]
+fn a_database_is_let_go_before_anybody_looks_at_what_it_means() {
+    let place = Place::with("alice");
+    let path = place.at("new.db");
+    let (facts, records) = read(Source::open(&path).unwrap()).unwrap();
+    drop(Store::open(&path, facts.owner).expect("a node can start"));
+    assert!(inspect(&path, facts.owner, records).unwrap().is_sound());
+
+    let (facts, records, copy) = read_and_copy(Source::open(&path).unwrap(), &place.at("copy.db")).unwrap();
+    drop(Store::open(&path, facts.owner).expect("a node can start"));
+    assert!(inspect(&path, facts.owner, records).unwrap().is_sound());
+    // A copy has no name until its maker knows that it is worth one; without one it is gone.
+    assert!(!place.at("copy.db").exists());
+    drop(copy);
+    let left: Vec<_> = std::fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| ["old.db", "new.db", "new.db-lock"].iter().any(|known| name == known)), "{left:?}");
+}
+
 #[test]
 fn what_is_no_database_or_damaged_is_refused_and_names_the_file() {
     let place = Place::with("alice");
