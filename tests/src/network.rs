@@ -44,14 +44,19 @@ impl Network {
     /// Alice, Bob and Carol, friends in a line, with two relays and two federated index servers between them. Everybody
     /// lets everybody owe 1,000,000 USD, and Bob charges a sixteenth and 5 for what he passes on.
     pub fn line() -> Network {
+        Network::line_with("")
+    }
+
+    /// The same with more flags for every `stnode`.
+    pub fn line_with(flags: &str) -> Network {
         let mut network = Network::new();
         network.start_relay("relay1");
         network.start_relay("relay2");
         network.start_index_servers(&["index1", "index2"]);
-        network.start_node("alice", "relay1", "index1");
+        network.start_node_with("alice", "relay1", "index1", flags);
         // As on a machine with more cores, while the others do it as on one with few.
-        network.start_node_with("bob", "relay2", "index2", "--check-threads 2");
-        network.start_node("carol", "relay1", "index1");
+        network.start_node_with("bob", "relay2", "index2", &format!("--check-threads 2 {flags}"));
+        network.start_node_with("carol", "relay1", "index1", flags);
         for (a, b) in [("alice", "bob"), ("bob", "carol")] {
             network.befriend(a, b, 1_000_000);
         }

@@ -17,7 +17,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -299,6 +300,7 @@ pub struct Server {
     folder: PathBuf,
     log: PathBuf,
     child: Child,
+    says: Receiver<String>,
     addresses: Vec<String>,
 }
 
@@ -311,8 +313,10 @@ impl Server {
         let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
         let log = shell.path(&format!("{name}.{number}.log"));
         let folder = shell.folder.path().to_owned();
-        let (child, addresses) = launch(line, &folder, &log);
-        Server { line: line.to_owned(), folder, log, child, addresses }
+        let (child, says) = launch(line, &folder, &log);
+        let mut server = Server { line: line.to_owned(), folder, log, child, says, addresses: Vec::new() };
+        server.addresses = server.hear();
+        server
     }
 
     /// Where it listens; `stindex` for nodes.
@@ -340,9 +344,15 @@ impl Server {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// `kill -9`.
+    /// `kill -9`; dead when this returns.
     pub fn kill(&mut self) {
         end(&mut self.child);
+    }
+
+    /// `kill -9`, without waiting for the end: so several die at once.
+    pub fn strike(&mut self) {
+        // Nothing to do if it has gone already.
+        let _ = self.child.kill();
     }
 
     /// Sends a signal, such as `-TERM`.
@@ -365,14 +375,38 @@ impl Server {
     /// Starts it again, listening where it listened before.
     #[track_caller]
     pub fn restart(&mut self) {
+        self.begin_again();
+        self.wait_until_it_listens();
+    }
+
+    /// Starts it again and does not wait: it reads its files still.
+    #[track_caller]
+    pub fn begin_again(&mut self) {
         assert!(!self.runs(), "{} has not ended", self.line);
         let mut line = self.line.clone();
         for address in &self.addresses {
             line = line.replacen("127.0.0.1:0", address, 1);
         }
-        let (child, addresses) = launch(&line, &self.folder, &self.log);
-        assert_eq!(addresses, self.addresses);
-        self.child = child;
+        (self.child, self.says) = launch(&line, &self.folder, &self.log);
+    }
+
+    /// Waits until it listens where it listened before.
+    #[track_caller]
+    pub fn wait_until_it_listens(&mut self) {
+        assert_eq!(self.hear(), self.addresses);
+    }
+
+    /// Reads where it listens.
+    #[track_caller]
+    fn hear(&mut self) -> Vec<String> {
+        let mut addresses = Vec::new();
+        while addresses.len() < doors(&self.line) {
+            match self.says.recv_timeout(PATIENCE) {
+                Ok(line) => addresses.extend(line.split_whitespace().last().map(str::to_owned)),
+                Err(_) => panic!("{} does not listen: {}", self.line, self.log()),
+            }
+        }
+        addresses
     }
 }
 
@@ -389,33 +423,27 @@ impl Drop for Server {
     }
 }
 
-/// Starts a server and reads where it listens.
+/// At how many addresses a server listens.
+fn doors(line: &str) -> usize {
+    (if line.starts_with("stindex ") { 2 } else { 1 }) + usize::from(line.contains(" --metrics "))
+}
+
+/// Starts a server; what it says on stdout comes out of the channel.
 #[track_caller]
-fn launch(line: &str, folder: &Path, log: &Path) -> (Child, Vec<String>) {
+fn launch(line: &str, folder: &Path, log: &Path) -> (Child, Receiver<String>) {
     let mut words = line.split_whitespace();
     let name = words.next().unwrap_or_default();
-    let doors = if name == "stindex" { 2 } else { 1 } + usize::from(line.contains(" --metrics "));
     let log_file = must(File::options().create(true).append(true).open(log), log.display());
     let mut command = Command::new(program(name));
     command.args(words).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);
     let mut child = must(command.spawn(), line);
     let (told, heard) = mpsc::channel();
-    let stdout = child.stdout.take();
+    let (stdout, doors) = (child.stdout.take(), doors(line));
     std::thread::spawn(move || {
         for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines()).take(doors).flatten() {
             // Nobody listens any more when the test has given up.
             let _ = told.send(line);
         }
     });
-    let mut addresses = Vec::new();
-    while addresses.len() < doors {
-        match heard.recv_timeout(PATIENCE) {
-            Ok(line) => addresses.extend(line.split_whitespace().last().map(str::to_owned)),
-            Err(_) => {
-                end(&mut child);
-                panic!("{line} does not listen: {}", std::fs::read_to_string(log).unwrap_or_default());
-            }
-        }
-    }
-    (child, addresses)
+    (child, heard)
 }

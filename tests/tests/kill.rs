@@ -1,219 +1,43 @@
-//! `kill -9` of any program at any point of a payment, or of all of them at once: they start again at the same addresses, and
-//! the next command goes on. In the end friends agree to the last unit, every payment is paid exactly once, and its receipt
-//! proves it. Nobody repairs anything; whoever wants to pay gives the same command again.
+//! `kill -9` of any program at any point of a payment, of two at once, or of all of them: they start again at the same addresses,
+//! and the next command goes on. In the end friends agree to the last unit, every payment is paid exactly once or not at all, and
+//! a receipt proves each. Nobody repairs anything.
+//!
+//! | who | what is demanded |
+//! |---|---|
+//! | whoever gives the same command until it is paid | it is paid once |
+//! | whoever gives a command once and no other | it ends by itself: paid, or failed with nothing moved and nothing frozen |
 //!
 //! What a killed node leaves on its disk is looked at before it starts again: every signature, hash and sum of it
-//! (`stmgr check`).
+//! (`stmgr check`). Every third time it is killed again while it starts. The logs are small, so that nodes die also while their
+//! pages take over a half of one; some strikes wait for that.
 //!
-//! `OFFSET_KILLS` says how often each test kills, `OFFSET_SEED` at which moments.
+//! `OFFSET_KILLS` says how often each test strikes. Moments and victims are drawn; what they were drawn from is printed, and
+//! `OFFSET_SEED` gives the same ones again.
 // A step that fails is a test that fails.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+#[path = "kill/books.rs"]
+mod books;
+#[path = "kill/by_file.rs"]
+mod by_file;
+#[path = "kill/in_band.rs"]
+mod in_band;
+
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime};
 
 use offset_tests::network::Network;
-use offset_tests::programs::{PATIENCE, Ran, Tool};
-use serde_json::Value;
+use offset_tests::programs::{Ran, Tool};
 
-/// The victim that is not a server: the `stctrl` that runs.
-const TOOL: &str = "stctrl";
-/// Everybody, at once: a power cut, but for what the system still has in its cache.
-const ALL: &str = "all";
+/// A half of such a log has room for some six payments: the pages take one over again and again.
+const SMALL_LOG: &str = "--log-size 64";
+/// Longest outage, in milliseconds.
+const OUTAGE: u64 = 250;
+/// A node has read its database, and brought it up to what its log has, within this many milliseconds of its start.
+const RECOVERY: u64 = 60;
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
-/// Random moments: good enough for a test, and the same again with the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-
-    fn sleep_below(&mut self, ms: u64) {
-        std::thread::sleep(Duration::from_millis(self.below(ms)));
-    }
-}
-
-/// All that can be killed.
-fn victims(network: &Network) -> Vec<String> {
-    let mut victims = network.names();
-    victims.extend([TOOL.to_owned(), ALL.to_owned()]);
-    victims
-}
-
-/// The servers that die.
-fn named(network: &Network, victim: &str) -> Vec<String> {
-    if victim == ALL { network.names() } else { vec![victim.to_owned()] }
-}
-
-fn kill(network: &mut Network, victim: &str) {
-    for name in named(network, victim) {
-        network.server(&name).kill();
-    }
-}
-
-/// Looks at what the dead left on their disks, and starts them again.
-fn restart(network: &mut Network, victim: &str) {
-    for name in named(network, victim) {
-        if network.shell.has(&format!("{name}.db")) {
-            network.shell.ok(&format!("stmgr check --database {name}.db"));
-        }
-        network.server(&name).restart();
-    }
-}
-
-/// Whether a command may end like this while everything runs: it goes on when it is given again.
-fn goes_on(ran: &Ran) -> bool {
-    match ran.code {
-        0 | 5 => true,
-        1 => ran.stderr.contains("it is not paid, and nothing moved"),
-        _ => false,
-    }
-}
-
-// -- by file
-
-/// One step of a payment by file.
-struct Step {
-    who: &'static str,
-    command: String,
-    makes: Option<String>,
-}
-
-fn steps(n: u64) -> [Step; 4] {
-    let step = |who, command: String, makes: Option<String>| Step { who, command, makes };
-    [
-        step(
-            "carol",
-            format!("seller create-invoice --currency USD --amount 160 --invoice {n}.invoice"),
-            Some(format!("{n}.invoice")),
-        ),
-        step(
-            "alice",
-            format!("buyer pay-invoice --invoice {n}.invoice --payment {n}.payment --commit {n}.commit"),
-            Some(format!("{n}.commit")),
-        ),
-        step("carol", format!("seller commit-invoice --invoice {n}.invoice --commit {n}.commit"), None),
-        step(
-            "alice",
-            format!("buyer payment-status --payment {n}.payment --receipt {n}.receipt"),
-            Some(format!("{n}.receipt")),
-        ),
-    ]
-}
-
-impl Step {
-    fn spawn(&self, network: &Network) -> Tool {
-        network.shell.spawn(&Network::line_of(self.who, &self.command))
-    }
-
-    /// Gives the command until it is done.
-    fn carry_out(&self, network: &Network) {
-        let begun = Instant::now();
-        // A file is written as a whole, at the very end.
-        while !self.makes.as_ref().is_some_and(|file| network.shell.has(file)) {
-            let ran = network.run(self.who, &self.command);
-            assert!(goes_on(&ran) && begun.elapsed() < PATIENCE, "after {:?}: {ran}", begun.elapsed());
-            if ran.code == 0 {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Gives the command, and kills somebody meanwhile.
-    fn interrupt(&self, network: &mut Network, strike: &Strike, dice: &mut Dice) {
-        if strike.victim == TOOL {
-            let mut tool = self.spawn(network);
-            dice.sleep_below(80);
-            tool.kill();
-            return drop(tool.finish());
-        }
-        let tool = if strike.moment == Moment::Before {
-            kill(network, &strike.victim);
-            self.spawn(network)
-        } else {
-            let tool = self.spawn(network);
-            dice.sleep_below(80);
-            kill(network, &strike.victim);
-            tool
-        };
-        dice.sleep_below(400);
-        restart(network, &strike.victim);
-        let ran = tool.finish();
-        assert!(goes_on(&ran) || ran.code == 3, "{} was killed: {ran}", strike.victim);
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
-    /// When the step begins, it is not there.
-    Before,
-    /// It dies while the step is done.
-    Within,
-    /// It dies when the step is done, and is there again before the next.
-    After,
-}
-
-/// Who is killed, and when.
-#[derive(Debug)]
-struct Strike {
-    victim: String,
-    step: usize,
-    moment: Moment,
-}
-
-impl Strike {
-    /// One after the other, all of them: every victim at every moment of every step, in an order that soon has met all.
-    fn number(n: u64, victims: &[String]) -> Strike {
-        let count = victims.len() as u64;
-        let point = (n * 5 + n / (count * 12)) % 12;
-        let moment = [Moment::Before, Moment::Within, Moment::After][(point % 3) as usize];
-        Strike { victim: victims[(n % count) as usize].clone(), step: (point / 3) as usize, moment }
-    }
-}
-
-#[test]
-fn whoever_dies_during_a_payment_by_file_it_is_paid_once() {
-    let mut network = Network::line();
-    let mut dice = Dice(setting("OFFSET_SEED", 1));
-    let kills = setting("OFFSET_KILLS", 24);
-    let victims = victims(&network);
-    network.wait_for_route("alice", "carol");
-    for n in 1..=kills {
-        let strike = Strike::number(n, &victims);
-        let begun = Instant::now();
-        for (at, step) in steps(n).iter().enumerate() {
-            if at != strike.step {
-                step.carry_out(&network);
-                continue;
-            }
-            if strike.moment == Moment::After && strike.victim != TOOL {
-                step.carry_out(&network);
-                kill(&mut network, &strike.victim);
-                restart(&mut network, &strike.victim);
-                continue;
-            }
-            step.interrupt(&mut network, &strike, &mut dice);
-            step.carry_out(&network);
-        }
-        report(&format!("{n}: {strike:?}, paid after {:?}", begun.elapsed()));
-        network.shell.ok(&format!("stverify verify-receipt --invoice {n}.invoice --receipt {n}.receipt"));
-    }
-    network.wait_for_quiet();
-    network.check_agreement();
-    let (each, kills) = (160, i128::from(kills));
-    assert_eq!(network.owed("carol", "bob"), kills * each);
-    assert_eq!(network.owed("alice", "bob"), -kills * (each + each / 16 + 5));
-    let paid = statuses(&network, "alice", "payments");
-    assert!(paid.values().all(|(status, _)| status == "paid"), "{paid:?}");
-    let collected = statuses(&network, "carol", "invoices");
-    assert!(paid.keys().all(|invoice| collected.get(invoice).is_some_and(|(status, _)| status == "paid")));
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 /// Shown when the test fails, or with `--nocapture`.
@@ -222,132 +46,209 @@ fn report(line: &str) {
     println!("{line}");
 }
 
-// -- in band
+/// Random moments: good enough for a test, and the same again with the same seed (SplitMix64).
+struct Dice(u64);
 
-/// Invoice id to status and what it cost in all, of payments; or what it brought, of invoices.
-fn statuses(network: &Network, who: &str, what: &str) -> BTreeMap<String, (String, i128)> {
-    let report = network.json(who, &format!("info {what}"));
-    let entries = report[what].as_array().into_iter().flatten();
-    let number = |value: &Value| value.as_str().and_then(|number| number.parse::<i128>().ok()).unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let entry =
-        |one: &Value| (text(&one["invoice_id"]), (text(&one["status"]), number(&one["amount"]) + number(&one["fees"])));
-    entries.map(entry).collect()
-}
-
-/// The buyer of payment `n`, and its seller.
-fn sides(n: u64) -> (&'static str, &'static str) {
-    if n.is_multiple_of(2) { ("alice", "carol") } else { ("carol", "alice") }
-}
-
-fn pay_line(n: u64) -> String {
-    Network::line_of(sides(n).0, &format!("buyer pay --invoice {n}.invoice --max-time 60 --receipt {n}.receipt"))
-}
-
-#[test]
-fn whoever_dies_during_payments_in_band_each_is_paid_once() {
-    let mut network = Network::line();
-    let mut dice = Dice(setting("OFFSET_SEED", 1));
-    let kills = setting("OFFSET_KILLS", 16);
-    let victims = victims(&network);
-    network.wait_for_route("alice", "carol");
-    let mut load = Load::default();
-    for n in 0..kills {
-        let waiting = load.until_one_is_paid(&network);
-        dice.sleep_below(150);
-        // Every sixth time the power is cut.
-        let victim = if n % 6 == 5 { ALL } else { &victims[dice.below(victims.len() as u64) as usize] };
-        report(&format!("{victim} dies {waiting:?} after the one before, {} paid so far", load.paid));
-        if victim == TOOL {
-            load.running.iter_mut().take(1).for_each(|(_, tool)| tool.kill());
-            continue;
-        }
-        kill(&mut network, victim);
-        dice.sleep_below(400);
-        restart(&mut network, victim);
+impl Dice {
+    /// Begins at what the environment says, or somewhere.
+    fn draw() -> Dice {
+        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let somewhere = clock as u64 ^ u64::from(std::process::id()) << 40;
+        let seed = setting("OFFSET_SEED").unwrap_or(somewhere);
+        report(&format!("OFFSET_SEED={seed} draws the same again"));
+        Dice(seed)
     }
-    let begun = Instant::now();
-    load.running.into_iter().for_each(|(_, tool)| drop(tool.finish()));
-    for n in 0..load.begun {
-        settle(&network, n);
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
     }
-    report(&format!("all {} are paid {:?} after the last restart", load.begun, begun.elapsed()));
-    network.wait_for_quiet();
-    network.check_agreement();
-    check_payments(&network);
-    for n in 0..load.begun {
-        network.shell.ok(&format!("stverify verify-receipt --invoice {n}.invoice --receipt {n}.receipt"));
+
+    fn sleep_below(&mut self, ms: u64) {
+        std::thread::sleep(Duration::from_millis(self.below(ms)));
+    }
+
+    /// One of them, taken out.
+    fn take<T>(&mut self, from: &mut Vec<T>) -> T {
+        from.swap_remove(self.below(from.len() as u64) as usize)
     }
 }
 
-/// Payments, some of them at once, without end.
-#[derive(Default)]
-struct Load {
-    begun: u64,
-    paid: u64,
-    again: VecDeque<u64>,
-    running: Vec<(u64, Tool)>,
+/// Who dies.
+#[derive(Clone, Debug)]
+enum Victims {
+    /// A `stctrl` that runs.
+    Tool,
+    /// One server, or two.
+    Servers(Vec<String>),
+    /// All servers: a power cut, but for what the system still has in its cache.
+    All,
 }
 
-impl Load {
-    /// Lets time pass until a payment is paid, but not much: it may be that none can be. Returns what it took.
-    fn until_one_is_paid(&mut self, network: &Network) -> Duration {
-        let (begun, paid) = (Instant::now(), self.paid);
-        while self.paid == paid && begun.elapsed() < Duration::from_millis(2_500) {
-            for (n, mut tool) in std::mem::take(&mut self.running) {
-                if tool.runs() {
-                    self.running.push((n, tool));
-                } else if tool.finish().code == 0 || network.shell.has(&format!("{n}.receipt")) {
-                    self.paid += 1;
-                } else {
-                    self.again.push_back(n);
-                }
+impl Victims {
+    /// One of them that has a log; the one in the middle, if it is among them, has most to write.
+    fn a_node(&self) -> Option<&str> {
+        match self {
+            Victims::Tool => None,
+            Victims::All => Some("bob"),
+            Victims::Servers(names) => {
+                ["bob", "alice", "carol"].into_iter().find(|node| names.iter().any(|name| name == node))
             }
-            while self.running.len() < 4 {
-                let n = self.again.pop_front().unwrap_or_else(|| self.create_invoice(network));
-                self.running.push((n, network.shell.spawn(&pay_line(n))));
+        }
+    }
+}
+
+/// How often what was done.
+#[derive(Debug, Default)]
+struct Tally {
+    tools: u64,
+    single: u64,
+    pairs: u64,
+    all: u64,
+    /// Of servers that had just been started again.
+    in_recovery: u64,
+    /// Servers that were killed, over all.
+    servers: u64,
+    /// Databases that were checked, of killed nodes.
+    checked: u64,
+    /// Those whose log had something that the pages did not have.
+    with_log: u64,
+    /// Those whose log has been written to beyond its first half.
+    beyond_a_half: u64,
+    /// Those whose node was killed while the pages took over a half: they had nothing of it yet, or not all.
+    while_taken_over: u64,
+}
+
+/// Kills and raises again.
+struct Reaper {
+    dice: Dice,
+    tally: Tally,
+}
+
+impl Reaper {
+    fn new() -> Reaper {
+        Reaper { dice: Dice::draw(), tally: Tally::default() }
+    }
+
+    /// Each server alone, a tool, and as often pairs and all of them: in a strike of three all die.
+    fn deck(&mut self, network: &Network) -> Vec<Victims> {
+        let names = network.names();
+        let mut deck: Vec<_> = names.iter().map(|name| Victims::Servers(vec![name.clone()])).collect();
+        deck.push(Victims::Tool);
+        for _ in 0..6 {
+            let mut left = names.clone();
+            deck.push(Victims::Servers(vec![self.dice.take(&mut left), self.dice.take(&mut left)]));
+            deck.push(Victims::All);
+        }
+        deck
+    }
+
+    /// Kills servers, as nearly at once as one process can; who they are.
+    fn kill(&mut self, network: &mut Network, victims: &Victims) -> Vec<String> {
+        let names = match victims {
+            Victims::Tool => Vec::new(),
+            Victims::Servers(names) => names.clone(),
+            Victims::All => network.names(),
+        };
+        match victims {
+            Victims::Tool => self.tally.tools += 1,
+            Victims::All => self.tally.all += 1,
+            Victims::Servers(names) if names.len() == 1 => self.tally.single += 1,
+            Victims::Servers(_) => self.tally.pairs += 1,
+        }
+        self.strike(network, &names);
+        names
+    }
+
+    fn strike(&mut self, network: &mut Network, names: &[String]) {
+        names.iter().for_each(|name| network.server(name).strike());
+        names.iter().for_each(|name| network.server(name).kill());
+        self.tally.servers += names.len() as u64;
+    }
+
+    /// Looks at what the dead left on their disks and starts them again; every third time once more.
+    fn raise(&mut self, network: &mut Network, names: &[String]) {
+        self.look(network, names);
+        while self.dice.below(3) == 0 {
+            names.iter().for_each(|name| network.server(name).begin_again());
+            self.dice.sleep_below(RECOVERY);
+            self.strike(network, names);
+            self.tally.in_recovery += 1;
+            self.look(network, names);
+        }
+        names.iter().for_each(|name| network.server(name).begin_again());
+        names.iter().for_each(|name| network.server(name).wait_until_it_listens());
+    }
+
+    fn look(&mut self, network: &Network, names: &[String]) {
+        let shell = &network.shell;
+        let nodes: Vec<&String> = names.iter().filter(|name| shell.has(&format!("{name}.db"))).collect();
+        let check = |name: &&String| shell.spawn(&format!("stmgr check --database {name}.db --json"));
+        let checks: Vec<Tool> = nodes.iter().map(check).collect();
+        for (name, check) in nodes.into_iter().zip(checks) {
+            let ran = check.finish();
+            assert_eq!(ran.code, 0, "what a killed node left: {ran}");
+            let says: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+            assert_eq!(says["in_use"], false, "{ran}");
+            let in_log = says["in_log"]["commits"].as_u64().unwrap();
+            self.tally.checked += 1;
+            self.tally.with_log += u64::from(in_log > 0);
+            if let Some(groups) =
+                std::fs::read(shell.path(&format!("{name}.db-log"))).ok().and_then(|log| newer_half(&log))
+            {
+                self.tally.beyond_a_half += 1;
+                self.tally.while_taken_over += u64::from(in_log > groups);
             }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        begun.elapsed()
-    }
-
-    fn create_invoice(&mut self, network: &Network) -> u64 {
-        let n = self.begun;
-        let amount = 160 * (n % 50 + 1);
-        let create = format!("seller create-invoice --currency USD --amount {amount} --invoice {n}.invoice");
-        network.ok(sides(n).1, &create);
-        self.begun += 1;
-        n
-    }
-}
-
-/// Gives the command again until it is paid: everything runs, and the index servers learn the routes again.
-fn settle(network: &Network, n: u64) {
-    let begun = Instant::now();
-    // A receipt is written as a whole, at the very end.
-    while !network.shell.has(&format!("{n}.receipt")) {
-        let ran = network.shell.run(&pay_line(n));
-        assert!(goes_on(&ran) && begun.elapsed() < PATIENCE, "after {:?}: {ran}", begun.elapsed());
-        if ran.code != 0 {
-            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }
 
-/// Buyer and seller say the same of every invoice, and the balances are what follows.
-fn check_payments(network: &Network) {
-    let mut owed = BTreeMap::from([("alice", 0), ("carol", 0)]);
-    for (buyer, seller) in [sides(0), sides(1)] {
-        let paid = statuses(network, buyer, "payments");
-        for (invoice, (status, amount)) in statuses(network, seller, "invoices") {
-            let (of_buyer, cost) = paid.get(&invoice).cloned().unwrap_or_default();
-            assert!(status == "paid" && of_buyer == "paid", "the seller says {status}, the buyer {of_buyer}");
-            *owed.entry(buyer).or_default() -= cost;
-            *owed.entry(seller).or_default() += amount;
-        }
+/// What stands at the beginning of each half of a node's log, while it runs: that changes when the node turns to the other half,
+/// and its pages begin to take the one before.
+fn turns(network: &Network, name: &str) -> Option<[[u8; 24]; 2]> {
+    let file = std::fs::File::open(network.shell.path(&format!("{name}.db-log"))).ok()?;
+    let half = (file.metadata().ok()?.len().checked_sub(4_096)?) / 2;
+    let mut heads = [[0; 24]; 2];
+    for (n, head) in heads.iter_mut().enumerate() {
+        file.read_exact_at(head, 4_096 + n as u64 * half).ok()?;
     }
-    for (who, owed) in owed {
-        assert_eq!(network.owed(who, "bob"), owed, "{who}");
+    Some(heads)
+}
+
+/// How many groups stand in the half of a log that is written to; `None` if that is the first one still. What is beyond them and
+/// not in the pages, these were just taking.
+///
+/// A log has a head of 4 KiB, with its id at byte 12, and two halves; a group begins a block with that id and its number.
+fn newer_half(log: &[u8]) -> Option<u64> {
+    let id = log.get(12..28).filter(|id| id.iter().any(|byte| *byte != 0))?;
+    let halves = log.get(4_096..)?;
+    let number = |block: &[u8]| {
+        let number = block.strip_prefix(id)?.first_chunk()?;
+        Some(u64::from_be_bytes(*number))
+    };
+    let numbers = |half: &[u8]| half.chunks(512).filter_map(number).collect::<Vec<_>>();
+    let (one, other) = halves.split_at(halves.len() / 2);
+    let [one, other] = [numbers(one), numbers(other)];
+    // A half begins with its oldest; behind what it has now there may be groups of a turn before.
+    let newer = if one.first()? > other.first()? { one } else { other };
+    let first = *newer.first()?;
+    let last = newer.iter().filter(|number| **number >= first).max()?;
+    Some(last - first + 1)
+}
+
+/// Whether a command may end like this while everything runs: it goes on when it is given again.
+fn goes_on(ran: &Ran) -> bool {
+    match ran.code {
+        0 | 5 => true,
+        1 => says_not_paid(ran),
+        _ => false,
     }
+}
+
+/// Whether this is the word that the payment has ended, and for nothing.
+fn says_not_paid(ran: &Ran) -> bool {
+    ran.code == 1 && ran.stderr.contains("it is not paid, and nothing moved")
 }
