@@ -10,6 +10,7 @@
 //!
 //! It does *not* measure networks that lose or delay.
 
+mod crowd;
 mod door;
 pub mod flood;
 mod hub;
