@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod figures;
+// Only what runs real programs has need of it.
+#[cfg(target_os = "linux")]
+mod hosts;
 // What processes cost is read from /proc.
 #[cfg(target_os = "linux")]
 pub mod index;

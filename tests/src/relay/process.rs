@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use rustix::param::{clock_ticks_per_second, page_size};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use super::client::Place;
 use crate::programs::{Server, Shell};
@@ -124,6 +124,14 @@ impl Process {
 /// Files that a process on this machine may open at most.
 pub(super) fn most_files() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// Lets this process open as many files as the system allows. How many.
+pub(crate) fn raise_file_limit() -> u64 {
+    let most = getrlimit(Resource::Nofile).maximum;
+    // If the system does not let us, it says what it lets us.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// A helper: this program again, in another role. It ends when its stdin does, at the latest with the value.

@@ -5,26 +5,20 @@
 //! raised to those for all; everything else is as it is without flags. Both programs and all handshakes share this machine:
 //! `runtime-smol/tests/restart.rs` counts the same in virtual time.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant as StdInstant};
 
 use anyhow::{Context, Result, bail};
-use offset_protocol::machine::{Machine, Seed, turn};
-use offset_protocol::net::{Address, ConnId, ConnIds, NetCommand, NetEvent};
+use offset_protocol::machine::Seed;
+use offset_protocol::net::{Address, ConnIds, NetCommand, NetEvent};
 use offset_protocol::relay::RelayAddress;
 use offset_relay_sm::client::{Input, Output, RelayClient};
-use offset_runtime_smol::clock::Clock;
-use offset_runtime_smol::connection::{Handed, Mail, Outlet, Whence};
-use offset_runtime_smol::executor::Executor;
-use offset_runtime_smol::hub::{Hub, HubConfig};
-use offset_runtime_smol::limits::NetLimits;
-use smol::future::FutureExt;
+use offset_runtime_smol::driver::{Effect, Program};
 
 use super::client::{Place, Who};
 use super::process::{Helper, Relay, most_files, say};
 use super::{Figure, Goal};
+use crate::hosts::{Ground, Host};
 
 /// Nodes, if there are enough files.
 const WANTED: u64 = 10_000;
@@ -76,11 +70,11 @@ enum Word {
 /// # Errors
 /// If they do not all listen in time, at first or again.
 pub(super) fn nodes(place: Place, count: usize) -> Result<()> {
-    let (clock, executor) = (Clock::start(), Executor::start()?);
+    let ground = Ground::new()?;
     let (tell, hear) = channel();
     for number in 0..count {
-        let node = Node::new(place, number, clock, &executor, tell.clone())?;
-        executor.spawn(async move {
+        let node = node(place, number, &ground, tell.clone())?;
+        ground.executor.spawn(async move {
             smol::Timer::after(APART * u32::try_from(number).unwrap_or(u32::MAX)).await;
             node.run().await;
         });
@@ -132,97 +126,51 @@ impl Crowd {
     }
 }
 
-struct Node {
+/// A node's words, as far as the crowd wants to know them.
+struct Words {
     number: usize,
-    place: Place,
-    clock: Clock,
-    hub: Hub,
-    client: RelayClient,
-    events: smol::channel::Receiver<NetEvent>,
     tell: Sender<Word>,
 }
 
-/// Hands everything to the node's own task.
-struct Desk(smol::channel::Sender<NetEvent>);
+impl Program for Words {
+    type Machine = RelayClient;
+    type Input = Input;
+    type Output = Output;
 
-impl Outlet for Desk {
-    fn poll_message(&self, _: &mut TaskContext<'_>, from: &Whence, slot: &mut Option<Vec<u8>>) -> Poll<Handed> {
-        if let Some(bytes) = slot.take() {
-            self.event(NetEvent::Message { conn: from.conn, bytes });
-        }
-        Poll::Ready(Handed::default())
+    fn net(&mut self, event: NetEvent) -> Input {
+        Input::Net(event)
     }
 
-    fn event(&self, event: NetEvent) {
-        // A node that has ended hears nothing more.
-        let _ = self.0.try_send(event);
+    fn tick(&mut self) -> Input {
+        Input::Tick
     }
 
-    fn incoming(&self, _: Arc<Mail>, _: NetEvent) {}
-
-    fn join_ended(&self, _: ConnId, _: ConnId) {}
+    fn effect(&mut self, output: Output) -> Effect {
+        let (word, effect) = match output {
+            Output::Net(command) => {
+                let word = matches!(command, NetCommand::Connect { .. }).then_some(Word::Tries);
+                (word, Effect::Net(command))
+            }
+            Output::RelayUp { .. } => (Some(Word::Up(self.number)), Effect::Nothing),
+            Output::RelayDown { .. } => (Some(Word::Down(self.number)), Effect::Nothing),
+            Output::Incoming { .. }
+            | Output::TunnelOpened { .. }
+            | Output::TunnelMessage { .. }
+            | Output::TunnelClosed { .. } => (None, Effect::Nothing),
+        };
+        // The helper may have come to its end.
+        let _ = word.map(|word| self.tell.send(word));
+        effect
+    }
 }
 
-impl Node {
-    fn new(place: Place, number: usize, clock: Clock, executor: &Executor, tell: Sender<Word>) -> Result<Node> {
-        let seed = Seed::from_number(number as u64).fork(&std::process::id().to_string());
-        let (desk, events) = smol::channel::unbounded();
-        let hub = Hub::new(HubConfig {
-            signer: Who::number(number as u64).channel().signer,
-            seed: seed.fork("channels"),
-            clock,
-            executor: executor.clone(),
-            outlet: Arc::new(Desk(desk)),
-            limits: NetLimits::default(),
-        });
-        let client = RelayClient::new(seed.fork("client"), ConnIds::lane(0, 1));
-        Ok(Node { number, place, clock, hub, client, events, tell })
-    }
-
-    async fn run(mut self) {
-        let Ok(address) = Address::new(&self.place.address.to_string()) else { return };
-        let mut input = Input::AddRelay(RelayAddress { public_key: self.place.key, address });
-        loop {
-            self.turn(input);
-            let alarm = self.client.poll_timeout().and_then(|alarm| self.clock.system(alarm.at));
-            let event = async { self.events.recv().await.ok().map(Input::Net) };
-            let late = async {
-                match alarm {
-                    Some(at) => smol::Timer::at(at).await,
-                    None => smol::future::pending().await,
-                };
-                Some(Input::Tick)
-            };
-            match event.or(late).await {
-                Some(next) => input = next,
-                None => return,
-            }
-            if let Input::Net(NetEvent::Closed { conn }) = &input {
-                self.hub.on_closed(*conn);
-            }
-        }
-    }
-
-    fn turn(&mut self, input: Input) {
-        let mut outputs = Vec::new();
-        turn(&mut self.client, self.clock.now(), [input], |output| outputs.push(output));
-        for output in outputs {
-            let word = match output {
-                Output::Net(command) => {
-                    let word = matches!(command, NetCommand::Connect { .. }).then_some(Word::Tries);
-                    self.hub.command(command);
-                    word
-                }
-                Output::RelayUp { .. } => Some(Word::Up(self.number)),
-                Output::RelayDown { .. } => Some(Word::Down(self.number)),
-                Output::Incoming { .. }
-                | Output::TunnelOpened { .. }
-                | Output::TunnelMessage { .. }
-                | Output::TunnelClosed { .. } => None,
-            };
-            // The helper may have come to its end.
-            let _ = word.map(|word| self.tell.send(word));
-        }
-        self.hub.flush();
-    }
+/// A node that wants to listen at a relay, once it runs.
+fn node(place: Place, number: usize, ground: &Ground, tell: Sender<Word>) -> Result<Host<Words>> {
+    let seed = Seed::from_number(number as u64).fork(&std::process::id().to_string());
+    let client = RelayClient::new(seed.fork("client"), ConnIds::lane(0, 1));
+    let signer = Who::number(number as u64).signer();
+    let (host, door) = Host::new(ground, signer, seed.fork("channels"), Words { number, tell }, client);
+    let address = Address::new(&place.address.to_string())?;
+    door.input(Input::AddRelay(RelayAddress { public_key: place.key, address }));
+    Ok(host)
 }
