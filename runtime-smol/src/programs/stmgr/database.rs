@@ -159,9 +159,8 @@ fn read_and_copy(source: Source, output: &Path) -> Result<(Facts, Records, Namel
 
 /// Looks at what everything means.
 fn inspect(path: &Path, owner: PublicKey, records: Records) -> Result<Inspection, Failure> {
-    Node::inspect(owner, Arc::new(Ed25519), records).map_err(|error| {
-        Failure::failed(format_args!("the database {} cannot be understood: {error}", path.display()))
-    })
+    Node::inspect(owner, Arc::new(Ed25519), records)
+        .map_err(|error| Failure::failed(format_args!("the database {} cannot be understood: {error}", path.display())))
 }
 
 /// Copies a database; the copy gets its name only if nothing is wrong with what it holds.

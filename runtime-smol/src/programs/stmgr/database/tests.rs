@@ -111,7 +111,8 @@ fn a_database_is_let_go_before_anybody_looks_at_what_it_means() {
     // A copy has no name until its maker knows that it is worth one; without one it is gone.
     assert!(!place.at("copy.db").exists());
     drop(copy);
-    let left: Vec<_> = std::fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| ["old.db", "new.db", "new.db-lock"].iter().any(|known| name == known)), "{left:?}");
 }
 
