@@ -292,11 +292,11 @@ impl CurrencyGraph {
                     "an edge is one that both ends report"
                 );
             }
-            let mutual = node.lines.iter().filter(|line| line.is_mutual()).count();
+            let arcs = self.arcs_from_lines(number);
             assert_eq!(
-                (node.back.as_slice().len(), node.ahead.as_slice().len()),
-                (mutual, mutual),
-                "all usable edges stand in the lists"
+                (&node.back, &node.ahead),
+                (&arcs.0, &arcs.1),
+                "all usable edges stand in the lists, as the lines say"
             );
             lines += node.lines.len();
         }
