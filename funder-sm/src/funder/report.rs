@@ -33,10 +33,11 @@ impl Friend {
         }
     }
 
-    /// What this friend could push to us, and beyond, if a payment could come this way now. What the guard of requests that go
-    /// on would leave is never less than what is said here: nothing that is offered is refused for it.
+    /// What this friend could push to us, and beyond, if a payment could come this way now. Of a currency that we have closed
+    /// nothing is said, as that is closed both ways: an edge that one end does not report is of no use the other way either.
     fn entry(&self, friend: PublicKey, report: &CurrencyReport) -> Option<Entry> {
-        let usable = self.online && self.channel.is_resumed() && report.listed && report.friend_listed;
+        let is_open = report.is_open && report.listed && report.friend_listed;
+        let usable = self.online && self.channel.is_resumed() && is_open;
         let currency = report.currency;
         let recv_capacity = self.channel.recv_capacity(&currency) + u128::from(mutant!(CapacityOffByOne));
         let rate = if mutant!(RateIgnored) { Rate::default() } else { report.rate };
