@@ -4,7 +4,7 @@ use offset_protocol::index::check_report;
 use offset_protocol::machine::Duration;
 
 use super::*;
-use crate::funder::net::usd;
+use crate::funder::net::{name, usd};
 
 /// What the node in the middle says of its friend, node 0: what may end there, and what it would pass on.
 fn published(net: &Net) -> Option<(u128, u128)> {
@@ -53,4 +53,17 @@ fn what_is_published_can_be_stated_and_is_never_more_than_may_be_passed_on() {
     assert!(passes_on <= allowed && allowed - passes_on <= allowed >> 23, "{passes_on} of {allowed}");
     let entries: Vec<_> = net.hosts[1].funder.published().collect();
     assert_eq!(check_report(&key(1), &entries), Ok(()));
+}
+
+/// Found by a reviewer: the other end's entry stayed of use, and index servers offered what came back as closed.
+#[test]
+fn nothing_is_published_of_a_closed_currency_until_it_is_open_again() {
+    let mut net = Net::line(3, 1_200, Rate::ZERO);
+    assert!(published(&net).is_some());
+    net.done(1, Command::CloseCurrency { name: name(0), currency: usd() });
+    net.run();
+    assert_eq!(published(&net), None);
+    net.done(1, Command::OpenCurrency { name: name(0), currency: usd() });
+    net.run();
+    assert_eq!(published(&net), Some((1_200, 400)));
 }
