@@ -26,12 +26,13 @@ use crate::world::World;
 fn acceptable(node: &Node) -> Vec<Entry> {
     let mut entries = Vec::new();
     for channel in node.money().channels().filter(|channel| channel.is_resumed()) {
-        for report in channel.currencies().filter(|report| report.listed && report.friend_listed) {
+        let usable = |report: &CurrencyReport| report.listed && report.friend_listed && report.is_open;
+        for report in channel.currencies().filter(usable) {
             let CurrencyReport { currency, rate, max_debt, balance, .. } = report;
             let owed = balance.saturating_add_unsigned(channel.accepted_frozen(&currency));
             let room = max_debt.saturating_add_signed(owed.saturating_neg());
             // A limit is far below the largest number, and so is what is owed.
-            let takes = report.is_open && matches!(channel.standing(), Standing::Consistent { .. });
+            let takes = matches!(channel.standing(), Standing::Consistent { .. });
             let room = if takes && i128::try_from(max_debt).is_ok_and(|max| max > owed) { room } else { 0 };
             let forward = statable(room, onward(channel, &report));
             let friend = channel.friend();
