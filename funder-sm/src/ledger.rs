@@ -15,7 +15,7 @@
 //! 3. We send a request only if `-balance + out_frozen`, itself included, is at most [`MAX_AMOUNT`]. With 2 this keeps
 //!    every balance within it.
 //! 4. What fails changes nothing; what was received can be undone, newest first.
-//! 5. A request that we are to pass on is accepted only within what [`guard`] leaves to requests of others.
+//! 5. A request that we are to pass on is accepted only within what [`guard`] leaves to such.
 //!
 //! It does not know what is in flight: whether an operation is allowed in its batch is the channel's business. Nor does it
 //! know the limit that the friend set for us: only a `Cancel` tells.
@@ -34,6 +34,7 @@ use offset_protocol::payment::{Cancel, CancelReason, Collect, CommitRequest, Req
 use offset_protocol::{mutant, wire_struct};
 
 pub use guard::Allowance;
+use guard::{Held, OTHERS_PLACES, PLACES};
 use offset_protocol::lean::LeanMap;
 pub use rules::{BadRequest, BrokenRule, Unsendable, check_request};
 use totals::signed;
@@ -69,8 +70,6 @@ pub struct Grant {
     pub is_open: bool,
     /// What the friend may owe us.
     pub max_debt: u128,
-    /// What requests may hold that go on from here.
-    pub allowance: Allowance,
 }
 
 /// What a received operation is checked against.
@@ -146,7 +145,7 @@ struct Open {
     outgoing: Requests,
     incoming: Requests,
     /// Of outgoing: those that go on from the friend.
-    onward: usize,
+    onward: Sums,
     /// Of incoming: those that we refused.
     refused: Sums,
     /// Of incoming: those that we accepted and that go on from here.
@@ -155,18 +154,22 @@ struct Open {
 
 /// Some requests, added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sums {
-    count: usize,
-    frozen: u128,
+pub struct Sums {
+    /// How many.
+    pub count: usize,
+    /// What they freeze.
+    pub frozen: u128,
 }
 
 impl Sums {
-    fn add(&mut self, frozen: u128) {
+    /// One more.
+    pub fn add(&mut self, frozen: u128) {
         self.count += 1;
         self.frozen = self.frozen.saturating_add(frozen);
     }
 
-    fn take(&mut self, frozen: u128) {
+    /// One less.
+    pub fn take(&mut self, frozen: u128) {
         self.count = self.count.saturating_sub(1);
         self.frozen = self.frozen.saturating_sub(frozen);
     }
@@ -201,9 +204,9 @@ impl Ledger {
         self.open.as_ref().map_or(&NO_REQUESTS, |open| &open.outgoing)
     }
 
-    /// How many of the requests that we sent go on from the friend.
-    pub fn onward_count(&self) -> usize {
-        self.open.as_ref().map_or(0, |open| open.onward)
+    /// The requests that we sent and that go on from the friend.
+    pub fn onward(&self) -> Sums {
+        self.open.as_ref().map_or(Sums::default(), |open| open.onward)
     }
 
     /// The requests that the friend sent.
@@ -230,17 +233,45 @@ impl Ledger {
         self.forwarded().count
     }
 
+    /// How many incoming requests are open that we accepted.
+    pub fn accepted_count(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.incoming.len() - open.refused.count)
+    }
+
     /// What the friend may push to us under this limit while nothing is open.
     pub fn line(&self, max_debt: u128) -> u128 {
         u128::try_from(signed(max_debt).saturating_sub(self.totals.balance)).unwrap_or(0)
     }
 
+    /// What we may push to the friend under its limit for us while nothing is open.
+    pub fn line_ahead(&self, friends_limit: u128) -> u128 {
+        u128::try_from(signed(friends_limit).saturating_add(self.totals.balance)).unwrap_or(0)
+    }
+
+    /// What a friend should be offered under this limit that ends here.
+    pub fn offered_here(&self, max_debt: u128) -> u128 {
+        if self.accepted_count() >= MAX_PENDING { 0 } else { self.room(max_debt) }
+    }
+
+    /// What a friend should be offered under this limit that goes on from here.
+    pub fn offered_onward(&self, max_debt: u128, allowance: Allowance) -> u128 {
+        let here = self.offered_here(max_debt);
+        if mutant!(GuardLeftOut) {
+            return here;
+        }
+        let held = Held { frozen: self.forwarded_frozen(), line: self.line(max_debt) };
+        match self.forwarded_count() {
+            count if count >= PLACES => 0,
+            count => here.min(guard::offered(&held, if count < OTHERS_PLACES { Some(allowance) } else { None })),
+        }
+    }
+
     /// How much more the friend may push to us under this limit that goes on from here.
-    pub fn forward_room(&self, max_debt: u128, allowance: Allowance) -> u128 {
+    pub fn onward_room(&self, max_debt: u128) -> u128 {
         if mutant!(GuardLeftOut) {
             return self.room(max_debt);
         }
-        let left = allowance.of(self.line(max_debt)).saturating_sub(self.forwarded_frozen());
+        let left = guard::onward(self.line(max_debt)).saturating_sub(self.forwarded_frozen());
         left.min(self.room(max_debt))
     }
 
@@ -275,14 +306,18 @@ impl Ledger {
 
     fn open_outgoing(&mut self, request: Box<OpenRequest>) {
         let open = self.open.get_or_insert_default();
-        open.onward += usize::from(request.goes_on());
+        if request.goes_on() {
+            open.onward.add(request.frozen());
+        }
         open.outgoing.insert(request.request.request_id, request);
     }
 
     fn close_outgoing(&mut self, id: &RequestId) -> Option<Box<OpenRequest>> {
         let open = self.open.as_mut()?;
         let closed = open.outgoing.remove(id)?;
-        open.onward -= usize::from(closed.goes_on());
+        if closed.goes_on() {
+            open.onward.take(closed.frozen());
+        }
         self.let_go();
         Some(closed)
     }

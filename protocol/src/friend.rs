@@ -6,6 +6,7 @@
 //! | [`Batch`] | both, whenever there is something to say | operations, acknowledgement, evidence |
 //! | [`Inconsistent`](FriendMessage::Inconsistent) | who noticed | states the terms on which it would begin again |
 //! | [`Reset`] | who accepted the other's terms | a new epoch begins |
+//! | [`Limits`](FriendMessage::Limits) | both, before all else on every link and when they change | a hint for what each passes on |
 //!
 //! A signature covers the bytes that travelled: a receiver hashes what it received and never encodes it again.
 
@@ -51,6 +52,8 @@ wire_enum! {
         3 = Inconsistent(ResetTerms),
         /// We accept your terms.
         4 = Reset(Reset),
+        /// What you may owe us, in all currencies that we list. Not part of any log: a hint for what you pass on to us.
+        5 = Limits(List<CurrencyLimit, MAX_CURRENCIES>),
     }
 }
 
@@ -116,6 +119,15 @@ wire_struct! {
         pub in_head: Hash,
         /// My last batch.
         pub out_seq: u64,
+    }
+
+    /// What the receiver may owe the sender in one currency.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct CurrencyLimit {
+        /// The currency.
+        pub currency: Currency,
+        /// The limit.
+        pub max_debt: u128,
     }
 
     /// One currency's totals, as seen from one side.

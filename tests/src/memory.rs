@@ -315,6 +315,7 @@ impl Funders {
         Ok(match message {
             FriendMessage::Resume(resume) => CheckedMessage::Resume(resume),
             FriendMessage::Inconsistent(terms) => CheckedMessage::Inconsistent(terms),
+            FriendMessage::Limits(limits) => CheckedMessage::Limits(limits),
             FriendMessage::Batch(batch) => {
                 CheckedMessage::Batch(Verified::check(batch, by, &to.key, &*to.signer).context("batch")?)
             }

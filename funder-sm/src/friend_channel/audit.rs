@@ -49,7 +49,7 @@ impl Size {
 impl Channel {
     /// Everything that could grow, with its limit. An answer for each open request of the friend may wait, and two of them
     /// (response and collect) at most; a commit or withdrawal for each of ours.
-    pub fn sizes(&self) -> [Size; 12] {
+    pub fn sizes(&self) -> [Size; 13] {
         let ledgers = || self.currencies.values().map(|state| &state.ledger);
         let most = |count: fn(&crate::ledger::Ledger) -> usize| ledgers().map(count).max().unwrap_or(0);
         let (sent, received) = self.open_requests();
@@ -73,8 +73,9 @@ impl Channel {
             Size::lasting(
                 "currencies under strain",
                 self.strains.as_ref().map_or(0, |strains| strains.len()),
-                self.currencies.len(),
+                2 * self.currencies.len(),
             ),
+            Size::lasting("limits of the friend", self.friends_limits.len(), MAX_CURRENCIES),
             Size::lasting("relays of the friend", self.relays.friends.len(), MAX_RELAYS),
         ]
     }

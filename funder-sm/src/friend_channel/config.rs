@@ -46,6 +46,7 @@ impl Channel {
         }
         state.config.listing = Listing::Listed;
         self.dirty.say(Key::Currency(currency));
+        self.say_limits_again();
         Ok(())
     }
 
@@ -90,6 +91,7 @@ impl Channel {
         let config = &mut self.configured(&currency)?.config;
         sometimes!("channel: a limit is lowered", max_debt < config.max_debt);
         config.max_debt = if mutant!(IgnoreLoweredLimit) { max_debt.max(config.max_debt) } else { max_debt };
+        self.say_limits_again();
         Ok(())
     }
 

@@ -7,19 +7,12 @@ use offset_protocol::friend::Operation;
 use offset_protocol::limits::MAX_PENDING;
 use offset_protocol::money::Currency;
 use offset_protocol::payment::{Cancel, CancelReason, Collect, CommitRequest, Request, Response, Withdraw};
-use offset_protocol::sometimes;
+use offset_protocol::{mutant, sometimes};
 
 use super::queue::{Class, Waiting};
 use super::{Channel, ChannelEvent, CurrencyState, Enqueued, Listing, Origin, Refused, State};
-use crate::ledger::guard::PLACES;
+use crate::ledger::guard::{OTHERS_PLACES, OWN_REQUESTS};
 use crate::ledger::{Unsendable, check_request};
-
-/// Of [`MAX_PENDING`], so many are not for requests of others: whoever makes requests that nobody answers keeps a node from
-/// forwarding, never from paying. Chosen freely.
-pub const OWN_REQUESTS: usize = 256;
-/// Of [`PLACES`], all that a friend takes of requests that go on from it, so many are not for requests of others either: those
-/// that nobody answers leave a node its own way beyond the friend. Chosen freely: 1,024 are left.
-pub const OWN_ONWARD: usize = PLACES - 1_024;
 
 /// Sending.
 impl Channel {
@@ -112,15 +105,26 @@ impl Channel {
             return Err(Refused::Full);
         }
         let before = self.queue.requests(currency);
-        let open = state.ledger.outgoing().len() + before.count;
-        let onward = state.ledger.onward_count() + before.onward;
-        let is_beyond = !request.route.is_empty() && onward >= PLACES - OWN_ONWARD;
-        if origin == Origin::Forwarded && (open >= MAX_PENDING - OWN_REQUESTS || is_beyond) {
-            sometimes!("channel: what is left is kept for the node's own requests", true);
-            return Err(Refused::Full);
+        if origin == Origin::Forwarded {
+            let open = state.ledger.outgoing().len() + before.count;
+            let is_beyond = !request.route.is_empty() && self.is_beyond_others(currency, state, frozen);
+            sometimes!("channel: what is left of a line is kept for the node's own requests", is_beyond);
+            if open >= MAX_PENDING - OWN_REQUESTS || is_beyond {
+                sometimes!("channel: what is left is kept for the node's own requests", true);
+                return Err(Refused::Full);
+            }
         }
         state.ledger.check_room_out(frozen, before.count, before.frozen)?;
         Ok(())
+    }
+
+    /// Whether one more request of others that goes on from the friend would take what is kept for our own (SPEC 9.12).
+    fn is_beyond_others(&self, currency: &Currency, state: &CurrencyState, frozen: u128) -> bool {
+        let (open, waiting) = (state.ledger.onward(), self.queue.requests(currency).onward);
+        let held = open.frozen.saturating_add(waiting.frozen).saturating_add(frozen);
+        let line = state.ledger.line_ahead(self.friends_limit(currency));
+        let most = self.allowance_ahead(currency).of(line);
+        open.count + waiting.count >= OTHERS_PLACES || held > most && !mutant!(GuardLeftOut)
     }
 
     /// The currency of an open request.

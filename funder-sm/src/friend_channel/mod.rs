@@ -53,7 +53,9 @@ use std::collections::VecDeque;
 use offset_protocol::app::CurrencyReport;
 use offset_protocol::bytes::{Hash, PublicKey, RequestId, ResetToken, Signature};
 use offset_protocol::codec::{Blob, List};
-use offset_protocol::friend::{self, Batch, CurrencyTotals, Evidence, MAX_HEADER_BYTES, Operation, Reset, ResetTerms};
+use offset_protocol::friend::{
+    self, Batch, CurrencyLimit, CurrencyTotals, Evidence, MAX_HEADER_BYTES, Operation, Reset, ResetTerms,
+};
 use offset_protocol::identity::Verifier;
 use offset_protocol::limits::{MAX_BATCH_OPS, MAX_RELAYS, WINDOW};
 use offset_protocol::machine::{Instant, Rng};
@@ -63,7 +65,6 @@ use offset_protocol::{wire_enum, wire_struct};
 
 pub use answers::SignedAnswer;
 pub use audit::{LogMarks, Size};
-pub use enqueue::{OWN_ONWARD, OWN_REQUESTS};
 pub use event::{
     ChannelEvent, ConfigError, Enqueued, LinkMisbehaviour, Misbehaviour, NoSuchTerms, Origin, Refused, Standing,
     TermsOf,
@@ -71,7 +72,7 @@ pub use event::{
 pub use queue::MAX_QUEUED_REQUESTS;
 pub use records::BadRecord;
 
-use crate::ledger::{Allowance, Delta, Grant, Ledger, OpenRequest, Totals};
+use crate::ledger::{Delta, Grant, Ledger, OpenRequest, Totals};
 use guard::Strains;
 use offset_protocol::lean::LeanMap;
 use queue::{Queue, RequestKey};
@@ -252,6 +253,7 @@ impl Content {
 /// What was said on the link that is up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Link {
+    said_limits: bool,
     said_terms: bool,
     said_reset: bool,
     said_resume: bool,
@@ -287,7 +289,9 @@ pub struct Channel {
     /// The friend's last signature of an earlier epoch, or of before the dispute.
     old_evidence: Option<Box<Evidence>>,
     link: Option<Link>,
-    /// How long requests that go on from here have held how much. Not stored. `None`: they have held nothing lately, as in most
+    /// What we may owe the friend, as it says. Not stored: it says so on every link.
+    friends_limits: Box<[CurrencyLimit]>,
+    /// How long requests that go on have held how much. Not stored. `None`: they have held nothing lately, as in most
     /// friendships.
     strains: Option<Box<Strains>>,
     dirty: Dirty,
@@ -336,6 +340,7 @@ impl Channel {
             queue: Queue::default(),
             old_evidence: None,
             link: None,
+            friends_limits: Box::default(),
             strains: None,
             dirty: Dirty::default(),
         }
@@ -376,16 +381,18 @@ impl Channel {
         self.currencies.get(currency).map(|state| state.report(*currency))
     }
 
-    /// What the friend can push to us now, if it ends here: 0 unless the currency is open, both list it and the channel is
-    /// consistent.
+    /// What the friend should be offered that ends here: what it can push to us now. 0 unless the currency is open, both list it
+    /// and the channel is consistent.
     pub fn recv_capacity(&self, currency: &Currency) -> u128 {
-        self.usable(currency).map_or(0, |state| state.ledger.room(state.config.max_debt))
+        self.usable(currency).map_or(0, |state| state.ledger.offered_here(state.config.max_debt))
     }
 
-    /// What the friend can push to us now, if it goes on from here: never more than [`Channel::recv_capacity`].
+    /// What the friend should be offered that goes on from here: never more than [`Channel::recv_capacity`], nor than what is
+    /// accepted here; see [`crate::ledger::guard::offered`].
     pub fn forward_capacity(&self, currency: &Currency) -> u128 {
-        let room = |state: &CurrencyState| state.ledger.forward_room(state.config.max_debt, self.allowance(currency));
-        self.usable(currency).map_or(0, room)
+        let offered =
+            |state: &CurrencyState| state.ledger.offered_onward(state.config.max_debt, self.allowance(currency));
+        self.usable(currency).map_or(0, offered)
     }
 
     /// A currency in which the friend may push to us.
@@ -464,8 +471,8 @@ impl CurrencyState {
         self.config.is_open && matches!(self.config.listing, Listing::Listed)
     }
 
-    fn grant(&self, allowance: Allowance) -> Grant {
-        Grant { is_open: self.is_open(), max_debt: self.config.max_debt, allowance }
+    fn grant(&self) -> Grant {
+        Grant { is_open: self.is_open(), max_debt: self.config.max_debt }
     }
 
     /// Whether our list names it, as we said it last or are about to.

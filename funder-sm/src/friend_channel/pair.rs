@@ -381,6 +381,7 @@ impl Pair {
                 party.channel.on_batch(&mut env, batch, &mut events);
             }
             FriendMessage::Inconsistent(terms) => party.channel.on_inconsistent(&mut env, terms, &mut events),
+            FriendMessage::Limits(limits) => party.channel.on_limits(&limits),
             FriendMessage::Reset(reset) => {
                 let reset = Verified::check(reset, from, &KEYS[to], &verifier).unwrap();
                 party.channel.on_reset(&mut env, reset, &mut events);

@@ -12,6 +12,7 @@ use offset_protocol::payment::Request;
 use offset_protocol::{buggify, mutant, sometimes, wire_struct};
 
 use super::event::Origin;
+use crate::ledger::Sums;
 use offset_protocol::lean::LeanMap;
 
 /// Requests of one origin that may wait for one friend. Chosen freely: two full batches.
@@ -58,8 +59,8 @@ pub(super) struct Pending {
 pub(super) struct WaitingRequests {
     pub(super) count: usize,
     pub(super) frozen: u128,
-    /// How many go on from the friend.
-    pub(super) onward: usize,
+    /// Those that go on from the friend.
+    pub(super) onward: Sums,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -280,7 +281,9 @@ impl Waits {
             let sums = self.requests.get_or_default(waiting.currency);
             sums.count += 1;
             sums.frozen = sums.frozen.saturating_add(frozen(request));
-            sums.onward += usize::from(!request.route.is_empty());
+            if !request.route.is_empty() {
+                sums.onward.add(frozen(request));
+            }
             *self.counter(key.class) += 1;
         }
         self.entries.insert(key, waiting);
@@ -299,7 +302,9 @@ impl Waits {
             if let Some(sums) = self.requests.get_mut(&waiting.currency) {
                 sums.count -= 1;
                 sums.frozen = sums.frozen.saturating_sub(frozen(request));
-                sums.onward -= usize::from(!request.route.is_empty());
+                if !request.route.is_empty() {
+                    sums.onward.take(frozen(request));
+                }
                 if sums.count == 0 {
                     self.requests.remove(&waiting.currency);
                 }

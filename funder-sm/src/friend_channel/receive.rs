@@ -22,6 +22,7 @@ use offset_protocol::money::Currency;
 use offset_protocol::{mutant, sometimes};
 
 use super::enqueue::refusal;
+use super::guard::Way;
 use super::queue::request_id;
 use super::records::Key;
 use super::{
@@ -234,7 +235,6 @@ impl Channel {
     ) -> Result<(), BrokenRule> {
         let is_request = matches!(operation, Operation::Request(_));
         let unknown = if is_request { BrokenRule::NotListed } else { BrokenRule::UnknownRequest };
-        let allowance = self.allowance(&currency);
         let state = self.currencies.get_mut(&currency).ok_or(unknown)?;
         if is_request && !list.map_or(state.config.friend_lists, |list| list.binary_search(&currency).is_ok()) {
             return Err(BrokenRule::NotListed);
@@ -251,7 +251,7 @@ impl Channel {
             us: &self.us,
             friend: &self.friend,
             verifier: env.verifier,
-            grant: state.grant(allowance),
+            grant: state.grant(),
             ack,
             crossed: ended.is_some_and(|seq| *seq > ack),
         };
@@ -349,7 +349,7 @@ impl Channel {
         match step {
             Step::Requested(id) => {
                 self.dirty.say(Key::Incoming((currency, id)));
-                self.watch_strain(now, currency);
+                self.watch_strain(now, Way::Here, currency);
                 if let Some(open) = self.incoming(&currency, &id) {
                     events.push(ChannelEvent::Request { currency, request: open.request.clone() });
                 }

@@ -16,6 +16,7 @@ use offset_protocol::machine::{Alarm, Instant};
 use offset_protocol::money::Currency;
 use offset_protocol::{buggify, mutant, sometimes};
 
+use super::guard::Way;
 use super::queue::{Waiting, request_id};
 use super::records::Key;
 use super::{ACK_AT_ONCE, Channel, Content, CurrencyState, Link, Listing, MAX_UNACKED, Mark, Said, State, Unacked};
@@ -59,6 +60,7 @@ impl Channel {
     /// messages when those are durable and the link is still the same.
     pub fn make_messages(&mut self, now: Instant, signer: &dyn Signer, out: &mut Vec<FriendMessage>) {
         self.settle_strains(now);
+        self.say_limits(out);
         self.say_where_we_stand(out);
         let Some(link) = self.link.as_mut().filter(|link| link.is_resumed) else {
             return;
@@ -73,7 +75,7 @@ impl Channel {
             if !need.is_any() {
                 return;
             }
-            let (batch, is_full) = self.make_batch(need, signer);
+            let (batch, is_full) = self.make_batch(now, need, signer);
             out.push(FriendMessage::Batch(batch));
             if !is_full {
                 return;
@@ -145,10 +147,10 @@ impl Channel {
         }
     }
 
-    fn make_batch(&mut self, need: Need, signer: &dyn Signer) -> (Batch, bool) {
+    fn make_batch(&mut self, now: Instant, need: Need, signer: &dyn Signer) -> (Batch, bool) {
         let is_again = mutant!(SignTwice) && !self.unacked.is_empty();
         let seq = self.core.made.seq + u64::from(!is_again);
-        let draft = if need.operations { self.take_operations(seq) } else { Draft::default() };
+        let draft = if need.operations { self.take_operations(now, seq) } else { Draft::default() };
         let groups = draft
             .groups
             .into_iter()
@@ -201,7 +203,7 @@ impl Channel {
     }
 
     /// Takes operations from the queue, as many as fit, and applies them.
-    fn take_operations(&mut self, seq: u64) -> Draft {
+    fn take_operations(&mut self, now: Instant, seq: u64) -> Draft {
         let mut draft = Draft::default();
         let (mut count, mut bytes) = (0, RESERVED_BYTES);
         while let Some((key, waiting)) = self.queue.first() {
@@ -219,7 +221,11 @@ impl Channel {
                 break;
             };
             let is_lost = mutant!(CommitLost) && matches!(operation, Operation::Commit(_));
-            if self.apply_ours(seq, currency, &operation, &mut draft) && !is_lost {
+            let is_applied = self.apply_ours(seq, currency, &operation, &mut draft);
+            if matches!(operation, Operation::Request(_)) {
+                self.watch_strain(now, Way::Ahead, currency);
+            }
+            if is_applied && !is_lost {
                 draft.groups.get_or_default(currency).push(operation);
                 count += 1;
             }

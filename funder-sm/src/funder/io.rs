@@ -3,10 +3,10 @@
 use offset_protocol::app::{Command, Event, IndexAddress, Name, Outcome, ReportChange};
 use offset_protocol::bytes::{CommandId, PublicKey};
 use offset_protocol::codec::List;
-use offset_protocol::friend::{Batch, FriendMessage, Reset, ResetTerms, Resume};
+use offset_protocol::friend::{Batch, CurrencyLimit, FriendMessage, Reset, ResetTerms, Resume};
 use offset_protocol::identity::Verified;
 use offset_protocol::index::{Edge, Entry, MultiRoute};
-use offset_protocol::limits::{MAX_EXCLUDED_EDGES, MAX_RELAYS};
+use offset_protocol::limits::{MAX_CURRENCIES, MAX_EXCLUDED_EDGES, MAX_RELAYS};
 use offset_protocol::machine::WallTime;
 use offset_protocol::money::Currency;
 use offset_protocol::payment::CancelReason;
@@ -30,6 +30,8 @@ pub enum CheckedMessage {
     Batch(Verified<Batch>),
     /// The friend's terms for a new beginning.
     Inconsistent(ResetTerms),
+    /// What we may owe the friend.
+    Limits(List<CurrencyLimit, MAX_CURRENCIES>),
     /// The friend accepts our terms.
     Reset(Verified<Reset>),
     /// A batch or reset that the friend did not sign: the channel becomes inconsistent.

@@ -292,6 +292,7 @@ impl Net {
         let message = match message {
             FriendMessage::Resume(resume) => CheckedMessage::Resume(resume),
             FriendMessage::Inconsistent(terms) => CheckedMessage::Inconsistent(terms),
+            FriendMessage::Limits(limits) => CheckedMessage::Limits(limits),
             FriendMessage::Batch(batch) => {
                 CheckedMessage::Batch(Verified::check(batch, key(from), &key(to), &verifier).unwrap())
             }

@@ -1,37 +1,64 @@
-//! What requests may hold that a node only passes on: the freeze guard (SPEC 9.12).
+//! What requests of others may hold of a line: the freeze guard (SPEC 9.12).
 //!
 //! No request ever expires, so whoever pays a seller that stays silent freezes a part of every line on the way, for as long
-//! as it likes. Nobody can take that back; so a node decides how much of a line strangers may hold *before* it accepts.
-//! What a friend may push to us while nothing is open is its *line*: our limit for it, less what it owes us already.
+//! as it likes. Nobody can take that back; so it is decided *before* how much of a line strangers may hold. What a friend may
+//! push while nothing is open is its *line*: the limit for it, less what it owes already.
 //!
-//! | of one friend, in one currency | requests that go on from here hold at most |
-//! |---|---|
-//! | credit | [`FULL_SHARE`] of the line |
-//! | number | [`PLACES`] |
-//! | credit × time | what [`FULL_SHARE`] holds above [`LASTING_SHARE`] in [`PATIENCE`]; that refills while less than [`LASTING_SHARE`] is held. Used up, only [`LASTING_SHARE`] of credit is left to new requests until it is full again |
+//! | kept by | of requests that go on from a line's end | credit | number |
+//! |---|---|---|---|
+//! | that end, which accepts them | all of them | [`ONWARD_SHARE`] of the line | [`PLACES`] |
+//! | the end that sends them | when it passes one on: all, its own too | [`FULL_SHARE`] | [`OTHERS_PLACES`] |
+//! | the same, over time | the same | [`LASTING_SHARE`], once what [`FULL_SHARE`] holds above that was held for [`PATIENCE`], until as much has been free again | |
 //!
-//! The rest of the line is for what ends here. The limit is kept by the end that receives, because it alone knows the line.
-//! Requests that end here, and those that a node makes itself, are not limited by it.
+//! What the two ends' rules differ by is kept for the sender's own payments that go on from its friend, whatever others hold
+//! and for how long. Only the sender knows which are its own, and nobody else need know: so it is the sender that bounds others,
+//! and the rule about time is its rule alone; kept by the other end as well, it would take the sender's part with the rest. The
+//! receiving end keeps the rest of the line for what ends there.
+//!
+//! The sender knows the line because the friend tells its limit
+//! ([`Limits`](offset_protocol::friend::FriendMessage::Limits)). The receiver reckons the rule about time as well, to say what
+//! strangers should be offered ([`offered`]).
 //!
 //! Not checked: how much of what one friend may push is held by requests of another; every friend has a line of its own.
 
 use offset_protocol::limits::MAX_PENDING;
 use offset_protocol::machine::{Duration, Instant};
 
-/// One part in so many of a line, and of the places on it, that requests of others may hold. Chosen by measuring: a half costs
-/// payments less and lets an attacker with three friends block a quarter of a node with four; a quarter costs large payments
-/// twice as much (`BENCHMARKS.md`).
+/// One part in so many of a line, and of the places on it, that requests may hold that go on from it.
+pub const ONWARD_SHARE: u128 = 2;
+/// One part in so many of a line, and of the places on it, up to which requests of others are passed on. Chosen by measuring: a
+/// half costs payments less and lets an attacker with three friends block a quarter of a node with four; a quarter costs
+/// large payments twice as much (`BENCHMARKS.md`).
 pub const FULL_SHARE: u128 = 3;
 /// One part in so many that they may hold for good.
 pub const LASTING_SHARE: u128 = 6;
-/// Of the places for requests of one friend, in one currency, so many are for those that go on from here. Whoever sends them
-/// knows the number: a node passes on fewer, so that its own can still go on
-/// ([`OWN_ONWARD`](crate::friend_channel::OWN_ONWARD)).
-pub const PLACES: usize = MAX_PENDING / FULL_SHARE as usize;
+/// Of the places for requests of one friend, in one currency, so many are for those that go on from here.
+pub const PLACES: usize = MAX_PENDING / ONWARD_SHARE as usize;
+/// Up to so many of them others' are passed on: thousands that nobody answers leave a node its own way beyond the friend.
+pub const OTHERS_PLACES: usize = MAX_PENDING / FULL_SHARE as usize;
+/// Of [`MAX_PENDING`], so many are not for requests of others, wherever those end: whoever makes requests that nobody answers
+/// keeps a node from forwarding, never from paying. Chosen freely.
+pub const OWN_REQUESTS: usize = 256;
 /// How long requests of others may hold all of [`FULL_SHARE`]. A payment takes seconds; chosen freely.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How much of a line requests may hold that go on from here.
+/// What requests may hold of a line that go on from it, whosever they are. Rounded up, so that a line of one unit is of use.
+pub const fn onward(line: u128) -> u128 {
+    line.div_ceil(ONWARD_SHARE)
+}
+
+/// What is said of a line of which requests that go on hold `held`: what its sender would pass on for others; if that is less,
+/// what is kept for the sender, who is offered no other way to use it.
+///
+/// `allowance` is `None` where the sender passes on nothing for others any more.
+pub fn offered(held: &Held, allowance: Option<Allowance>) -> u128 {
+    let line = held.line;
+    let kept = onward(line).saturating_sub(Allowance::Full.of(line));
+    let others = allowance.map_or(0, |allowance| allowance.of(line)).saturating_sub(held.frozen);
+    others.max(kept).min(onward(line).saturating_sub(held.frozen))
+}
+
+/// Up to which part of a line requests of others are passed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Allowance {
     /// [`FULL_SHARE`].
@@ -55,12 +82,12 @@ impl Allowance {
     }
 }
 
-/// What requests that go on from here hold now, and the line that they hold it of.
+/// What requests that go on from a line hold of it now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// What they freeze.
     pub frozen: u128,
-    /// What the friend may push while nothing is open.
+    /// What may be pushed over it while nothing is open.
     pub line: u128,
 }
 
@@ -76,7 +103,7 @@ impl Held {
     }
 }
 
-/// The credit × time that requests of one friend have held in one currency, in units times microseconds: a bucket that fills
+/// The credit × time that requests have held of one line, in one direction and currency, in units times microseconds: a bucket that fills
 /// with what is held above the lasting share, and empties with what is left of that share.
 ///
 /// Not stored: a clock begins anew with each process. After a restart with open requests the bucket counts as full.
@@ -99,7 +126,7 @@ impl Strain {
         Strain { spent: u128::MAX, at: None, allowance: Allowance::Lasting }
     }
 
-    /// What new requests may hold.
+    /// Up to what others' are passed on.
     pub const fn allowance(&self) -> Allowance {
         self.allowance
     }

@@ -9,9 +9,7 @@ use offset_protocol::payment::{Cancel, CancelReason, Collect, CommitRequest, Req
 use offset_protocol::{buggify, mutant, sometimes};
 
 use super::guard::PLACES;
-use super::{
-    Allowance, BrokenRule, Delta, Grant, Incoming, Ledger, MAX_INCOMING, OpenRequest, Step, check_request, opens,
-};
+use super::{BrokenRule, Delta, Grant, Incoming, Ledger, MAX_INCOMING, OpenRequest, Step, check_request, opens};
 use crate::friend_channel::SignedAnswer;
 
 /// What the friend signed.
@@ -100,10 +98,6 @@ impl Ledger {
         Ok(refusal.map_or(Step::Requested(id), |reason| Step::Refused(id, reason)))
     }
 
-    fn accepted_count(&self) -> usize {
-        self.open.as_ref().map_or(0, |open| open.incoming.len() - open.refused.count)
-    }
-
     fn refusal(&self, grant: &Grant, frozen: u128, onward: &Route) -> Option<CancelReason> {
         if !grant.is_open {
             Some(CancelReason::Closed)
@@ -121,9 +115,8 @@ impl Ledger {
     /// Why a request may not be passed on from here, though it would be welcome if it ended here.
     fn guard(&self, grant: &Grant, frozen: u128) -> Option<CancelReason> {
         let is_full = self.forwarded_count() >= PLACES;
-        let is_beyond = frozen > self.forward_room(grant.max_debt, grant.allowance);
-        sometimes!("ledger: what requests of others may hold is used up", is_beyond);
-        sometimes!("ledger: less may be held for long", is_beyond && grant.allowance == Allowance::Lasting);
+        let is_beyond = frozen > self.onward_room(grant.max_debt);
+        sometimes!("ledger: what requests may hold that go on is used up", is_beyond);
         // Not `Busy`: it is the edge to here that is full, and not one that goes on from here.
         (is_full || is_beyond).then_some(CancelReason::Capacity)
     }

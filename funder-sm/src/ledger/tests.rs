@@ -9,7 +9,7 @@ mod guard;
 const US: PublicKey = PublicKey([1; 32]);
 const FRIEND: PublicKey = PublicKey([2; 32]);
 const SELLER: PublicKey = PublicKey([3; 32]);
-const OPEN: Grant = Grant { is_open: true, max_debt: 100, allowance: Allowance::Full };
+const OPEN: Grant = Grant { is_open: true, max_debt: 100 };
 
 /// Takes a signature whose first byte is the key's.
 struct FirstByte;

@@ -140,6 +140,7 @@ pub(super) fn open(bytes: &[u8]) -> Opened {
     match decode(bytes, MAX_FRAME) {
         Ok(FriendMessage::Resume(resume)) => Opened::Plain(CheckedMessage::Resume(resume)),
         Ok(FriendMessage::Inconsistent(terms)) => Opened::Plain(CheckedMessage::Inconsistent(terms)),
+        Ok(FriendMessage::Limits(limits)) => Opened::Plain(CheckedMessage::Limits(limits)),
         Ok(FriendMessage::Batch(batch)) => Opened::Signed(Signatures(Signed::Batch(batch))),
         Ok(FriendMessage::Reset(reset)) => Opened::Signed(Signatures(Signed::Reset(reset))),
         Err(_) => Opened::Plain(CheckedMessage::Unreadable),

@@ -214,6 +214,7 @@ impl Cheater {
         match message {
             FriendMessage::Batch(batch) => self.on_own_batch(now, key, batch, &drawn),
             FriendMessage::Resume(resume) => self.on_own_resume(now, key, resume, &drawn),
+            FriendMessage::Limits(limits) => self.leave(now, key, FriendMessage::Limits(limits), &drawn),
             FriendMessage::Inconsistent(terms) => {
                 let friend = self.friend(key);
                 friend.shadow.ours = Some(terms.clone());
@@ -348,6 +349,7 @@ impl Cheater {
                     return Heard::Yes;
                 }
             }
+            FriendMessage::Limits(_) => {}
             FriendMessage::Reset(reset) => return self.on_friends_reset(key, reset),
         }
         if self.friend(key).mode == Mode::Rogue { Heard::No } else { Heard::Yes }

@@ -6,14 +6,14 @@
 use std::collections::BTreeSet;
 
 use offset_funder_sm::friend_channel::{Channel, Standing};
-use offset_funder_sm::ledger::guard::{FULL_SHARE, LASTING_SHARE};
+use offset_funder_sm::ledger::guard::{FULL_SHARE, LASTING_SHARE, ONWARD_SHARE};
 use offset_funder_sm::ledger::{Allowance, OpenRequest};
 use offset_funder_sm::node::Node;
 use offset_index_sm::server::{IndexServer, ServerStats};
 use offset_protocol::app::CurrencyReport;
 use offset_protocol::bytes::PublicKey;
 use offset_protocol::index::Entry;
-use offset_protocol::limits::{INDEX_NODE_TTL, INDEX_TICK};
+use offset_protocol::limits::{INDEX_NODE_TTL, INDEX_TICK, MAX_PENDING};
 use offset_protocol::machine::Duration;
 use offset_relay_sm::server::RelayServer;
 
@@ -32,7 +32,8 @@ fn acceptable(node: &Node) -> Vec<Entry> {
             let owed = balance.saturating_add_unsigned(channel.accepted_frozen(&currency));
             let room = max_debt.saturating_add_signed(owed.saturating_neg());
             // A limit is far below the largest number, and so is what is owed.
-            let takes = matches!(channel.standing(), Standing::Consistent { .. });
+            let accepted = channel.all_incoming().filter(|(of, open)| *of == currency && !open.refused).count();
+            let takes = accepted < MAX_PENDING && matches!(channel.standing(), Standing::Consistent { .. });
             let room = if takes && i128::try_from(max_debt).is_ok_and(|max| max > owed) { room } else { 0 };
             let forward = statable(room, onward(channel, &report));
             let friend = channel.friend();
@@ -43,17 +44,22 @@ fn acceptable(node: &Node) -> Vec<Entry> {
     entries
 }
 
-/// What requests that go on from the node may still hold, by the list of those that do.
+/// What should be offered that goes on from the node, by the list of the requests that do: what is left to others; if that is
+/// less, what only the friend itself may use.
 fn onward(channel: &Channel, report: &CurrencyReport) -> u128 {
-    let of_others = |open: &OpenRequest| !open.refused && !open.request.route.is_empty();
-    let open = channel.all_incoming().filter(|(currency, open)| *currency == report.currency && of_others(open));
-    let held: u128 = open.map(|(_, open)| open.frozen()).sum();
+    let goes_on = |open: &OpenRequest| !open.refused && !open.request.route.is_empty();
+    let open = channel.all_incoming().filter(|(currency, open)| *currency == report.currency && goes_on(open));
+    let (count, held) = open.fold((0, 0_u128), |(count, held), (_, open)| (count + 1, held + open.frozen()));
     let line = report.max_debt.saturating_add_signed(report.balance.saturating_neg());
+    let part = |share| line.div_ceil(share);
     let share = match channel.allowance(&report.currency) {
         Allowance::Full => FULL_SHARE,
         Allowance::Lasting => LASTING_SHARE,
     };
-    line.div_ceil(share).saturating_sub(held)
+    let places = |share| count < MAX_PENDING / share as usize;
+    let others = if places(FULL_SHARE) { part(share).saturating_sub(held) } else { 0 };
+    let left = if places(ONWARD_SHARE) { part(ONWARD_SHARE).saturating_sub(held) } else { 0 };
+    left.min(others.max(part(ONWARD_SHARE) - part(FULL_SHARE)))
 }
 
 /// What a node says that may be passed on, of which a friend can push `room` in all and `onward` at most: all, or the largest

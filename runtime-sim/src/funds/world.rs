@@ -302,6 +302,7 @@ impl World {
         match message {
             FriendMessage::Resume(resume) => CheckedMessage::Resume(resume),
             FriendMessage::Inconsistent(terms) => CheckedMessage::Inconsistent(terms),
+            FriendMessage::Limits(limits) => CheckedMessage::Limits(limits),
             FriendMessage::Batch(batch) => {
                 Verified::check(batch, friend, us, verifier).map_or(CheckedMessage::Forged, CheckedMessage::Batch)
             }
@@ -474,6 +475,7 @@ impl World {
             FriendMessage::Reset(reset) => self.trace.bytes(&reset.signature.0[..16]),
             FriendMessage::Resume(resume) => self.trace.bytes(&resume.in_head.0[..16]),
             FriendMessage::Inconsistent(terms) => self.trace.bytes(&terms.reset_token.0[..16]),
+            FriendMessage::Limits(limits) => self.trace.bytes(&offset_protocol::codec::encode(limits)),
         }
         let sent = self.send(node, friend, message);
         if sent && self.nodes[node as usize].rare.is_some() {

@@ -4,7 +4,7 @@ use offset_protocol::limits::MAX_PENDING;
 
 use super::*;
 use crate::ledger::Unsendable;
-use crate::ledger::guard::PLACES;
+use crate::ledger::guard::{OTHERS_PLACES, OWN_REQUESTS, PLACES};
 
 #[test]
 fn an_honest_node_opens_no_more_requests_than_a_friend_takes() {
@@ -61,7 +61,7 @@ fn requests_of_others_that_go_on_from_a_friend_leave_room_for_our_own_that_do() 
         let route = List::truncated([PublicKey([77; 32])]);
         Operation::Request(Request { route, ..request(number, 1) })
     };
-    let most = (PLACES - OWN_ONWARD) as u64;
+    let most = OTHERS_PLACES as u64;
     for number in 0..most {
         pair.enqueue_from(0, usd(), Origin::Forwarded, onward(number)).unwrap();
         if number % 1_000 == 999 {
@@ -72,7 +72,7 @@ fn requests_of_others_that_go_on_from_a_friend_leave_room_for_our_own_that_do() 
     assert_eq!(more(&mut pair), Err(Refused::Full));
     pair.settle();
     assert_eq!(more(&mut pair), Err(Refused::Full));
-    for number in 0..OWN_ONWARD as u64 {
+    for number in 0..(PLACES - OTHERS_PLACES) as u64 {
         pair.enqueue(0, onward(10_000 + number)).unwrap();
     }
     pair.settle();

@@ -107,7 +107,10 @@ fn an_acceptance_is_said_until_the_friend_speaks_in_the_new_epoch() {
         pair.link();
         pair.round(0, End::Speaks);
         let said: Vec<_> = pair.wire[1].drain(..).collect();
-        assert!(matches!(said.as_slice(), [FriendMessage::Reset(_), FriendMessage::Resume(_)]), "{said:?}");
+        assert!(
+            matches!(said.as_slice(), [FriendMessage::Limits(_), FriendMessage::Reset(_), FriendMessage::Resume(_)]),
+            "{said:?}"
+        );
         // Nothing can be said in an epoch that the friend has not confirmed.
         assert_eq!(pair.enqueue(0, Operation::Request(request(8, 1))), Err(Refused::Offline));
     }
@@ -235,6 +238,7 @@ fn a_second_reset_waits_for_the_next_link() {
     accept(&mut pair, 1);
     pair.events(0);
     pair.round(1, End::Speaks);
+    assert!(matches!(pair.wire[0].pop_front(), Some(FriendMessage::Limits(_))));
     let before = pair.channel(0).clone();
     pair.deliver(0);
     assert_eq!(pair.events(0), [ChannelEvent::DropLink(LinkMisbehaviour::ResetTwice)]);
@@ -305,6 +309,7 @@ fn a_reset_to_unknown_terms_is_inconsistent() {
     let mut other = disputed();
     accept(&mut other, 1);
     other.round(1, End::Speaks);
+    assert!(matches!(other.wire[0].pop_front(), Some(FriendMessage::Limits(_))));
     let reset = other.wire[0].pop_front().unwrap();
     pair.hand(0, reset);
     let Standing::Inconsistent { why, .. } = pair.channel(0).standing() else { panic!() };

@@ -4,14 +4,12 @@ use offset_protocol::machine::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::ledger::guard::{Held, LASTING_SHARE, PATIENCE, PLACES, Strain};
+use crate::ledger::guard::{Held, LASTING_SHARE, OTHERS_PLACES, PATIENCE, PLACES, Strain, offered, onward};
 
 const LINE: u128 = 1_200;
 
-/// A line of 1200, of which 400 may be passed on.
-fn grant(allowance: Allowance) -> Grant {
-    Grant { is_open: true, max_debt: LINE, allowance }
-}
+/// A line of 1200, of which 600 may go on from here, and 400 for others than the friend.
+const GRANT: Grant = Grant { is_open: true, max_debt: LINE };
 
 fn number(id: u16) -> RequestId {
     let mut bytes = [0; 16];
@@ -33,29 +31,74 @@ fn ends(id: u16) -> Operation {
 fn what_goes_on_from_here_holds_a_share_and_the_rest_is_for_what_ends_here() {
     let mut ledger = Ledger::default();
     let mut ask = |id, amount, onward| {
-        let step = ledger.receive(&from(grant(Allowance::Full), 0), asks(id, amount, onward)).unwrap();
+        let step = ledger.receive(&from(GRANT, 0), asks(id, amount, onward)).unwrap();
         if let Step::Refused(_, reason) = step { Some(reason) } else { None }
     };
-    assert_eq!(ask(1, 401, true), Some(CancelReason::Capacity), "more than a third at once");
-    assert_eq!(ask(2, 300, true), None);
-    assert_eq!(ask(3, 101, true), Some(CancelReason::Capacity), "more than a third together");
-    assert_eq!(ask(4, 100, true), None);
+    assert_eq!(ask(1, 601, true), Some(CancelReason::Capacity), "more than a half at once");
+    assert_eq!(ask(2, 400, true), None);
+    assert_eq!(ask(3, 201, true), Some(CancelReason::Capacity), "more than a half together");
+    assert_eq!(ask(4, 200, true), None);
     assert_eq!(ask(5, 1, true), Some(CancelReason::Capacity));
-    assert_eq!(ask(6, 800, false), None, "all that is left may end here");
+    assert_eq!(ask(6, 600, false), None, "all that is left may end here");
     assert_eq!(ask(7, 1, false), Some(CancelReason::Capacity), "and no more");
-    assert_eq!((ledger.forwarded_count(), ledger.forwarded_frozen()), (2, 400));
+    assert_eq!((ledger.forwarded_count(), ledger.forwarded_frozen()), (2, 600));
     // A refused request holds nothing; a place that becomes free is used again.
     ledger.send(1, &ends(5)).unwrap();
     ledger.send(1, &ends(2)).unwrap();
-    assert_eq!(ledger.forward_room(LINE, Allowance::Full), 300);
-    assert_eq!(ledger.forward_room(LINE, Allowance::Lasting), 100, "a sixth, less what is held");
+    assert_eq!(ledger.onward_room(LINE), 400);
+}
+
+/// What is offered of a line of 1200 while so much is held.
+fn offers(allowance: Allowance) -> [u128; 7] {
+    [0, 100, 200, 300, 400, 500, 600].map(|frozen| offered(&Held { frozen, line: LINE }, Some(allowance)))
+}
+
+#[test]
+fn what_is_offered_is_what_others_may_use_and_never_less_than_what_is_kept_for_the_sender() {
+    assert_eq!(offers(Allowance::Full), [400, 300, 200, 200, 200, 100, 0]);
+    assert_eq!(offers(Allowance::Lasting), [200, 200, 200, 200, 200, 100, 0]);
+    for line in 0..40 {
+        for frozen in 0..=line {
+            let offer = offered(&Held { frozen, line }, Some(Allowance::Full));
+            assert!(offer <= onward(line).saturating_sub(frozen), "what is accepted");
+            assert!(
+                frozen > 0 || offer == Allowance::Full.of(line),
+                "an idle line is never offered to others for nothing"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_offered_ends_with_the_places() {
+    let mut ledger = Ledger::default();
+    let limit = 12 << 40;
+    let grant = Grant { max_debt: limit, ..GRANT };
+    let offer = |ledger: &Ledger| {
+        (ledger.offered_here(limit) > 0, ledger.offered_onward(limit, Allowance::Full).div_ceil(1 << 40))
+    };
+    for id in 0..4_096_u16 {
+        let (count, is_onward) = (usize::from(id), usize::from(id) < PLACES);
+        let kept = if count < OTHERS_PLACES { 4 } else { 2 };
+        assert_eq!(offer(&ledger), (true, if is_onward { kept } else { 0 }), "{id}");
+        assert_eq!(ledger.receive(&from(grant, 0), asks(id, 1, is_onward)), Ok(Step::Requested(number(id))));
+    }
+    assert_eq!(offer(&ledger), (false, 0));
+    assert_eq!(
+        ledger.receive(&from(grant, 0), asks(5_000, 1, false)),
+        Ok(Step::Refused(number(5_000), CancelReason::Busy))
+    );
+    ledger.send(1, &ends(4_000)).unwrap();
+    assert_eq!(offer(&ledger), (true, 0));
+    ledger.send(1, &ends(0)).unwrap();
+    assert_eq!(offer(&ledger), (true, 2));
 }
 
 #[test]
 fn many_small_requests_of_others_leave_places_for_what_ends_here() {
     let mut ledger = Ledger::default();
     let most = u16::try_from(PLACES).unwrap();
-    let grant = Grant { max_debt: 1 << 40, ..grant(Allowance::Lasting) };
+    let grant = Grant { max_debt: 1 << 40, ..GRANT };
     let mut ask = |id, onward| ledger.receive(&from(grant, 0), asks(id, 1, onward)).unwrap();
     for id in 0..most {
         assert_eq!(ask(id, true), Step::Requested(number(id)));
@@ -69,8 +112,9 @@ fn many_small_requests_of_others_leave_places_for_what_ends_here() {
 #[test]
 fn what_we_ask_for_ourselves_is_not_limited_by_what_others_hold() {
     let mut ledger = Ledger::default();
-    ledger.receive(&from(grant(Allowance::Lasting), 0), asks(1, 200, true)).unwrap();
+    ledger.receive(&from(GRANT, 0), asks(1, 200, true)).unwrap();
     ledger.send(1, &asks(1, 1 << 90, true)).unwrap();
+    assert_eq!(ledger.onward(), Sums { count: 1, frozen: 1 << 90 });
 }
 
 /// A bucket of a line of 1200: 200 may be held for good, another 200 for a minute.
@@ -135,16 +179,14 @@ fn after_a_restart_what_is_held_counts_as_held_for_long() {
 /// What happens to a ledger.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
-    Ask { amount: u128, onward: bool, allowance: Allowance },
+    Ask { amount: u128, onward: bool },
     AskFailing { amount: u128 },
     End { place: usize, paid: bool },
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
-    let allowance = prop_oneof![Just(Allowance::Full), Just(Allowance::Lasting)];
     prop_oneof![
-        4 => (1..600_u128, any::<bool>(), allowance)
-            .prop_map(|(amount, onward, allowance)| Deed::Ask { amount, onward, allowance }),
+        4 => (1..900_u128, any::<bool>()).prop_map(|(amount, onward)| Deed::Ask { amount, onward }),
         1 => (1..600_u128).prop_map(|amount| Deed::AskFailing { amount }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(place, paid)| Deed::End { place, paid }),
     ]
@@ -176,12 +218,12 @@ proptest! {
         let mut ledger = Ledger::default();
         for (id, deed) in (0..).zip(deeds) {
             match deed {
-                Deed::Ask { amount, onward, allowance } => {
+                Deed::Ask { amount, onward } => {
                     let room = ledger.room(LINE);
-                    let step = ledger.receive(&from(grant(allowance), 0), asks(id, amount, onward)).unwrap();
+                    let step = ledger.receive(&from(GRANT, 0), asks(id, amount, onward)).unwrap();
                     let is_taken = matches!(step, Step::Requested(_));
                     if onward && is_taken {
-                        prop_assert!(ledger.forwarded_frozen() <= allowance.of(ledger.line(LINE)));
+                        prop_assert!(ledger.forwarded_frozen() <= guard::onward(ledger.line(LINE)));
                     }
                     // What ends here is refused for the limit alone.
                     prop_assert!(onward || is_taken == (amount <= room));
@@ -189,7 +231,7 @@ proptest! {
                 // A batch that turns out to be bad is undone.
                 Deed::AskFailing { amount } => {
                     let before = ledger.clone();
-                    let step = ledger.receive(&from(grant(Allowance::Full), 0), asks(id, amount, true)).unwrap();
+                    let step = ledger.receive(&from(GRANT, 0), asks(id, amount, true)).unwrap();
                     ledger.undo(step);
                     prop_assert_eq!(&ledger, &before);
                 }

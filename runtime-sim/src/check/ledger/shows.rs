@@ -1,6 +1,6 @@
 //! What an end shows after a write: within its limits (I3), as its log and its friend's come to (I5, I7).
 
-use offset_funder_sm::ledger::guard::FULL_SHARE;
+use offset_funder_sm::ledger::guard::ONWARD_SHARE;
 
 use super::pair::{Marks, Model, Watch, claim, exposure, signed};
 use super::{Fault, Ledger, NodeId, Sums};
@@ -12,7 +12,7 @@ use crate::check::view::{ChannelView, CurrencyView};
 fn is_beyond_share(one: &CurrencyView, before: &Watch) -> bool {
     let is_same_line = (one.balance, one.max_debt) == (before.balance, before.max_debt);
     let line = one.max_debt.saturating_add_signed(one.balance.saturating_neg());
-    is_same_line && one.forwarded_frozen > before.forwarded && one.forwarded_frozen > line.div_ceil(FULL_SHARE)
+    is_same_line && one.forwarded_frozen > before.forwarded && one.forwarded_frozen > line.div_ceil(ONWARD_SHARE)
 }
 
 /// What an end shows.

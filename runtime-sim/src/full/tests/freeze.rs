@@ -5,8 +5,11 @@
 //! | middle | every way from the attacker's three friends to its accomplices leads over the victim, which has four honest friends and the attacker for a friend itself |
 //! | anywhere | a network of sixty; whom it hits hardest is the victim: the scenario `freeze-attack` |
 //!
+//! | between strangers | the first, with an honest person beyond the victim's friends on each side |
+//!
 //! Measured is what requests of cheaters freeze of the lines between the victim and its honest friends: of what it could pay, and
-//! of what it could be paid; of the two that which is hit harder.
+//! of what it could be paid; of the two that which is hit harder. And, between strangers, what the victim can still pay to whom is
+//! beyond its friends, and be paid from there, while the attack goes on and after it, when all that was frozen still is.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -25,17 +28,16 @@ const LARGE: &[Wave] = &[Wave("30s", "2s", 30, "500..1500"), Wave("60s", "4m", 6
 const SMALL: &[Wave] = &[Wave("30s", "4m", 400, "5..100")];
 
 /// The victim is node 0 of the file; the attacker node 5; its accomplices are the last two.
-fn scenario(waves: &[Wave]) -> Scenario {
-    let mut text = "
-        [phases]\nsafety = \"6m\"\n
-        [topology]\nkind = \"file\"\nfile = \"freeze-victim.csv\"\n
+fn scenario(file: &str, waves: &[Wave], orders: &str) -> Scenario {
+    let mut text = format!("[topology]\nkind = \"file\"\nfile = \"{file}\"\n");
+    text += "
+        [phases]\nsafety = \"7m\"\n
         [servers]\nrelays = 1\nindexes = 1\n
         [money]\nlimits = \"file\"\nfree_per_mille = 1000\nfee_add = 0\n
         [payments]\ncount = 0\n
         [[cheater]]\nwho = \"node 5\"\ntricks = [\"never-commit\"]\n
         [[cheater]]\nwho = \"node 6\"\ntricks = [\"withhold-response\"]\n
-        [[cheater]]\nwho = \"node 7\"\ntricks = [\"withhold-response\"]\n"
-        .to_owned();
+        [[cheater]]\nwho = \"node 7\"\ntricks = [\"withhold-response\"]\n";
     for Wave(at, lasts, count, amount) in waves {
         for seller in [6, 7] {
             let ends = format!("buyer = \"node 5\"\nseller = \"node {seller}\"");
@@ -43,19 +45,51 @@ fn scenario(waves: &[Wave]) -> Scenario {
             writeln!(text, "amount = \"{amount}\"\ntries = 2\npatience = \"1d\"").unwrap();
         }
     }
+    text += orders;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    Scenario::parse("freeze-victim", &text, &folder, &[]).unwrap()
+    Scenario::parse("freeze", &text, &folder, &[]).unwrap()
 }
 
-/// What was frozen of the victim at most, of a thousand.
-fn frozen(waves: &[Wave], seed: u64, watch: Watch) -> u64 {
-    let case = draw(&scenario(waves), seed).unwrap();
+fn run(scenario: &Scenario, seed: u64, watch: Watch) -> Record {
+    let case = draw(scenario, seed).unwrap();
     let _armed = arm(&case);
     let mut run = Run::new(&case, &Options { watch, ..Options::default() });
     run.run_until(case.heal_at).unwrap();
     let recorder = std::mem::take(&mut run.recorder);
-    let record: Record = recorder.finish();
-    record.hardest_hit.map_or(0, |hit| hit.frozen_per_mille)
+    recorder.finish()
+}
+
+/// What was frozen of the victim at most, of a thousand.
+fn frozen(waves: &[Wave], seed: u64, watch: Watch) -> u64 {
+    run(&scenario("freeze-victim.csv", waves, ""), seed, watch).hardest_hit.map_or(0, |hit| hit.frozen_per_mille)
+}
+
+const VICTIM: u32 = 0;
+const ZED: u32 = 8;
+const YVE: u32 = 9;
+/// Payments between the victim and a stranger: one each ten seconds, of the attack and of the minute after it.
+const PAYMENTS: u64 = 30;
+
+/// How many of the payments were paid that one makes to the other while the attack goes on and after it.
+fn paid(waves: &[Wave], (buyer, seller): (u32, u32), amount: u128, seed: u64, watch: Watch) -> u64 {
+    let mut orders = String::new();
+    for n in 0..PAYMENTS {
+        let ends = format!("buyer = \"node {buyer}\"\nseller = \"node {seller}\"\namount = {amount}");
+        writeln!(orders, "[[order]]\nat = \"{}s\"\n{ends}\ntries = 3\npatience = \"30s\"", 45 + 10 * n).unwrap();
+    }
+    let record = run(&scenario("freeze-strangers.csv", waves, &orders), seed, watch);
+    assert_eq!(record.payments.ordered, PAYMENTS);
+    record.payments.paid
+}
+
+#[test]
+fn the_victim_goes_on_paying_strangers_and_being_paid_by_them() {
+    for (what, waves) in [("large", LARGE), ("small", SMALL)] {
+        for (ends, amount) in [((VICTIM, ZED), 100), ((VICTIM, ZED), 250), ((ZED, VICTIM), 250), ((YVE, VICTIM), 250)] {
+            let paid = paid(waves, ends, amount, 1, Watch::Always);
+            assert!(10 * paid >= 9 * PAYMENTS, "{what} requests: {paid} of {PAYMENTS} of {amount} are paid, {ends:?}");
+        }
+    }
 }
 
 #[test]
@@ -77,6 +111,8 @@ fn without_the_guard_they_block_far_more() {
     mutate(Some(Mutant::GuardLeftOut));
     // The checkers would end the run at the first request beyond the share.
     let frozen = frozen(LARGE, 0, Watch::AtTheEnd);
+    let paid = paid(LARGE, (VICTIM, ZED), 250, 1, Watch::AtTheEnd);
     mutate(None);
+    assert!(10 * paid < 5 * PAYMENTS, "{paid} of {PAYMENTS} are paid");
     assert!(frozen > 400, "{frozen} of a thousand are frozen");
 }
