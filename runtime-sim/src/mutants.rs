@@ -41,7 +41,11 @@ pub const fn expects(mutant: Mutant) -> u8 {
         | Mutant::AcceptOldBatch
         | Mutant::HistoryCountedTwice
         | Mutant::ResumeIgnoresUnacked => 2,
-        Mutant::IgnoreLimit | Mutant::LimitForgetsFrozen | Mutant::IgnoreLoweredLimit | Mutant::GuardNotKept => 3,
+        Mutant::IgnoreLimit
+        | Mutant::LimitForgetsFrozen
+        | Mutant::IgnoreLoweredLimit
+        | Mutant::GuardNotKept
+        | Mutant::ReserveNotKept => 3,
         Mutant::ForgetToUnfreeze => 4,
         Mutant::CollectOffByOne
         | Mutant::AnyLockOpens

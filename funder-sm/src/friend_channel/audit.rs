@@ -4,6 +4,7 @@ use offset_protocol::bytes::ResetToken;
 use offset_protocol::friend::Batch;
 use offset_protocol::limits::{MAX_BATCH_OPS, MAX_CURRENCIES, MAX_PENDING, MAX_RELAYS, WINDOW};
 use offset_protocol::money::Currency;
+use offset_protocol::payment::Request;
 
 use super::{Channel, MAX_QUEUED_REQUESTS, MAX_UNACKED, MAX_UNLISTED, Origin};
 use crate::ledger::MAX_INCOMING;
@@ -110,6 +111,12 @@ impl Channel {
     /// What the friend's requests freeze that go on from here.
     pub fn forwarded_frozen(&self, currency: &Currency) -> u128 {
         self.currencies.get(currency).map_or(0, |state| state.ledger.forwarded_frozen())
+    }
+
+    /// The requests that are to go on from the friend: those that we sent and that are open, and those that wait to be sent.
+    pub fn onward_requests(&self) -> impl Iterator<Item = (Currency, &Request)> {
+        let sent = self.all_outgoing().map(|(currency, open)| (currency, &open.request));
+        sent.chain(self.queue.all_requests()).filter(|(_, request)| !request.route.is_empty())
     }
 
     /// Whether a restart that found `other` would have found this one. Cheaper than to compare portraits.

@@ -124,7 +124,8 @@ impl Channel {
         let held = open.frozen.saturating_add(waiting.frozen).saturating_add(frozen);
         let line = state.ledger.line_ahead(self.friends_limit(currency));
         let most = self.allowance_ahead(currency).of(line);
-        open.count + waiting.count >= OTHERS_PLACES || held > most && !mutant!(GuardLeftOut)
+        let is_beyond = held > most && !mutant!(GuardLeftOut) || open.count + waiting.count >= OTHERS_PLACES;
+        is_beyond && !mutant!(ReserveNotKept)
     }
 
     /// The currency of an open request.

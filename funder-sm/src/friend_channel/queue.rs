@@ -221,6 +221,14 @@ impl Queue {
         self.waits.iter().flat_map(|waits| waits.entries.iter())
     }
 
+    /// The requests that wait, of either origin.
+    pub(super) fn all_requests(&self) -> impl Iterator<Item = (Currency, &Request)> {
+        self.iter().filter_map(|(_, waiting)| match &waiting.operation {
+            Operation::Request(request) => Some((waiting.currency, request)),
+            _ => None,
+        })
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.waits.as_ref().map_or(0, |waits| waits.entries.len())

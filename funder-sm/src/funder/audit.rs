@@ -7,6 +7,7 @@ use offset_protocol::index::{Entry, EntryKey};
 use offset_protocol::limits::{MAX_FRIENDS, MAX_INDEX_SERVERS, MAX_RELAYS};
 use offset_protocol::machine::Seed;
 
+use super::records::Source;
 use super::{Funder, FunderConfig, MAX_INVOICES, MAX_KEPT_EVENTS, MAX_OPEN_PAYMENTS, MAX_PAYMENTS, MAX_QUERIES};
 use crate::friend_channel::{Channel, Size, Standing};
 
@@ -139,6 +140,12 @@ impl Funder {
     /// The requests on their way through this node.
     pub fn transits(&self) -> impl Iterator<Item = RequestId> {
         self.transits.keys().copied()
+    }
+
+    /// Whether a request on its way through this node is one of others, and not part of a payment of its own.
+    pub fn is_of_others(&self, request_id: &RequestId) -> bool {
+        let transit = self.transits.get(request_id);
+        transit.is_some_and(|transit| !matches!(transit.from, Source::Payment(_)))
     }
 
     /// How a request on its way through this node stands, for whoever looks for what is stuck.

@@ -24,14 +24,14 @@
 use offset_protocol::limits::MAX_PENDING;
 use offset_protocol::machine::{Duration, Instant};
 
-/// One part in so many of a line, and of the places on it, that requests may hold that go on from it.
-pub const ONWARD_SHARE: u128 = 2;
-/// One part in so many of a line, and of the places on it, up to which requests of others are passed on. Chosen by measuring: a
-/// half costs payments less and lets an attacker with three friends block a quarter of a node with four; a quarter costs
-/// large payments twice as much (`BENCHMARKS.md`).
-pub const FULL_SHARE: u128 = 3;
+/// One part in so many of a line, and of the places on it, that requests may hold that go on from it. An attacker fills its own
+/// lines this far, whatever others keep to.
+pub const ONWARD_SHARE: u128 = 3;
+/// One part in so many of a line, and of the places on it, up to which requests of others are passed on. Chosen by measuring: what
+/// it is less than [`ONWARD_SHARE`] by is kept for the sender, and costs large payments of others (`BENCHMARKS.md`).
+pub const FULL_SHARE: u128 = 4;
 /// One part in so many that they may hold for good.
-pub const LASTING_SHARE: u128 = 6;
+pub const LASTING_SHARE: u128 = 8;
 /// Of the places for requests of one friend, in one currency, so many are for those that go on from here.
 pub const PLACES: usize = MAX_PENDING / ONWARD_SHARE as usize;
 /// Up to so many of them others' are passed on: thousands that nobody answers leave a node its own way beyond the friend.
@@ -103,8 +103,8 @@ impl Held {
     }
 }
 
-/// The credit × time that requests have held of one line, in one direction and currency, in units times microseconds: a bucket that fills
-/// with what is held above the lasting share, and empties with what is left of that share.
+/// The credit × time that requests have held of one line, in one direction and currency, in units times microseconds: a bucket
+/// that fills with what is held above the lasting share, and empties with what is left of that share.
 ///
 /// Not stored: a clock begins anew with each process. After a restart with open requests the bucket counts as full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

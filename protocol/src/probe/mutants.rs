@@ -62,6 +62,8 @@ mutants! {
         GuardLeftOut,
         /// What requests of others may hold is published, and not kept to.
         GuardNotKept,
+        /// What a node keeps of a line for its own payments beyond the friend is passed on for others.
+        ReserveNotKept,
         /// A limit can be raised, but never lowered.
         IgnoreLoweredLimit,
         /// A collect moves one less than was frozen, at both ends.

@@ -4,7 +4,7 @@
 use offset_protocol::bytes::{Hash, ResetToken, Signature};
 use offset_protocol::codec::{Blob, decode, encode};
 use offset_protocol::friend::{
-    Batch, Body, CurrencyBalance, CurrencyOperations, CurrencyTotals, Evidence, FriendMessage, Header,
+    Batch, Body, CurrencyBalance, CurrencyLimit, CurrencyOperations, CurrencyTotals, Evidence, FriendMessage, Header,
     MAX_HEADER_BYTES, Operation, Reset, ResetTerms, Resume, batch_hash, body_hash, genesis_head, next_head,
     totals_hash,
 };
@@ -19,7 +19,9 @@ use super::cast::{
 
 pub(crate) fn page() -> Page {
     let mut friendship = Friendship::new(0, &ResetToken([0; 32]));
+    let limit = CurrencyLimit { currency: usd(), max_debt: 5_000 };
     let mut vectors = vec![
+        message("Alice says what Bob may owe her", FriendMessage::Limits(list([limit]))),
         message("Alice resumes in a new friendship", FriendMessage::Resume(friendship.resume(ALICE))),
         message("Bob resumes in a new friendship", FriendMessage::Resume(friendship.resume(BOB))),
     ];

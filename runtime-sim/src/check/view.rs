@@ -1,11 +1,15 @@
 //! One end of a friendship, as plain values: what the checkers look at. Made from a channel of a real funder; tests make
 //! them by hand, lies included.
 
+use std::collections::BTreeMap;
+
 use offset_funder_sm::friend_channel::{Channel, Standing};
+use offset_funder_sm::funder::Funder;
 use offset_funder_sm::funder::records::kind;
 use offset_protocol::bytes::{InvoiceId, PublicKey, RequestId, ResetToken, Signature};
 use offset_protocol::friend::{Batch, Operation, ResetTerms, body_hash};
 use offset_protocol::money::{Currency, Rate};
+use offset_protocol::payment::Request;
 use offset_protocol::persist::Change;
 
 /// Names an epoch: two ends that show the same one began it on the same terms.
@@ -84,6 +88,8 @@ pub struct CurrencyView {
     pub accepted_frozen: u128,
     /// The part of that which goes on from this end.
     pub forwarded_frozen: u128,
+    /// How many requests of others are to go on from the friend, those included that wait to be sent, and what they freeze.
+    pub passed_on: (usize, u128),
     /// What the friend may owe.
     pub max_debt: u128,
     /// What is charged for what comes from the friend.
@@ -114,8 +120,8 @@ pub struct ChannelView {
 }
 
 impl ChannelView {
-    /// What a channel shows; of its batches those from number `from` on.
-    pub fn of(channel: &Channel, from: u64) -> Self {
+    /// What a channel of this funder shows; of its batches those from number `from` on.
+    pub fn of(funder: &Funder, channel: &Channel, from: u64) -> Self {
         let marks = channel.marks();
         let mut batches: Vec<BatchView> = channel
             .unacked()
@@ -124,6 +130,7 @@ impl ChannelView {
             .map(|(seq, batch)| BatchView { seq, signature: batch.signature, moves: moves(batch) })
             .collect();
         batches.reverse();
+        let passed_on = passed_on(funder, channel);
         let currencies = channel.currencies().map(|report| CurrencyView {
             currency: report.currency,
             balance: report.balance,
@@ -131,6 +138,7 @@ impl ChannelView {
             in_frozen: report.in_frozen,
             accepted_frozen: channel.accepted_frozen(&report.currency),
             forwarded_frozen: channel.forwarded_frozen(&report.currency),
+            passed_on: passed_on.get(&report.currency).copied().unwrap_or_default(),
             max_debt: report.max_debt,
             rate: report.rate,
         });
@@ -149,6 +157,18 @@ impl ChannelView {
             },
         }
     }
+}
+
+/// How many requests of others are to go on from a friend, one by one, and what they freeze.
+fn passed_on(funder: &Funder, channel: &Channel) -> BTreeMap<Currency, (usize, u128)> {
+    let mut passed_on: BTreeMap<Currency, (usize, u128)> = BTreeMap::new();
+    let of_others = |request: &Request| funder.is_of_others(&request.request_id);
+    for (currency, request) in channel.onward_requests().filter(|(_, request)| of_others(request)) {
+        let (count, frozen) = passed_on.entry(currency).or_default();
+        *count += 1;
+        *frozen = frozen.saturating_add(request.dest_payment).saturating_add(request.left_fees);
+    }
+    passed_on
 }
 
 /// Whether the body of a batch is the one that its header names.

@@ -4,6 +4,7 @@ mod guard;
 mod lies;
 mod places;
 mod properties;
+mod reserve;
 mod resets;
 mod scenarios;
 mod unlisted;

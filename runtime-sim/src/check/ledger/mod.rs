@@ -250,8 +250,10 @@ impl Ledger {
         friends.extend(self.nodes.get(node.0 as usize).into_iter().flat_map(|book| book.ends.keys()));
         friends.sort_unstable();
         friends.dedup();
-        let views =
-            friends.iter().filter_map(|friend| funder.channel(friend)).map(|channel| ChannelView::of(channel, 0));
+        let views = friends
+            .iter()
+            .filter_map(|friend| funder.channel(friend))
+            .map(|channel| ChannelView::of(funder, channel, 0));
         let views: Vec<ChannelView> = views.collect();
         let gone: Vec<PublicKey> =
             friends.into_iter().filter(|friend| !views.iter().any(|view| view.friend == *friend)).collect();
@@ -276,7 +278,7 @@ impl Ledger {
         let (mut views, mut gone) = (Vec::with_capacity(touched.len()), Vec::new());
         for friend in touched {
             match funder.channel(friend) {
-                Some(channel) => views.push(ChannelView::of(channel, self.known(node, channel))),
+                Some(channel) => views.push(ChannelView::of(funder, channel, self.known(node, channel))),
                 None => gone.push(*friend),
             }
         }

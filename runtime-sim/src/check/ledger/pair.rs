@@ -135,6 +135,8 @@ pub(super) struct Watch {
     /// What requests of the friend held that go on from this end, and the balance.
     pub(super) forwarded: u128,
     pub(super) balance: i128,
+    /// What requests of others held that go on from the friend, and how many they were.
+    pub(super) passed_on: (usize, u128),
     /// The most that was ever granted.
     pub(super) granted: u128,
     pub(super) rate: Rate,
@@ -232,6 +234,11 @@ impl End {
             }
         };
         &mut self.watched[place].1
+    }
+
+    /// The most that this end ever granted.
+    pub(super) fn granted(&self, currency: Currency) -> u128 {
+        self.watched.iter().find(|(name, _)| *name == currency).map_or(0, |(_, watch)| watch.granted)
     }
 
     pub(super) fn watched(&self) -> impl Iterator<Item = (Currency, Watch)> + '_ {

@@ -1,6 +1,6 @@
 //! What an end shows after a write: within its limits (I3), as its log and its friend's come to (I5, I7).
 
-use offset_funder_sm::ledger::guard::ONWARD_SHARE;
+use offset_funder_sm::ledger::guard::{FULL_SHARE, ONWARD_SHARE, OTHERS_PLACES};
 
 use super::pair::{Marks, Model, Watch, claim, exposure, signed};
 use super::{Fault, Ledger, NodeId, Sums};
@@ -15,17 +15,31 @@ fn is_beyond_share(one: &CurrencyView, before: &Watch) -> bool {
     is_same_line && one.forwarded_frozen > before.forwarded && one.forwarded_frozen > line.div_ceil(ONWARD_SHARE)
 }
 
+/// Whether this end has passed on more for others than leaves what it keeps for itself, if the friend never granted it more than
+/// this. Not judged when the balance has changed since, as above.
+fn is_beyond_others(one: &CurrencyView, before: &Watch, granted: u128) -> bool {
+    let ((count, frozen), (count_before, frozen_before)) = (one.passed_on, before.passed_on);
+    let is_same_line = one.balance == before.balance;
+    let line = u128::try_from(signed(granted).saturating_add(one.balance)).unwrap_or(0);
+    let is_too_much = is_same_line && frozen > frozen_before && frozen > line.div_ceil(FULL_SHARE);
+    is_too_much || count > count_before && count > OTHERS_PLACES
+}
+
 /// What an end shows.
 impl Ledger {
     pub(super) fn take_limits(&mut self, pair: u32, side: usize, view: &ChannelView) -> Result<(), Fault> {
-        let excused = self.pairs[pair as usize].excused[side];
-        let end = &mut self.pairs[pair as usize].ends[side];
+        let friendship = &mut self.pairs[pair as usize];
+        let excused = friendship.excused[side];
+        // A cheater may tell it any limit.
+        let knows_friend = friendship.model != Model::Foreign && !excused;
+        let [one, other] = &mut friendship.ends;
+        let (end, friend) = if side == 0 { (one, other) } else { (other, one) };
         for one in &view.currencies {
             let watch = end.watch(one.currency);
             let now = exposure(one);
             let most = signed(one.max_debt.max(watch.max_debt)).max(watch.exposure);
             let before = *watch;
-            (watch.forwarded, watch.balance) = (one.forwarded_frozen, one.balance);
+            (watch.forwarded, watch.balance, watch.passed_on) = (one.forwarded_frozen, one.balance, one.passed_on);
             watch.exposure = now;
             watch.granted = watch.granted.max(one.max_debt);
             (watch.max_debt, watch.rate) = (one.max_debt, one.rate);
@@ -34,6 +48,10 @@ impl Ledger {
             }
             if is_beyond_share(one, &before) && !excused {
                 let what = format!("requests of others hold more than their share of {one:?}, before {before:?}");
+                return Err((Invariant::Limits, what));
+            }
+            if knows_friend && is_beyond_others(one, &before, friend.granted(one.currency)) {
+                let what = format!("more is passed on for others than their share of {one:?}, before {before:?}");
                 return Err((Invariant::Limits, what));
             }
         }

@@ -189,6 +189,7 @@ fn fresh(friend: usize) -> ChannelView {
         in_frozen: 0,
         accepted_frozen: 0,
         forwarded_frozen: 0,
+        passed_on: (0, 0),
         max_debt: LIMIT,
         rate: Rate { mul: 0, add: 5 },
     };
@@ -522,6 +523,26 @@ fn a_reset_books_its_drift_and_everything_is_exact_again() {
     net.ledger.check_whole(|_| false, |_| false).unwrap();
     net.numbers(1, 0).balance += 1;
     fires(net.show(1), Invariant::Shadow);
+}
+
+#[test]
+fn requests_that_go_on_and_hold_more_than_their_share_are_noticed_at_both_ends() {
+    let share = |parts| LIMIT.div_ceil(parts);
+    let mut net = Net::line(2, User::MayAccept);
+    net.numbers(1, 0).forwarded_frozen = share(3);
+    net.show(1).unwrap();
+    net.numbers(1, 0).forwarded_frozen += 1;
+    fires(net.show(1), Invariant::Limits);
+    let mut net = Net::line(2, User::MayAccept);
+    net.numbers(0, 1).passed_on = (1, share(4));
+    net.show(0).unwrap();
+    net.numbers(0, 1).passed_on.1 += 1;
+    fires(net.show(0), Invariant::Limits);
+    let mut net = Net::line(2, User::MayAccept);
+    net.numbers(0, 1).passed_on = (1_024, 0);
+    net.show(0).unwrap();
+    net.numbers(0, 1).passed_on.0 += 1;
+    fires(net.show(0), Invariant::Limits);
 }
 
 #[test]

@@ -1,0 +1,113 @@
+//! What a node does not take is not offered: over a line whose currency is closed, and over one whose places are used up.
+//!
+//! One payment each 45 seconds, as in [`super::offers`].
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use offset_funder_sm::ledger::guard::{OTHERS_PLACES, PLACES};
+use offset_protocol::machine::{Duration, Instant};
+
+use super::offers::{NEVER, NO_OFFER};
+use crate::case::{Case, Operation, Setting, Timed};
+use crate::full::{Options, Run, Watch, arm};
+use crate::marks;
+use crate::result::Record;
+use crate::scenario::{Scenario, draw};
+
+/// People of the file. The hub's line to Between, and back, is 12,000; all others are wider.
+const ALONE: u32 = 1;
+const HUB: u32 = 2;
+const BETWEEN: u32 = 3;
+const BEYOND: u32 = 4;
+const MUTE: u32 = 5;
+
+/// Payments: from whom, to whom, how much.
+type Pays = [(u32, u32, u128)];
+
+fn scenario(begin: usize, pays: &Pays, more: &str) -> Scenario {
+    let mut text = format!(
+        "
+        [phases]\nsafety = \"{}s\"\n
+        [topology]\nkind = \"file\"\nfile = \"places.csv\"\n
+        [servers]\nrelays = 1\nindexes = 1\n
+        [money]\nlimits = \"file\"\nfree_per_mille = 1000\nfee_add = 0\n
+        [payments]\ncount = 0\n",
+        begin + 30 + 45 * pays.len()
+    );
+    for (n, (buyer, seller, amount)) in pays.iter().enumerate() {
+        let ends = format!("buyer = \"node {buyer}\"\nseller = \"node {seller}\"\namount = {amount}\ntries = 1");
+        writeln!(text, "[[order]]\nat = \"{}s\"\n{ends}", begin + 45 * n).unwrap();
+    }
+    text += more;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    Scenario::parse("used up", &text, &folder, &[]).unwrap()
+}
+
+fn run(case: &Case, watch: Watch) -> Record {
+    let _armed = arm(case);
+    let mut run = Run::new(case, &Options { watch, ..Options::default() });
+    run.run_until(case.heal_at).unwrap();
+    let mut recorder = std::mem::take(&mut run.recorder);
+    recorder.marks(marks::take());
+    recorder.finish()
+}
+
+/// How many were paid, and how many had no offer.
+fn ends(record: &Record) -> (u64, u64) {
+    (record.payments.paid, record.payments.failed.get(NO_OFFER).copied().unwrap_or_default())
+}
+
+#[test]
+fn over_a_line_that_one_end_has_closed_nothing_is_offered_either_way_until_it_is_opened_again() {
+    let there_and_back = [(ALONE, BEYOND, 10), (BEYOND, ALONE, 10), (HUB, BETWEEN, 10), (BETWEEN, HUB, 10)];
+    let pays: Vec<_> = there_and_back.repeat(3);
+    let mut case = draw(&scenario(30, &pays, ""), 1).unwrap();
+    let seconds = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+    let mut set = |at, setting| {
+        case.operations.push(Timed { at: seconds(at), what: Operation::Configure { node: BETWEEN, setting } });
+    };
+    // After the first four, and after the second four.
+    set(30 + 45 * 4 - 40, Setting::Close { friend: HUB, currency: 0 });
+    set(30 + 45 * 8 - 40, Setting::Open { friend: HUB, currency: 0 });
+    case.operations.sort_by_key(|operation| operation.at);
+    let record = run(&case, Watch::Always);
+    assert_eq!(ends(&record), (8, 4), "{:?}", record.payments.failed);
+    for never in NEVER {
+        assert_eq!(record.marks.get(never), Some(&0), "{never}");
+    }
+}
+
+/// The attacker, and the seller that never answers it.
+fn flood(count: usize, more: &str) -> String {
+    format!(
+        "
+        [[cheater]]\nwho = \"node 0\"\ntricks = [\"never-commit\"]\n
+        [[cheater]]\nwho = \"node {MUTE}\"\ntricks = [\"withhold-response\"]\n
+        [[order]]\nbuyer = \"node 0\"\nseller = \"node {MUTE}\"\nat = \"30s\"\nlasts = \"60s\"\ncount = {count}
+        amount = 1\npatience = \"1d\"\n{more}"
+    )
+}
+
+#[test]
+fn over_a_line_whose_places_others_use_up_only_what_is_kept_is_offered_and_its_sender_has_it() {
+    // A twelfth of the line is 1,000; the attacker makes more requests than there are places for others.
+    let pays = [(HUB, BEYOND, 1_001), (HUB, BEYOND, 400), (ALONE, BETWEEN, 5_000)];
+    let case = draw(&scenario(150, &pays, &flood(OTHERS_PLACES + 20, "")), 1).unwrap();
+    let record = run(&case, Watch::AtTheEnd);
+    assert_eq!(ends(&record), (2, 1), "{:?}", record.payments.failed);
+}
+
+#[test]
+fn over_a_line_with_no_places_left_nothing_is_offered_but_what_ends_there() {
+    // The hub's own, which are never answered either.
+    let own = format!(
+        "[[order]]\nbuyer = \"node {HUB}\"\nseller = \"node {MUTE}\"\nat = \"130s\"\nlasts = \"30s\"\ncount = {}
+        amount = 1\ntries = 1\npatience = \"1d\"\n",
+        PLACES - OTHERS_PLACES
+    );
+    let pays = [(HUB, BEYOND, 1), (ALONE, BEYOND, 1), (ALONE, BETWEEN, 5_000)];
+    let case = draw(&scenario(240, &pays, &flood(OTHERS_PLACES + 20, &own)), 1).unwrap();
+    let record = run(&case, Watch::AtTheEnd);
+    assert_eq!(ends(&record), (1, 2), "{:?}", record.payments.failed);
+}
