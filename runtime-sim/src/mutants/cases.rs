@@ -8,7 +8,7 @@
 //! | three | small meshes: several ways between two nodes, payments that must be split, fees that are not accepted, invoices that are paid twice, settings that change while payments run, guests |
 //! | one | a line in which old databases are put back, so that channels are reset while requests are open |
 //! | one | a line with slow disks and many payments, whose connections break again and again |
-//! | one | a mesh on three index servers that a node leaves; every other time, a queue that is filled on purpose, or a limit |
+//! | one | a mesh on three index servers that a node leaves; every other time, a queue that is filled on purpose, a limit, or what may be passed on for others |
 
 use offset_protocol::machine::{Duration, Instant, Seed};
 
@@ -40,7 +40,8 @@ pub(super) fn draw(number: u64) -> Case {
         6 => reset(number),
         7 => busy(number),
         8 if (number / KINDS).is_multiple_of(2) => silence(number),
-        8 if (number / KINDS) % 4 == 3 => rush(number),
+        8 if (number / KINDS) % 8 == 3 => rush(number),
+        8 if (number / KINDS) % 8 == 7 => rush_beyond(number),
         8 => crowd(number),
         _ => mesh(number),
     }
@@ -211,9 +212,22 @@ const RUSH_PAYMENTS: u64 = 12;
 /// Three friends in a line. One pays the next, and pays it again before anybody knows of the first payment; all of them wait
 /// for a commit by hand. They end where the limit is: nothing but the limit keeps them off.
 fn rush(number: u64) -> Case {
-    let seed = Seed::from_number(number);
-    let small = LineSpec::small(&seed);
-    let spec = LineSpec { nodes: 3, deals: 1, max_debt: RUSH_LIMIT, weather: Weather::Fair, ..small };
+    rush_to(number, 3, 1, RUSH_EACH)
+}
+
+/// The same in a line of four, from one end to the other, over a wider first line: nothing but what the second keeps for itself
+/// keeps them off.
+fn rush_beyond(number: u64) -> Case {
+    let mut case = rush_to(number, 4, 3, RUSH_EACH / 3);
+    for terms in case.friendships.iter_mut().filter(|friendship| friendship.a == 0).flat_map(|one| &mut one.terms) {
+        (terms.a_grants, terms.b_grants) = (10 * RUSH_LIMIT, 10 * RUSH_LIMIT);
+    }
+    case
+}
+
+fn rush_to(number: u64, nodes: u32, to: u32, each: u128) -> Case {
+    let small = LineSpec::small(&Seed::from_number(number));
+    let spec = LineSpec { nodes, deals: 1, max_debt: RUSH_LIMIT, weather: Weather::Fair, ..small };
     let mut case = line::case(number, &spec);
     let word = Duration::from_millis(100);
     case.note = Latency::Uniform { low: word, high: word };
@@ -221,7 +235,7 @@ fn rush(number: u64) -> Case {
     for payment in 0..RUSH_PAYMENTS {
         let Some(mut what) = pay.clone() else { return case };
         if let Operation::Pay { deal, buyer, seller, amount, tries, commit, .. } = &mut what {
-            (*deal, *buyer, *seller, *amount, *tries) = (payment, 0, 1, RUSH_EACH, 1);
+            (*deal, *buyer, *seller, *amount, *tries) = (payment, 0, to, each, 1);
             *commit = Commit::ByHand;
         }
         let at = Instant::ZERO + RUSH + Duration::from_millis(10).times(payment);

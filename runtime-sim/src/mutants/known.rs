@@ -16,6 +16,7 @@ const CAUGHT: &[(&str, u64)] = &[
     ("LimitForgetsFrozen", 44),
     ("GuardLeftOut", 0),
     ("GuardNotKept", 8),
+    ("ReserveNotKept", 92),
     ("IgnoreLoweredLimit", 8),
     ("CollectOffByOne", 0),
     ("AnyLockOpens", 52),

@@ -16,11 +16,12 @@ use crate::result::Record;
 use crate::scenario::{Scenario, draw};
 
 /// People of the file. The hub's line to Between, and back, is 12,000; all others are wider.
-const ALONE: u32 = 1;
-const HUB: u32 = 2;
+const HUB: u32 = 1;
+const ALONE: u32 = 2;
 const BETWEEN: u32 = 3;
 const BEYOND: u32 = 4;
 const MUTE: u32 = 5;
+const SECOND: u32 = 6;
 
 /// Payments: from whom, to whom, how much.
 type Pays = [(u32, u32, u128)];
@@ -78,22 +79,23 @@ fn over_a_line_that_one_end_has_closed_nothing_is_offered_either_way_until_it_is
     }
 }
 
-/// The attacker, and the seller that never answers it.
-fn flood(count: usize, more: &str) -> String {
-    format!(
-        "
-        [[cheater]]\nwho = \"node 0\"\ntricks = [\"never-commit\"]\n
-        [[cheater]]\nwho = \"node {MUTE}\"\ntricks = [\"withhold-response\"]\n
-        [[order]]\nbuyer = \"node 0\"\nseller = \"node {MUTE}\"\nat = \"30s\"\nlasts = \"60s\"\ncount = {count}
-        amount = 1\npatience = \"1d\"\n{more}"
-    )
+/// More requests of two attackers than a node passes on for others, to a seller that never answers; then `more`.
+fn flood(more: &str) -> String {
+    let mut text = format!("[[cheater]]\nwho = \"node {MUTE}\"\ntricks = [\"withhold-response\"]\n");
+    // An index server that is asked more than it answers has no time for some: those try again.
+    for (attacker, count) in [(0, OTHERS_PLACES - 300), (SECOND, 320)] {
+        writeln!(text, "[[cheater]]\nwho = \"node {attacker}\"\ntricks = [\"never-commit\"]").unwrap();
+        writeln!(text, "[[order]]\nbuyer = \"node {attacker}\"\nseller = \"node {MUTE}\"\ncount = {count}").unwrap();
+        writeln!(text, "at = \"30s\"\nlasts = \"120s\"\namount = 1\ntries = 9\npatience = \"1d\"").unwrap();
+    }
+    text + more
 }
 
 #[test]
 fn over_a_line_whose_places_others_use_up_only_what_is_kept_is_offered_and_its_sender_has_it() {
-    // A twelfth of the line is 1,000; the attacker makes more requests than there are places for others.
+    // A twelfth of the line is 1,000; the attackers make more requests than there are places for others.
     let pays = [(HUB, BEYOND, 1_001), (HUB, BEYOND, 400), (ALONE, BETWEEN, 5_000)];
-    let case = draw(&scenario(150, &pays, &flood(OTHERS_PLACES + 20, "")), 1).unwrap();
+    let case = draw(&scenario(200, &pays, &flood("")), 1).unwrap();
     let record = run(&case, Watch::AtTheEnd);
     assert_eq!(ends(&record), (2, 1), "{:?}", record.payments.failed);
 }
@@ -102,12 +104,12 @@ fn over_a_line_whose_places_others_use_up_only_what_is_kept_is_offered_and_its_s
 fn over_a_line_with_no_places_left_nothing_is_offered_but_what_ends_there() {
     // The hub's own, which are never answered either.
     let own = format!(
-        "[[order]]\nbuyer = \"node {HUB}\"\nseller = \"node {MUTE}\"\nat = \"130s\"\nlasts = \"30s\"\ncount = {}
-        amount = 1\ntries = 1\npatience = \"1d\"\n",
+        "[[order]]\nbuyer = \"node {HUB}\"\nseller = \"node {MUTE}\"\nat = \"180s\"\nlasts = \"40s\"\ncount = {}
+        amount = 1\ntries = 9\npatience = \"1d\"\n",
         PLACES - OTHERS_PLACES
     );
     let pays = [(HUB, BEYOND, 1), (ALONE, BEYOND, 1), (ALONE, BETWEEN, 5_000)];
-    let case = draw(&scenario(240, &pays, &flood(OTHERS_PLACES + 20, &own)), 1).unwrap();
+    let case = draw(&scenario(320, &pays, &flood(&own)), 1).unwrap();
     let record = run(&case, Watch::AtTheEnd);
     assert_eq!(ends(&record), (1, 2), "{:?}", record.payments.failed);
 }
