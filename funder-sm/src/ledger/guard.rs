@@ -6,7 +6,7 @@
 //!
 //! | kept by | of requests that go on from a line's end | credit | number |
 //! |---|---|---|---|
-//! | that end, which accepts them | all of them | [`ONWARD_SHARE`] of the line | [`PLACES`] |
+//! | that end, which accepts them | all of them | [`ONWARD_TWELFTHS`] of the line | [`PLACES`] |
 //! | the end that sends them | when it passes one on: all, its own too | [`FULL_SHARE`] | [`OTHERS_PLACES`] |
 //! | the same, over time | the same | [`LASTING_SHARE`], once what [`FULL_SHARE`] holds above that was held for [`PATIENCE`], until as much has been free again | |
 //!
@@ -24,16 +24,16 @@
 use offset_protocol::limits::MAX_PENDING;
 use offset_protocol::machine::{Duration, Instant};
 
-/// One part in so many of a line, and of the places on it, that requests may hold that go on from it. An attacker fills its own
-/// lines this far, whatever others keep to.
-pub const ONWARD_SHARE: u128 = 3;
+/// Of a line, and of the places on it, so many twelfths requests may hold that go on from it. An attacker fills its own lines this
+/// far, whatever others keep to.
+pub const ONWARD_TWELFTHS: u128 = 5;
 /// One part in so many of a line, and of the places on it, up to which requests of others are passed on. Chosen by measuring: what
-/// it is less than [`ONWARD_SHARE`] by is kept for the sender, and costs large payments of others (`BENCHMARKS.md`).
-pub const FULL_SHARE: u128 = 4;
+/// it is less than [`ONWARD_TWELFTHS`] by, a twelfth, is kept for the sender (`BENCHMARKS.md`).
+pub const FULL_SHARE: u128 = 3;
 /// One part in so many that they may hold for good.
-pub const LASTING_SHARE: u128 = 8;
+pub const LASTING_SHARE: u128 = 6;
 /// Of the places for requests of one friend, in one currency, so many are for those that go on from here.
-pub const PLACES: usize = MAX_PENDING / ONWARD_SHARE as usize;
+pub const PLACES: usize = MAX_PENDING * ONWARD_TWELFTHS as usize / 12;
 /// Up to so many of them others' are passed on: thousands that nobody answers leave a node its own way beyond the friend.
 pub const OTHERS_PLACES: usize = MAX_PENDING / FULL_SHARE as usize;
 /// Of [`MAX_PENDING`], so many are not for requests of others, wherever those end: whoever makes requests that nobody answers
@@ -44,7 +44,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What requests may hold of a line that go on from it, whosever they are. Rounded up, so that a line of one unit is of use.
 pub const fn onward(line: u128) -> u128 {
-    line.div_ceil(ONWARD_SHARE)
+    line / 12 * ONWARD_TWELFTHS + (line % 12 * ONWARD_TWELFTHS).div_ceil(12)
 }
 
 /// What is said of a line of which requests that go on hold `held`: what its sender would pass on for others; if that is less,

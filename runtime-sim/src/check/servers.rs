@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use offset_funder_sm::friend_channel::{Channel, Standing};
-use offset_funder_sm::ledger::guard::{FULL_SHARE, LASTING_SHARE, ONWARD_SHARE};
+use offset_funder_sm::ledger::guard::{FULL_SHARE, LASTING_SHARE, ONWARD_TWELFTHS};
 use offset_funder_sm::ledger::{Allowance, OpenRequest};
 use offset_funder_sm::node::Node;
 use offset_index_sm::server::{IndexServer, ServerStats};
@@ -56,10 +56,10 @@ fn onward(channel: &Channel, report: &CurrencyReport) -> u128 {
         Allowance::Full => FULL_SHARE,
         Allowance::Lasting => LASTING_SHARE,
     };
-    let places = |share| count < MAX_PENDING / share as usize;
-    let others = if places(FULL_SHARE) { part(share).saturating_sub(held) } else { 0 };
-    let left = if places(ONWARD_SHARE) { part(ONWARD_SHARE).saturating_sub(held) } else { 0 };
-    left.min(others.max(part(ONWARD_SHARE) - part(FULL_SHARE)))
+    let all = (line * ONWARD_TWELFTHS).div_ceil(12);
+    let others = if count < MAX_PENDING / FULL_SHARE as usize { part(share).saturating_sub(held) } else { 0 };
+    let left = if count < MAX_PENDING * ONWARD_TWELFTHS as usize / 12 { all.saturating_sub(held) } else { 0 };
+    left.min(others.max(all - part(FULL_SHARE)))
 }
 
 /// What a node says that may be passed on, of which a friend can push `room` in all and `onward` at most: all, or the largest

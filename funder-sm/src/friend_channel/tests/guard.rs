@@ -56,24 +56,24 @@ fn pay(pair: &mut Pair, number: u64, amount: u128) -> Vec<(RequestId, CancelReas
 }
 
 #[test]
-fn others_are_passed_on_up_to_a_quarter_of_the_line_and_what_is_kept_is_ours_from_the_first_burst() {
+fn others_are_passed_on_up_to_a_third_of_the_line_and_what_is_kept_is_ours_from_the_first_burst() {
     let mut pair = Pair::narrow();
-    assert_eq!(pass_on(&mut pair, 1, 301), Err(Refused::Full), "more than a quarter at once");
-    assert_eq!(pass_on(&mut pair, 2, 200), Ok(Enqueued::Queued));
-    assert_eq!(pass_on(&mut pair, 3, 101), Err(Refused::Full), "more than a quarter together");
+    assert_eq!(pass_on(&mut pair, 1, 401), Err(Refused::Full), "more than a third at once");
+    assert_eq!(pass_on(&mut pair, 2, 300), Ok(Enqueued::Queued));
+    assert_eq!(pass_on(&mut pair, 3, 101), Err(Refused::Full), "more than a third together");
     assert_eq!(pass_on(&mut pair, 4, 100), Ok(Enqueued::Queued));
     assert_eq!(pass_on(&mut pair, 5, 1), Err(Refused::Full));
-    assert_eq!(pair.capacities(), (900, 100), "what is kept is offered");
+    assert_eq!(pair.capacities(), (800, 100), "what is kept is offered");
     // What ends at the friend is not bounded.
     pair.enqueue_from(0, usd(), Origin::Forwarded, Operation::Request(request(6, 50))).unwrap();
     assert_eq!(pay(&mut pair, 7, 100), []);
-    assert_eq!(pay(&mut pair, 8, 1), [(id(8), CancelReason::Capacity)], "a third is held");
-    assert_eq!(pair.capacities(), (750, 0));
+    assert_eq!(pay(&mut pair, 8, 1), [(id(8), CancelReason::Capacity)], "five twelfths are held");
+    assert_eq!(pair.capacities(), (650, 0));
     // Our own count where others' are bounded: what is kept is for our next one.
     pair.enqueue(1, cancel(id(2))).unwrap();
     pair.exchange();
-    assert_eq!(pass_on(&mut pair, 9, 101), Err(Refused::Full));
-    assert_eq!(pass_on(&mut pair, 10, 100), Ok(Enqueued::Queued));
+    assert_eq!(pass_on(&mut pair, 9, 201), Err(Refused::Full));
+    assert_eq!(pass_on(&mut pair, 10, 200), Ok(Enqueued::Queued));
     pair.assert_mirrored();
 }
 
@@ -82,7 +82,7 @@ fn what_waits_to_be_signed_counts_as_well() {
     let mut pair = Pair::narrow();
     let pass_on =
         |pair: &mut Pair, number, amount| pair.enqueue_from(0, usd(), Origin::Forwarded, onward(number, amount));
-    pass_on(&mut pair, 1, 200).unwrap();
+    pass_on(&mut pair, 1, 300).unwrap();
     assert_eq!(pass_on(&mut pair, 2, 101), Err(Refused::Full));
     pass_on(&mut pair, 3, 100).unwrap();
     assert_eq!(pass_on(&mut pair, 4, 1), Err(Refused::Full));
@@ -92,16 +92,16 @@ fn what_waits_to_be_signed_counts_as_well() {
 fn what_is_held_for_long_leaves_others_less_until_it_has_ended_and_us_what_is_kept() {
     let mut pair = Pair::narrow();
     let began = pair.now;
-    assert_eq!(pair.capacities(), (1_200, 300));
-    pass_on(&mut pair, 1, 240).unwrap();
-    assert_eq!((pair.now, pair.capacities()), (began, (960, 100)));
-    // 90 more than may be held for good: the budget of 150 for a minute lasts 100 s. The alarm is the channel's own.
+    assert_eq!(pair.capacities(), (1_200, 400));
+    pass_on(&mut pair, 1, 320).unwrap();
+    assert_eq!((pair.now, pair.capacities()), (began, (880, 100)));
+    // 120 more than may be held for good: the budget of 200 for a minute lasts 100 s. The alarm is the channel's own.
     pair.settle();
-    assert_eq!((pair.now, pair.capacities()), (began + Duration::from_secs(100), (960, 100)));
+    assert_eq!((pair.now, pair.capacities()), (began + Duration::from_secs(100), (880, 100)));
     assert_eq!(pair.channel(0).allowance_ahead(&usd()), Allowance::Lasting);
     assert_eq!(pass_on(&mut pair, 2, 1), Err(Refused::Full));
-    assert_eq!(pay(&mut pair, 3, 160), [], "all of the rest of the third is ours");
-    pair.enqueue(0, Operation::Request(request(4, 800))).unwrap();
+    assert_eq!(pay(&mut pair, 3, 180), [], "all of the rest of five twelfths is ours");
+    pair.enqueue(0, Operation::Request(request(4, 700))).unwrap();
     pair.exchange();
     assert_eq!(cancelled(&pair.events(0)), [], "what ends at the friend is as welcome as ever");
     for number in [1, 3, 4] {
@@ -109,11 +109,11 @@ fn what_is_held_for_long_leaves_others_less_until_it_has_ended_and_us_what_is_ke
     }
     pair.exchange();
     let ended = pair.now;
-    assert_eq!(pair.capacities(), (1_200, 150));
-    assert_eq!(pass_on(&mut pair, 5, 151), Err(Refused::Full));
+    assert_eq!(pair.capacities(), (1_200, 200));
+    assert_eq!(pass_on(&mut pair, 5, 201), Err(Refused::Full));
     pair.settle();
-    assert_eq!((pair.now, pair.capacities()), (ended + PATIENCE, (1_200, 300)));
-    assert_eq!(pass_on(&mut pair, 6, 151), Ok(Enqueued::Queued));
+    assert_eq!((pair.now, pair.capacities()), (ended + PATIENCE, (1_200, 400)));
+    assert_eq!(pass_on(&mut pair, 6, 201), Ok(Enqueued::Queued));
     pair.assert_mirrored();
 }
 
@@ -146,8 +146,8 @@ fn a_friend_tells_its_limit_on_every_link_before_all_else_and_when_it_changes() 
     pair.channel(1).set_max_debt(usd(), 300).unwrap();
     pair.settle();
     assert_eq!(pair.channel(0).friends_limit(&usd()), 300);
-    assert_eq!(pass_on(&mut pair, 1, 76), Err(Refused::Full));
-    assert_eq!(pass_on(&mut pair, 2, 75), Ok(Enqueued::Queued));
+    assert_eq!(pass_on(&mut pair, 1, 101), Err(Refused::Full));
+    assert_eq!(pass_on(&mut pair, 2, 100), Ok(Enqueued::Queued));
     // After a restart nothing is known before the next link.
     pair.round(0, End::CrashesAfterPersist);
     assert_eq!(pair.channel(0).friends_limit(&usd()), 0);

@@ -8,7 +8,7 @@ use super::*;
 use crate::ledger::guard::{OTHERS_PLACES, PLACES};
 
 const LIMIT: u128 = 1_200;
-/// What of that is kept: a third less a quarter.
+/// What of that is kept: five twelfths less a third.
 const KEPT: u128 = 100;
 
 /// What happens to the line from party 0 to party 1.
@@ -110,7 +110,7 @@ impl Line {
 
     fn pass_on(&mut self, amount: u128, onward: bool, at_once: bool) {
         let most = self.pair.channel(0).allowance_ahead(&usd()).of(self.length());
-        assert!(most <= self.length().div_ceil(4));
+        assert!(most <= self.length().div_ceil(3));
         let fits = !onward || self.onward() + amount <= most;
         assert_eq!(self.ask(Origin::Forwarded, amount, onward).is_ok(), fits, "{amount} more of {most}");
         if at_once {
@@ -121,11 +121,11 @@ impl Line {
     fn pay(&mut self, amount: u128) {
         self.exchange();
         let of_the_line = self.length().saturating_sub(self.held(|_, _| true));
-        let of_the_third = self.length().div_ceil(3).saturating_sub(self.onward());
+        let of_what_goes_on = (self.length() * 5).div_ceil(12).saturating_sub(self.onward());
         let ours = self.held(|request, origin| !request.route.is_empty() && origin == Origin::Own);
         let id = self.ask(Origin::Own, amount, true).unwrap();
         let is_taken = !self.exchange().contains(&id);
-        assert_eq!(is_taken, amount <= of_the_line.min(of_the_third), "{amount} more");
+        assert_eq!(is_taken, amount <= of_the_line.min(of_what_goes_on), "{amount} more");
         let is_kept = self.length() == LIMIT && ours + amount <= KEPT;
         assert!(is_taken || !is_kept || amount > of_the_line, "{amount} of what is kept");
     }

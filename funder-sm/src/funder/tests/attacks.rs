@@ -426,7 +426,7 @@ fn thousands_of_tiny_requests_of_a_friend_do_not_keep_us_from_paying_beyond_the_
     }
     net.run();
     let held = |net: &Net, by: usize, of: usize| net.hosts[by].friend(of).unwrap().currencies[0].out_frozen;
-    assert_eq!((held(&net, 0, 1), held(&net, 1, 2)), (1_024, 1_024), "all that may be passed on");
+    assert_eq!((held(&net, 0, 1), held(&net, 1, 2)), (1_365, 1_365), "all that may be passed on");
     let invoice = net.invoice(3, 1, 10);
     net.routes = Ok(vec![multi(vec![part(&[1, 2, 3], 10, 0)])]);
     net.done(1, pay(&invoice, 1, 0, CommitMode::InBand));

@@ -8,7 +8,7 @@ use crate::ledger::guard::{Held, LASTING_SHARE, OTHERS_PLACES, PATIENCE, PLACES,
 
 const LINE: u128 = 1_200;
 
-/// A line of 1200, of which 400 may go on from here, and 300 for others than the friend.
+/// A line of 1200, of which 500 may go on from here, and 400 for others than the friend.
 const GRANT: Grant = Grant { is_open: true, max_debt: LINE };
 
 fn number(id: u16) -> RequestId {
@@ -34,29 +34,29 @@ fn what_goes_on_from_here_holds_a_share_and_the_rest_is_for_what_ends_here() {
         let step = ledger.receive(&from(GRANT, 0), asks(id, amount, onward)).unwrap();
         if let Step::Refused(_, reason) = step { Some(reason) } else { None }
     };
-    assert_eq!(ask(1, 401, true), Some(CancelReason::Capacity), "more than a third at once");
-    assert_eq!(ask(2, 300, true), None);
-    assert_eq!(ask(3, 101, true), Some(CancelReason::Capacity), "more than a third together");
+    assert_eq!(ask(1, 501, true), Some(CancelReason::Capacity), "more than five twelfths at once");
+    assert_eq!(ask(2, 400, true), None);
+    assert_eq!(ask(3, 101, true), Some(CancelReason::Capacity), "more than five twelfths together");
     assert_eq!(ask(4, 100, true), None);
     assert_eq!(ask(5, 1, true), Some(CancelReason::Capacity));
-    assert_eq!(ask(6, 800, false), None, "all that is left may end here");
+    assert_eq!(ask(6, 700, false), None, "all that is left may end here");
     assert_eq!(ask(7, 1, false), Some(CancelReason::Capacity), "and no more");
-    assert_eq!((ledger.forwarded_count(), ledger.forwarded_frozen()), (2, 400));
+    assert_eq!((ledger.forwarded_count(), ledger.forwarded_frozen()), (2, 500));
     // A refused request holds nothing; a place that becomes free is used again.
     ledger.send(1, &ends(5)).unwrap();
     ledger.send(1, &ends(2)).unwrap();
-    assert_eq!(ledger.onward_room(LINE), 300);
+    assert_eq!(ledger.onward_room(LINE), 400);
 }
 
 /// What is offered of a line of 1200 while so much is held.
 fn offers(allowance: Allowance) -> [u128; 7] {
-    [0, 100, 200, 250, 300, 350, 400].map(|frozen| offered(&Held { frozen, line: LINE }, Some(allowance)))
+    [0, 100, 250, 300, 390, 450, 500].map(|frozen| offered(&Held { frozen, line: LINE }, Some(allowance)))
 }
 
 #[test]
 fn what_is_offered_is_what_others_may_use_and_never_less_than_what_is_kept_for_the_sender() {
-    assert_eq!(offers(Allowance::Full), [300, 200, 100, 100, 100, 50, 0]);
-    assert_eq!(offers(Allowance::Lasting), [150, 100, 100, 100, 100, 50, 0]);
+    assert_eq!(offers(Allowance::Full), [400, 300, 150, 100, 100, 50, 0]);
+    assert_eq!(offers(Allowance::Lasting), [200, 100, 100, 100, 100, 50, 0]);
     for line in 0..40 {
         for frozen in 0..=line {
             let offer = offered(&Held { frozen, line }, Some(Allowance::Full));
@@ -79,7 +79,7 @@ fn what_is_offered_ends_with_the_places() {
     };
     for id in 0..4_096_u16 {
         let (count, is_onward) = (usize::from(id), usize::from(id) < PLACES);
-        let kept = if count < OTHERS_PLACES { 3 } else { 1 };
+        let kept = if count < OTHERS_PLACES { 4 } else { 1 };
         assert_eq!(offer(&ledger), (true, if is_onward { kept } else { 0 }), "{id}");
         assert_eq!(ledger.receive(&from(grant, 0), asks(id, 1, is_onward)), Ok(Step::Requested(number(id))));
     }
@@ -117,7 +117,7 @@ fn what_we_ask_for_ourselves_is_not_limited_by_what_others_hold() {
     assert_eq!(ledger.onward(), Sums { count: 1, frozen: 1 << 90 });
 }
 
-/// A bucket of a line of 1200: 150 may be held for good, another 150 for a minute.
+/// A bucket of a line of 1200: 200 may be held for good, another 200 for a minute.
 struct Bucket {
     strain: Strain,
     held: Held,
@@ -144,30 +144,30 @@ impl Bucket {
 #[test]
 fn all_of_the_share_may_be_held_for_a_minute_and_half_of_it_for_good() {
     let begin = Strain::begin(Instant::ZERO + Duration::from_secs(1_000_000));
-    let mut bucket = Bucket::new(begin, 300);
+    let mut bucket = Bucket::new(begin, 400);
     assert_eq!(bucket.wait(), Some(PATIENCE));
     assert_eq!(bucket.after(Duration::from_secs(59)), Allowance::Full);
     assert_eq!(bucket.after(Duration::from_secs(1)), Allowance::Lasting);
     assert_eq!(bucket.wait(), None, "what is held is held");
     // Little has ended: no more than the lasting share is held, and nothing refills.
-    bucket.held.frozen = 150;
+    bucket.held.frozen = 200;
     assert_eq!(bucket.after(Duration::from_secs(86_400)), Allowance::Lasting);
     // All has ended: it takes as long as it took.
     bucket.held.frozen = 0;
     assert_eq!(bucket.wait(), Some(PATIENCE));
     assert_eq!(bucket.after(Duration::from_secs(59)), Allowance::Lasting);
     assert_eq!(bucket.after(Duration::from_secs(1)), Allowance::Full);
-    let mut good = Bucket::new(begin, 150);
+    let mut good = Bucket::new(begin, 200);
     assert_eq!(good.wait(), None);
     assert_eq!(good.after(Duration::from_secs(365 * 86_400)), Allowance::Full);
-    let mut some = Bucket::new(begin, 210);
+    let mut some = Bucket::new(begin, 280);
     assert_eq!(some.wait(), Some(Duration::from_secs(150)), "less above the lasting share lasts longer");
     assert_eq!(some.after(Duration::from_secs(150)), Allowance::Lasting);
 }
 
 #[test]
 fn after_a_restart_what_is_held_counts_as_held_for_long() {
-    let mut bucket = Bucket::new(Strain::unknown(), 300);
+    let mut bucket = Bucket::new(Strain::unknown(), 400);
     assert_eq!(bucket.strain.allowance(), Allowance::Lasting);
     assert_eq!(bucket.wait(), None, "no clock yet");
     assert_eq!(bucket.after(Duration::ZERO), Allowance::Lasting);

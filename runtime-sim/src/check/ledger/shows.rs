@@ -1,6 +1,6 @@
 //! What an end shows after a write: within its limits (I3), as its log and its friend's come to (I5, I7).
 
-use offset_funder_sm::ledger::guard::{FULL_SHARE, ONWARD_SHARE, OTHERS_PLACES};
+use offset_funder_sm::ledger::guard::{FULL_SHARE, ONWARD_TWELFTHS, OTHERS_PLACES};
 
 use super::pair::{Marks, Model, Watch, claim, exposure, signed};
 use super::{Fault, Ledger, NodeId, Sums};
@@ -12,7 +12,8 @@ use crate::check::view::{ChannelView, CurrencyView};
 fn is_beyond_share(one: &CurrencyView, before: &Watch) -> bool {
     let is_same_line = (one.balance, one.max_debt) == (before.balance, before.max_debt);
     let line = one.max_debt.saturating_add_signed(one.balance.saturating_neg());
-    is_same_line && one.forwarded_frozen > before.forwarded && one.forwarded_frozen > line.div_ceil(ONWARD_SHARE)
+    let most = (line * ONWARD_TWELFTHS).div_ceil(12);
+    is_same_line && one.forwarded_frozen > before.forwarded && one.forwarded_frozen > most
 }
 
 /// Whether this end has passed on more for others than leaves what it keeps for itself, if the friend never granted it more than

@@ -527,19 +527,18 @@ fn a_reset_books_its_drift_and_everything_is_exact_again() {
 
 #[test]
 fn requests_that_go_on_and_hold_more_than_their_share_are_noticed_at_both_ends() {
-    let share = |parts| LIMIT.div_ceil(parts);
     let mut net = Net::line(2, User::MayAccept);
-    net.numbers(1, 0).forwarded_frozen = share(3);
+    net.numbers(1, 0).forwarded_frozen = (LIMIT * 5).div_ceil(12);
     net.show(1).unwrap();
     net.numbers(1, 0).forwarded_frozen += 1;
     fires(net.show(1), Invariant::Limits);
     let mut net = Net::line(2, User::MayAccept);
-    net.numbers(0, 1).passed_on = (1, share(4));
+    net.numbers(0, 1).passed_on = (1, LIMIT.div_ceil(3));
     net.show(0).unwrap();
     net.numbers(0, 1).passed_on.1 += 1;
     fires(net.show(0), Invariant::Limits);
     let mut net = Net::line(2, User::MayAccept);
-    net.numbers(0, 1).passed_on = (1_024, 0);
+    net.numbers(0, 1).passed_on = (1_365, 0);
     net.show(0).unwrap();
     net.numbers(0, 1).passed_on.0 += 1;
     fires(net.show(0), Invariant::Limits);

@@ -67,7 +67,8 @@ fn frozen(waves: &[Wave], seed: u64, watch: Watch) -> u64 {
 const VICTIM: u32 = 0;
 const ZED: u32 = 8;
 const YVE: u32 = 9;
-/// Payments between the victim and a stranger: one each ten seconds, of the attack and of the minute after it.
+/// Payments between the victim and a stranger: one each ten seconds, of the attack and of the minute after it. What is kept of the
+/// victim's two lines ahead is 2,000: it is paid out in parts that come to 1,950.
 const PAYMENTS: u64 = 30;
 
 /// How many of the payments were paid that one makes to the other while the attack goes on and after it.
@@ -85,7 +86,7 @@ fn paid(waves: &[Wave], (buyer, seller): (u32, u32), amount: u128, seed: u64, wa
 #[test]
 fn the_victim_goes_on_paying_strangers_and_being_paid_by_them() {
     for (what, waves) in [("large", LARGE), ("small", SMALL)] {
-        for (ends, amount) in [((VICTIM, ZED), 50), ((VICTIM, ZED), 100), ((ZED, VICTIM), 250), ((YVE, VICTIM), 250)] {
+        for (ends, amount) in [((VICTIM, ZED), 25), ((VICTIM, ZED), 65), ((ZED, VICTIM), 250), ((YVE, VICTIM), 250)] {
             let paid = paid(waves, ends, amount, 1, Watch::Always);
             assert!(10 * paid >= 9 * PAYMENTS, "{what} requests: {paid} of {PAYMENTS} of {amount} are paid, {ends:?}");
         }
@@ -111,7 +112,7 @@ fn without_the_guard_they_block_far_more() {
     mutate(Some(Mutant::GuardLeftOut));
     // The checkers would end the run at the first request beyond the share.
     let frozen = frozen(LARGE, 0, Watch::AtTheEnd);
-    let paid = paid(LARGE, (VICTIM, ZED), 100, 1, Watch::AtTheEnd);
+    let paid = paid(LARGE, (VICTIM, ZED), 65, 1, Watch::AtTheEnd);
     mutate(None);
     assert!(10 * paid < 5 * PAYMENTS, "{paid} of {PAYMENTS} are paid");
     assert!(frozen > 400, "{frozen} of a thousand are frozen");

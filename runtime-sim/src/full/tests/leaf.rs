@@ -1,5 +1,5 @@
-//! Of a friend's line a quarter is for what others send on from a node, and all of it for what ends there: a leaf with one friend
-//! is offered, and paid, all that this friend may owe it; over the same line others are paid a quarter at most.
+//! Of a friend's line a third is for what others send on from a node, and all of it for what ends there: a leaf with one friend
+//! is offered, and paid, all that this friend may owe it; over the same line others are paid a third at most.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -55,9 +55,9 @@ fn a_leaf_with_one_friend_is_offered_and_paid_all_of_its_line() {
 }
 
 #[test]
-fn over_the_line_of_a_leaf_others_are_paid_a_quarter_and_the_leaf_the_rest() {
-    assert_eq!(paid(&[(BEYOND, 2_250)]), 1);
-    assert_eq!(paid(&[(BEYOND, 2_251)]), 0);
-    // Of what is left of the line a quarter again, and all the rest to the leaf.
-    assert_eq!(paid(&[(BEYOND, 2_250), (BEYOND, 1_689), (BEYOND, 1_688), (BETWEEN, 5_063), (BETWEEN, 5_062)]), 3);
+fn over_the_line_of_a_leaf_others_are_paid_a_third_and_the_leaf_the_rest() {
+    assert_eq!(paid(&[(BEYOND, 3_000)]), 1);
+    assert_eq!(paid(&[(BEYOND, 3_001)]), 0);
+    // Of what is left of the line a third again, and all the rest to the leaf.
+    assert_eq!(paid(&[(BEYOND, 3_000), (BEYOND, 2_001), (BEYOND, 2_000), (BETWEEN, 4_001), (BETWEEN, 4_000)]), 3);
 }
