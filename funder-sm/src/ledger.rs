@@ -18,7 +18,7 @@
 //! 5. A request that we are to pass on is accepted only within what [`guard`] leaves to such.
 //!
 //! It does not know what is in flight: whether an operation is allowed in its batch is the channel's business. Nor does it
-//! know the limit that the friend set for us: only a `Cancel` tells.
+//! know the limit that the friend set for us: that bounds only what is passed on for others, and the channel keeps it.
 
 pub mod guard;
 mod receive;

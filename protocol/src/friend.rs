@@ -121,13 +121,15 @@ wire_struct! {
         pub out_seq: u64,
     }
 
-    /// What the receiver may owe the sender in one currency.
+    /// What bounds requests between sender and receiver in one currency, as the sender has it.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct CurrencyLimit {
         /// The currency.
         pub currency: Currency,
-        /// The limit.
+        /// What the receiver may owe the sender.
         pub max_debt: u128,
+        /// Whether the sender passes on no more to the receiver, for others, than they may hold for good.
+        pub is_lasting: bool,
     }
 
     /// One currency's totals, as seen from one side.

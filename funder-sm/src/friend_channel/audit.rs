@@ -74,7 +74,7 @@ impl Channel {
             Size::lasting(
                 "currencies under strain",
                 self.strains.as_ref().map_or(0, |strains| strains.len()),
-                2 * self.currencies.len(),
+                self.currencies.len(),
             ),
             Size::lasting("limits of the friend", self.friends_limits.len(), MAX_CURRENCIES),
             Size::lasting("relays of the friend", self.relays.friends.len(), MAX_RELAYS),

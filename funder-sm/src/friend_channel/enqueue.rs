@@ -16,7 +16,7 @@ use crate::ledger::{Unsendable, check_request};
 
 /// Sending.
 impl Channel {
-    /// Whether a request in this currency could be taken for sending now. Nothing is known of the friend's limit for us.
+    /// Whether a request in this currency could be taken for sending now. The friend's limit for us is not asked.
     ///
     /// # Errors
     /// [`Refused`] says why not.

@@ -1,9 +1,8 @@
 //! How long requests that go on from a line's end have held how much of it; see [`crate::ledger::guard`].
 //!
-//! The sums are the ledgers'. Here is what needs the time: each bucket is brought up before what is held changes, so that it
-//! counts what was held and not what is. One for each currency and direction: what we pass on *ahead*, to the friend, is bounded
-//! by it; of what the friend passes on to us it says what should be offered. An honest friend counts a request from before we do
-//! until after, so it is at least as strict as what we say.
+//! The sums are the ledgers'. Here is what needs the time: each bucket, one for each currency, is brought up before what is held
+//! changes, or the friend's limit, so that it counts what was held and not what is. What we pass on to the friend is bounded by
+//! it. The friend publishes what others may send over our line, so we tell it: two buckets at two ends would not stay the same.
 
 use offset_protocol::codec::List;
 use offset_protocol::friend::{CurrencyLimit, FriendMessage};
@@ -16,31 +15,22 @@ use super::{Channel, CurrencyState, State};
 use crate::ledger::Allowance;
 use crate::ledger::guard::{Held, Strain};
 
-/// Over whose line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
-    /// The friend's to us.
-    Here,
-    /// Ours to the friend.
-    Ahead,
-}
-
-/// Of those currencies and directions where something is held, or was lately.
-pub(super) type Strains = LeanMap<(Way, Currency), Strain>;
+/// Of those currencies where something is held, or was lately.
+pub(super) type Strains = LeanMap<Currency, Strain>;
 
 impl CurrencyState {
-    fn held(&self, way: Way, friends_limit: u128) -> Held {
-        match way {
-            Way::Here => Held { frozen: self.ledger.forwarded_frozen(), line: self.ledger.line(self.config.max_debt) },
-            Way::Ahead => Held { frozen: self.ledger.onward().frozen, line: self.ledger.line_ahead(friends_limit) },
-        }
+    fn held_ahead(&self, friends_limit: u128) -> Held {
+        Held { frozen: self.ledger.onward().frozen, line: self.ledger.line_ahead(friends_limit) }
     }
 }
 
 /// One of 32 at most; the last one counts.
+fn word_on<'a>(limits: &'a [CurrencyLimit], currency: &Currency) -> Option<&'a CurrencyLimit> {
+    limits.iter().rfind(|limit| limit.currency == *currency)
+}
+
 fn limit_of(limits: &[CurrencyLimit], currency: &Currency) -> u128 {
-    let limit = limits.iter().rfind(|limit| limit.currency == *currency);
-    limit.map_or(0, |limit| limit.max_debt.min(MAX_AMOUNT))
+    word_on(limits, currency).map_or(0, |limit| limit.max_debt.min(MAX_AMOUNT))
 }
 
 /// Limits.
@@ -50,30 +40,37 @@ impl Channel {
         limit_of(&self.friends_limits, currency)
     }
 
-    /// The friend says what we may owe it: all of it, each time. A hint: the most that a lie can do is what a friend can do
-    /// anyway, to refuse what we pass on, or to take what we keep for ourselves of its line.
-    pub fn on_limits(&mut self, limits: &List<CurrencyLimit, MAX_CURRENCIES>) {
-        self.friends_limits = limits.to_vec().into_boxed_slice();
+    /// The friend says what we may owe it, and what it passes on to us: all of it, each time. A hint: the most that a lie can do is
+    /// what a friend can do anyway, to refuse what we pass on, to take what we keep for ourselves of its line, and to pass on nothing.
+    pub fn on_limits(&mut self, now: Instant, limits: &List<CurrencyLimit, MAX_CURRENCIES>) {
+        if *self.friends_limits != **limits {
+            self.settle_strains(now);
+            self.friends_limits = limits.to_vec().into_boxed_slice();
+        }
     }
 
-    /// Says what the friend may owe us, if it has not heard that on this link.
+    /// Says what the friend may owe us, and what we pass on to it, if it has not heard that on this link.
     pub(super) fn say_limits(&mut self, out: &mut Vec<FriendMessage>) {
-        let Some(link) = self.link.as_mut().filter(|_| !matches!(self.state, State::Inconsistent(_))) else { return };
-        if std::mem::replace(&mut link.said_limits, true) {
+        if matches!(self.state, State::Inconsistent(_)) || self.link.as_ref().is_none_or(|link| link.said_limits) {
             return;
         }
         let listed = self.currencies.iter().filter(|(_, state)| state.is_listed());
         let limit = |(currency, state): (&Currency, &CurrencyState)| CurrencyLimit {
             currency: *currency,
             max_debt: state.config.max_debt,
+            is_lasting: self.allowance_ahead(currency) == Allowance::Lasting,
         };
         let limits = List::truncated(listed.map(limit));
-        if !limits.is_empty() {
+        let Some(link) = &mut self.link else { return };
+        link.said_limits = true;
+        // Who has listed nothing yet has nothing to say; who lists nothing any more has.
+        if !limits.is_empty() || link.has_said_limits {
+            link.has_said_limits = true;
             out.push(FriendMessage::Limits(limits));
         }
     }
 
-    /// A limit, or the list of currencies, has changed.
+    /// A limit, the list of currencies, or what we pass on has changed.
     pub(super) fn say_limits_again(&mut self) {
         if let Some(link) = &mut self.link {
             link.said_limits = false;
@@ -83,67 +80,63 @@ impl Channel {
 
 /// Time.
 impl Channel {
-    fn strains(&self) -> impl Iterator<Item = (&(Way, Currency), &Strain)> {
-        self.strains.iter().flat_map(|strains| strains.iter())
-    }
-
-    fn allowance_of(&self, way: Way, currency: &Currency) -> Allowance {
-        let strain = self.strains.as_ref().and_then(|strains| strains.get(&(way, *currency)));
-        strain.map(Strain::allowance).unwrap_or_default()
-    }
-
-    /// Up to what the friend passes on to us for others that goes on from here, as far as we can tell.
+    /// Up to what the friend passes on to us for others that goes on from here, as it says.
     pub fn allowance(&self, currency: &Currency) -> Allowance {
-        self.allowance_of(Way::Here, currency)
+        let is_lasting = word_on(&self.friends_limits, currency).is_some_and(|word| word.is_lasting);
+        if is_lasting { Allowance::Lasting } else { Allowance::Full }
     }
 
     /// Up to what we pass on for others that goes on from the friend.
     pub fn allowance_ahead(&self, currency: &Currency) -> Allowance {
-        self.allowance_of(Way::Ahead, currency)
+        let strain = self.strains.as_ref().and_then(|strains| strains.get(currency));
+        strain.map(Strain::allowance).unwrap_or_default()
     }
 
     /// Brings all buckets up to now, while there is a link: without one nothing changes, and after a restart the friend's limits
-    /// are not known before. As many as currencies in which something goes on, of `MAX_CURRENCIES` at most, twice.
+    /// are not known before. As many as currencies in which something goes on, of `MAX_CURRENCIES` at most.
     pub(super) fn settle_strains(&mut self, now: Instant) {
         if !self.is_resumed() {
             return;
         }
         let Some(strains) = &mut self.strains else { return };
-        let mut idle = Vec::new();
-        for (&(way, currency), strain) in strains.iter_mut() {
-            let limit = limit_of(&self.friends_limits, &currency);
-            let held = self.currencies.get(&currency).map(|state| state.held(way, limit));
+        let (mut idle, mut is_news) = (Vec::new(), false);
+        for (currency, strain) in strains.iter_mut() {
+            let limit = limit_of(&self.friends_limits, currency);
+            let held = self.currencies.get(currency).map(|state| state.held_ahead(limit));
+            let before = strain.allowance();
             if !held.is_some_and(|held| strain.settle(now, &held)) {
-                idle.push((way, currency));
+                idle.push(*currency);
             }
+            is_news |= strain.allowance() != before;
         }
-        for key in &idle {
-            strains.remove(key);
+        for currency in &idle {
+            strains.remove(currency);
         }
         if strains.is_empty() {
             self.strains = None;
         }
+        if is_news {
+            self.say_limits_again();
+        }
     }
 
-    fn is_held(&self, way: Way, currency: &Currency) -> bool {
-        self.currencies.get(currency).is_some_and(|state| state.held(way, 0).frozen > 0)
+    fn is_held(&self, currency: &Currency) -> bool {
+        self.currencies.get(currency).is_some_and(|state| state.held_ahead(0).frozen > 0)
     }
 
-    /// A request was accepted, or signed: from now on its currency is watched, if it goes on.
-    pub(super) fn watch_strain(&mut self, now: Instant, way: Way, currency: Currency) {
-        let is_watched = self.strains.as_ref().is_some_and(|strains| strains.contains_key(&(way, currency)));
-        if !is_watched && self.is_held(way, &currency) {
-            self.strains.get_or_insert_default().insert((way, currency), Strain::begin(now));
+    /// A request was signed: from now on its currency is watched, if it goes on.
+    pub(super) fn watch_strain(&mut self, now: Instant, currency: Currency) {
+        let is_watched = self.strains.as_ref().is_some_and(|strains| strains.contains_key(&currency));
+        if !is_watched && self.is_held(&currency) {
+            self.strains.get_or_insert_default().insert(currency, Strain::begin(now));
         }
     }
 
     /// Storage knows what is held, and not for how long.
     pub(super) fn restore_strains(&mut self) {
         for currency in self.currencies.keys().copied().collect::<Vec<_>>() {
-            for way in [Way::Here, Way::Ahead] {
-                if self.is_held(way, &currency) {
-                    self.strains.get_or_insert_default().insert((way, currency), Strain::unknown());
-                }
+            if self.is_held(&currency) {
+                self.strains.get_or_insert_default().insert(currency, Strain::unknown());
             }
         }
     }
@@ -151,9 +144,9 @@ impl Channel {
     /// When an allowance next changes by itself, where anybody is told of it.
     pub(super) fn next_allowance(&self) -> Option<Instant> {
         self.link.as_ref().filter(|link| link.is_resumed)?;
-        let next = |(&(way, currency), strain): (&(Way, Currency), &Strain)| {
-            strain.next_change(&self.currencies.get(&currency)?.held(way, self.friends_limit(&currency)))
+        let next = |(currency, strain): (&Currency, &Strain)| {
+            strain.next_change(&self.currencies.get(currency)?.held_ahead(self.friends_limit(currency)))
         };
-        self.strains().filter_map(next).min()
+        self.strains.iter().flat_map(|strains| strains.iter()).filter_map(next).min()
     }
 }

@@ -21,9 +21,10 @@
 //! 5. A queued operation can be signed when its turn comes: what makes it impossible takes it out of the queue.
 //! 6. Every operation, received or sent, costs a few map look-ups and one record, however much is open.
 //!
-//! 7. Of what the friend may push, requests that go on from here hold no more than [`crate::ledger::guard`] leaves them.
+//! 7. Of what the friend may push, requests that go on from here hold no more than [`crate::ledger::guard`] leaves them; and of what
+//!    we may push no more is passed on for others than it lets them.
 //!
-//! It does not check the friend's limit for us, fees, or whether the node can forward; and it believes the caller that
+//! It does not check the friend's limit for our own requests, nor for what ends at the friend, fees, or whether the node can forward; and it believes the caller that
 //! messages come from the friend of the link that is up, in order.
 
 mod answers;
@@ -253,7 +254,9 @@ impl Content {
 /// What was said on the link that is up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Link {
+    /// And nothing of it has changed since.
     said_limits: bool,
+    has_said_limits: bool,
     said_terms: bool,
     said_reset: bool,
     said_resume: bool,
@@ -289,7 +292,7 @@ pub struct Channel {
     /// The friend's last signature of an earlier epoch, or of before the dispute.
     old_evidence: Option<Box<Evidence>>,
     link: Option<Link>,
-    /// What we may owe the friend, as it says. Not stored: it says so on every link.
+    /// What we may owe the friend and what it passes on to us, as it says. Not stored: it says so on every link.
     friends_limits: Box<[CurrencyLimit]>,
     /// How long requests that go on have held how much. Not stored. `None`: they have held nothing lately, as in most
     /// friendships.

@@ -381,7 +381,7 @@ impl Pair {
                 party.channel.on_batch(&mut env, batch, &mut events);
             }
             FriendMessage::Inconsistent(terms) => party.channel.on_inconsistent(&mut env, terms, &mut events),
-            FriendMessage::Limits(limits) => party.channel.on_limits(&limits),
+            FriendMessage::Limits(limits) => party.channel.on_limits(self.now, &limits),
             FriendMessage::Reset(reset) => {
                 let reset = Verified::check(reset, from, &KEYS[to], &verifier).unwrap();
                 party.channel.on_reset(&mut env, reset, &mut events);
@@ -461,6 +461,12 @@ impl Pair {
                 assert_eq!((open.committed, open.withdrawn), (other.committed, other.withdrawn));
             }
             assert_eq!(x.all_outgoing().count(), y.all_incoming().count());
+            if x.is_resumed() && y.is_resumed() {
+                for (currency, state) in x.currencies.iter().filter(|(_, state)| state.is_listed()) {
+                    assert_eq!(y.allowance(currency), x.allowance_ahead(currency), "in {currency}");
+                    assert_eq!(y.friends_limit(currency), state.config.max_debt, "in {currency}");
+                }
+            }
             for (currency, state) in &x.currencies {
                 let frozen: u128 = state.ledger.incoming().values().map(|open| open.frozen()).sum();
                 assert_eq!(frozen, state.ledger.totals().in_frozen, "in {currency}");

@@ -17,12 +17,10 @@ use offset_protocol::codec::List;
 use offset_protocol::friend::{Batch, Body, CurrencyOperations, Header, Operation, body_hash, next_head, totals_hash};
 use offset_protocol::identity::Verified;
 use offset_protocol::limits::{MAX_BATCH_OPS, MAX_CURRENCIES};
-use offset_protocol::machine::Instant;
 use offset_protocol::money::Currency;
 use offset_protocol::{mutant, sometimes};
 
 use super::enqueue::refusal;
-use super::guard::Way;
 use super::queue::request_id;
 use super::records::Key;
 use super::{
@@ -126,7 +124,7 @@ impl Channel {
             events.push(ChannelEvent::FriendRelays(relays));
         }
         for (currency, step) in trial.steps {
-            self.commit_step(env.now, currency, step, events);
+            self.commit_step(currency, step, events);
         }
         Ok(())
     }
@@ -345,11 +343,10 @@ impl Channel {
         }
     }
 
-    fn commit_step(&mut self, now: Instant, currency: Currency, step: Step, events: &mut Vec<ChannelEvent>) {
+    fn commit_step(&mut self, currency: Currency, step: Step, events: &mut Vec<ChannelEvent>) {
         match step {
             Step::Requested(id) => {
                 self.dirty.say(Key::Incoming((currency, id)));
-                self.watch_strain(now, Way::Here, currency);
                 if let Some(open) = self.incoming(&currency, &id) {
                     events.push(ChannelEvent::Request { currency, request: open.request.clone() });
                 }

@@ -16,7 +16,6 @@ use offset_protocol::machine::{Alarm, Instant};
 use offset_protocol::money::Currency;
 use offset_protocol::{buggify, mutant, sometimes};
 
-use super::guard::Way;
 use super::queue::{Waiting, request_id};
 use super::records::Key;
 use super::{ACK_AT_ONCE, Channel, Content, CurrencyState, Link, Listing, MAX_UNACKED, Mark, Said, State, Unacked};
@@ -83,7 +82,7 @@ impl Channel {
         }
     }
 
-    /// When the friend must have an acknowledgement, or may push more or less by itself. A due alarm is served by
+    /// When the friend must have an acknowledgement, or hear that we pass on more or less. A due alarm is served by
     /// [`Channel::make_messages`].
     pub fn poll_timeout(&self) -> Option<Alarm> {
         let allowance = self.next_allowance().map(|at| Alarm { at, why: "friend channel: allowance" });
@@ -223,7 +222,7 @@ impl Channel {
             let is_lost = mutant!(CommitLost) && matches!(operation, Operation::Commit(_));
             let is_applied = self.apply_ours(seq, currency, &operation, &mut draft);
             if matches!(operation, Operation::Request(_)) {
-                self.watch_strain(now, Way::Ahead, currency);
+                self.watch_strain(now, currency);
             }
             if is_applied && !is_lost {
                 draft.groups.get_or_default(currency).push(operation);
@@ -293,6 +292,9 @@ impl Channel {
                 Listing::Leaving => list.push(*currency),
                 Listing::Unlisted | Listing::Left(_) => {}
             }
+        }
+        if changed {
+            self.say_limits_again();
         }
         changed.then(|| List::truncated(list))
     }

@@ -111,7 +111,7 @@ impl Funder {
             CheckedMessage::Resume(resume) => channel.on_resume(&mut env, &resume, &mut events),
             CheckedMessage::Batch(batch) => channel.on_batch(&mut env, batch, &mut events),
             CheckedMessage::Inconsistent(terms) => channel.on_inconsistent(&mut env, terms, &mut events),
-            CheckedMessage::Limits(limits) => channel.on_limits(&limits),
+            CheckedMessage::Limits(limits) => channel.on_limits(env.now, &limits),
             CheckedMessage::Reset(reset) => channel.on_reset(&mut env, reset, &mut events),
             CheckedMessage::Forged => channel.on_forged(&mut env, &mut events),
             CheckedMessage::Unreadable => {}

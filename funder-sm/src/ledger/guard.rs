@@ -10,14 +10,14 @@
 //! | the end that sends them | when it passes one on: all, its own too | [`FULL_SHARE`] | [`OTHERS_PLACES`] |
 //! | the same, over time | the same | [`LASTING_SHARE`], once what [`FULL_SHARE`] holds above that was held for [`PATIENCE`], until as much has been free again | |
 //!
-//! What the two ends' rules differ by is kept for the sender's own payments that go on from its friend, whatever others hold
-//! and for how long. Only the sender knows which are its own, and nobody else need know: so it is the sender that bounds others,
+//! What the two ends' rules differ by is kept for the sender's own payments that go on from its friend, whatever others hold that
+//! go on from there, and for how long; while the line is as long as it was, and what ends at the friend leaves it free. Only
+//! the sender knows which are its own, and nobody else need know: so it is the sender that bounds others,
 //! and the rule about time is its rule alone; kept by the other end as well, it would take the sender's part with the rest. The
 //! receiving end keeps the rest of the line for what ends there.
 //!
-//! The sender knows the line because the friend tells its limit
-//! ([`Limits`](offset_protocol::friend::FriendMessage::Limits)). The receiver reckons the rule about time as well, to say what
-//! strangers should be offered ([`offered`]).
+//! The sender knows the line because the friend tells its limit, and tells the friend in turn which of its two shares it keeps to
+//! ([`Limits`](offset_protocol::friend::FriendMessage::Limits)): the friend says what strangers should be offered ([`offered`]).
 //!
 //! Not checked: how much of what one friend may push is held by requests of another; every friend has a line of its own.
 

@@ -7,8 +7,7 @@
 //! |---|---|---|
 //! | no route, offline, removed | [`LONG_REST`] | all |
 //! | closed | [`LONG_REST`] | that one |
-//! | capacity, fee | [`SHORT_REST`] | that one |
-//! | busy | [`SHORT_REST`] | all |
+//! | capacity, fee, busy | [`SHORT_REST`] | that one |
 //!
 //! A `Cancel` names its hop by a number that any mediator on the way back may change, so an edge may be blamed wrongly. That
 //! costs little: it is left out at this node only, for a while, and a question that finds nothing without the remembered edges
@@ -76,8 +75,7 @@ const fn rest(reason: CancelReason) -> Option<(Duration, bool)> {
     match reason {
         CancelReason::NoRoute | CancelReason::Offline | CancelReason::Removed => Some((LONG_REST, false)),
         CancelReason::Closed => Some((LONG_REST, true)),
-        CancelReason::Capacity | CancelReason::Fee => Some((SHORT_REST, true)),
-        CancelReason::Busy => Some((SHORT_REST, false)),
+        CancelReason::Capacity | CancelReason::Fee | CancelReason::Busy => Some((SHORT_REST, true)),
         CancelReason::UnknownInvoice
         | CancelReason::Amount
         | CancelReason::Expired
@@ -110,7 +108,9 @@ mod tests {
         edges.note(now, &failed(1, "USD", CancelReason::Offline));
         edges.note(now, &failed(2, "USD", CancelReason::Capacity));
         edges.note(now, &failed(3, "USD", CancelReason::Seller));
-        assert_eq!(left_out(&edges, now, "USD"), [edge(2, 200), edge(1, 200)]);
+        // A line that others use up in one currency is of use in the others.
+        edges.note(now, &failed(4, "USD", CancelReason::Busy));
+        assert_eq!(left_out(&edges, now, "USD"), [edge(4, 200), edge(2, 200), edge(1, 200)]);
         assert_eq!(left_out(&edges, now, "EUR"), [edge(1, 200)]);
         assert_eq!(left_out(&edges, now + SHORT_REST, "USD"), [edge(1, 200)]);
         assert_eq!(left_out(&edges, now + LONG_REST, "USD"), []);

@@ -19,7 +19,7 @@ use super::cast::{
 
 pub(crate) fn page() -> Page {
     let mut friendship = Friendship::new(0, &ResetToken([0; 32]));
-    let limit = CurrencyLimit { currency: usd(), max_debt: 5_000 };
+    let limit = CurrencyLimit { currency: usd(), max_debt: 5_000, is_lasting: false };
     let mut vectors = vec![
         message("Alice says what Bob may owe her", FriendMessage::Limits(list([limit]))),
         message("Alice resumes in a new friendship", FriendMessage::Resume(friendship.resume(ALICE))),
