@@ -1,7 +1,7 @@
 //! A relay that restarts, and its 10,000 nodes, a thousand of them behind one address, in virtual time: the real machines of
 //! both sides, the real door with its limits as they are by default, and a model of the network and of what handshakes cost.
 //!
-//! A stranger meanwhile knocks three thousand times a second from one address, takes every handshake that it gets, and finishes
+//! A stranger meanwhile knocks three thousand times a second from one address, takes every handshake that it gets, begins each and finishes
 //! none.
 //!
 //! It shows that the nodes do not come as a herd, that the limits at the door let everybody back within a bounded time, and
@@ -251,6 +251,8 @@ impl World {
             self.counts.refused += 1;
             return self.later(Event::Gone(node, conn));
         };
+        // Its first bytes came right behind it.
+        ticket.hear();
         *self.counts.let_in.entry(second).or_default() += 1;
         relay.busy_until = relay.busy_until.max(self.now) + HANDSHAKE;
         let done = relay.busy_until;
@@ -268,6 +270,7 @@ impl World {
         self.at(self.now + STRANGER_EVERY, Event::StrangerKnocks);
         let Some(relay) = &mut self.relay else { return };
         let Ok(ticket) = relay.gate.enter(IpAddr::from(STRANGER), self.now, &std::sync::Arc::default()) else { return };
+        ticket.hear();
         *self.counts.strange.entry(self.now.as_micros() / 1_000_000).or_default() += 1;
         relay.busy_until = relay.busy_until.max(self.now) + HANDSHAKE;
         self.next_conn += 1;

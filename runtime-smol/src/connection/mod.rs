@@ -445,6 +445,9 @@ impl Connection {
             Poll::Ready(Ok(read)) => {
                 self.parts.counters.reads.fetch_add(1, Relaxed);
                 self.parts.counters.bytes_in.fetch_add(read as u64, Relaxed);
+                if let Opening::Theirs { ticket, .. } = &self.parts.opening {
+                    ticket.hear();
+                }
                 if self.phase == Phase::Running {
                     let bytes = buffer.get_mut(..read).unwrap_or_default();
                     self.parts.channel.receive_in_place(now, bytes, self.wire.buffer());

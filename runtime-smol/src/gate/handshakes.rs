@@ -1,5 +1,5 @@
 //! Handshakes in progress: who holds most gives way, so that nobody keeps others out by beginning many and ending none; and
-//! of one address the oldest, if it had time enough, so that silent ones keep nobody out who is at the same address.
+//! of one address the oldest that had time enough, so that silent ones keep nobody out who is at the same address.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -12,6 +12,9 @@ use crate::connection::Mail;
 /// A handshake that has had this long gives way to a newer one of its own address. Chosen freely: longer than one takes to the
 /// other side of the world, so that many nodes behind one address that come back at once do not drive each other out.
 const TIME_ENOUGH: Duration = Duration::from_secs(1);
+/// The same of a peer that has said nothing. Whoever opens a connection speaks first, and at once: its first bytes come right
+/// behind the connection itself, from wherever they come. Chosen freely: longer than a busy machine takes to look at them.
+const TIME_TO_SPEAK: Duration = Duration::from_millis(50);
 
 /// Names a handshake; later ones have greater numbers.
 type Number = u64;
@@ -20,7 +23,14 @@ type Number = u64;
 #[derive(Debug)]
 struct Begun {
     at: Instant,
+    has_spoken: bool,
     mail: Weak<Mail>,
+}
+
+impl Begun {
+    fn had_its_time(&self, now: Instant) -> bool {
+        now.since(self.at) >= if self.has_spoken { TIME_ENOUGH } else { TIME_TO_SPEAK }
+    }
 }
 
 /// All handshakes in progress, by who makes them.
@@ -47,10 +57,17 @@ impl Handshakes {
         self.next += 1;
         let number = self.next;
         self.change(site, |of_site| {
-            of_site.insert(number, Begun { at, mail: Arc::downgrade(mail) });
+            of_site.insert(number, Begun { at, has_spoken: false, mail: Arc::downgrade(mail) });
         });
         self.total += 1;
         number
+    }
+
+    /// Its peer has said something. Nothing happens if it gave way before.
+    pub(super) fn hear(&mut self, site: &IpAddr, number: Number) {
+        if let Some(begun) = self.by_site.get_mut(site).and_then(|of_site| of_site.get_mut(&number)) {
+            begun.has_spoken = true;
+        }
     }
 
     /// Ends one. Nothing happens if it gave way before.
@@ -75,10 +92,10 @@ impl Handshakes {
         true
     }
 
-    /// Ends the oldest of `site`, if it has had time enough. Whether it gave way.
+    /// Ends the oldest of `site` that has had its time. Whether one gave way. Looks at all of the site's, of which there is a limit.
     pub(super) fn give_way_within(&mut self, site: &IpAddr, now: Instant) -> bool {
-        let oldest = self.by_site.get(site).and_then(|of_site| of_site.first_key_value());
-        let Some((&number, _)) = oldest.filter(|(_, begun)| now.since(begun.at) >= TIME_ENOUGH) else { return false };
+        let mut of_site = self.by_site.get(site).into_iter().flatten();
+        let Some((&number, _)) = of_site.find(|(_, begun)| begun.had_its_time(now)) else { return false };
         self.end(*site, number);
         true
     }

@@ -261,6 +261,13 @@ impl State {
 }
 
 impl Ticket {
+    /// The peer has said something.
+    pub fn hear(&self) {
+        if let Some((site, number)) = &self.place {
+            self.gate.lock().handshakes.hear(site, *number);
+        }
+    }
+
     /// The handshake is over.
     pub fn give_back(&mut self) {
         let Some((site, number)) = self.place.take() else { return };
@@ -313,7 +320,7 @@ mod tests {
         let most = limits().handshakes_per_address;
         let mut held: Vec<_> = (0..most).map(|_| enter(&gate, address(1), START).unwrap()).collect();
         assert_eq!(enter(&gate, address(1), START).unwrap_err(), Full::Address);
-        let soon = START + Duration::from_millis(999);
+        let soon = START + Duration::from_millis(49);
         assert_eq!(enter(&gate, address(1), soon).unwrap_err(), Full::Address);
         assert!(enter(&gate, address(2), START).is_ok());
         held.truncate(1);
@@ -325,19 +332,30 @@ mod tests {
 
     /// An owner's app is often at the address of whatever else runs on the machine.
     #[test]
-    fn silent_handshakes_give_way_to_newer_ones_of_their_own_address() {
-        let gate = Gate::new(DoorLimits { handshakes: 100, handshakes_per_address: 2, ..limits() });
-        let mails: Vec<_> = (0..3).map(|_| Arc::<Mail>::default()).collect();
-        let later = START + Duration::from_secs(1);
-        let first = gate.enter(address(1), START, &mails[0]).unwrap();
-        let second = gate.enter(address(1), later, &mails[1]).unwrap();
-        let third = gate.enter(address(1), later, &mails[2]).unwrap();
-        assert_eq!(gate.in_progress(), 2);
-        // The first has given way, and the second has not had its time.
-        assert_eq!(enter(&gate, address(1), later).unwrap_err(), Full::Address);
-        drop(first);
-        assert_eq!(gate.in_progress(), 2, "what gave way gives nothing back");
-        drop((second, third));
+    fn handshakes_give_way_to_newer_ones_of_their_own_address_sooner_if_they_are_silent() {
+        let gate = Gate::new(DoorLimits { handshakes: 100, handshakes_per_address: 3, ..limits() });
+        let mails: Vec<_> = (0..6).map(|_| Arc::<Mail>::default()).collect();
+        let come = |n: usize, ms| gate.enter(address(1), START + Duration::from_millis(ms), &mails[n]);
+        let gave_way = || mails.iter().map(|mail| mail.gives_way()).collect::<Vec<_>>();
+        let first = come(0, 0).unwrap();
+        first.hear();
+        let silent = come(1, 10).unwrap();
+        let third = come(2, 20).unwrap();
+        third.hear();
+        assert_eq!(come(3, 59).unwrap_err(), Full::Address, "nobody has had its time");
+        // The oldest that has said nothing, though another is older.
+        let fourth = come(3, 60).unwrap();
+        assert_eq!(gave_way(), [false, true, false, false, false, false]);
+        silent.hear();
+        fourth.hear();
+        assert_eq!(come(4, 999).unwrap_err(), Full::Address, "who speaks has a second");
+        let fifth = come(4, 1_000).unwrap();
+        assert_eq!(gave_way(), [true, true, false, false, false, false]);
+        assert_eq!(come(5, 1_019).unwrap_err(), Full::Address);
+        assert_eq!(gate.in_progress(), 3);
+        drop((first, silent));
+        assert_eq!(gate.in_progress(), 3, "what gave way gives nothing back");
+        drop((third, fourth, fifth));
         assert!(gate.lock().handshakes.is_empty());
     }
 

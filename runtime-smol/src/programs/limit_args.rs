@@ -33,7 +33,8 @@ pub(super) struct NetArgs {
     /// Handshakes in progress at each door; with all places taken the oldest of whoever has most gives way
     #[arg(long, value_name = "N", default_value_t = DoorLimits::default().handshakes, value_parser = some())]
     max_handshakes: u32,
-    /// Handshakes in progress from one address; with all places taken its own oldest gives way after a second
+    /// Handshakes in progress from one address; with all places taken its own oldest gives way, after 50 ms
+    /// if it has said nothing, else after a second
     #[arg(long, value_name = "N", default_value_t = DoorLimits::default().handshakes_per_address, value_parser = some())]
     max_handshakes_per_address: u32,
     /// Seconds after which a peer that takes less than a KiB a second of what waits for it is disconnected

@@ -1,7 +1,7 @@
 //! How long a new app waits for its node's report, while others at the same address hold sockets at the door and say nothing.
 //!
 //! *Settled*: the sockets have been open for a second. *Fresh*: the app comes at once behind them. An address has 256 places for
-//! handshakes; who keeps one and says nothing gives it up to a newcomer only when it has had it for a second. So a fresh crowd has
+//! handshakes; who keeps one and says nothing gives it up to a newcomer only when it has had it for 50 ms. So a fresh crowd has
 //! the door cut the app off; here it comes again and again, as somebody at a shell would, and what counts is when it has its report.
 
 use std::collections::BTreeSet;
