@@ -1,5 +1,6 @@
 //! Connections that a relay has joined, and what all of them may hold together.
 
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 
 use offset_protocol::channel::SecureChannel;
@@ -7,6 +8,7 @@ use offset_protocol::net::Address;
 use smol::Async;
 
 use super::*;
+use crate::gate::DoorLimits;
 
 /// A relay with two clients that have both said hello, and are joined.
 struct Joined {
@@ -158,6 +160,35 @@ fn clients_that_say_nothing_delay_nobody() {
     server.admit();
     assert_eq!(client.desk.next_within(StdDuration::from_secs(3)), Some(NetEvent::Opened { conn }));
     drop(silent);
+}
+
+#[test]
+fn whoever_has_said_something_is_not_taken_for_silent() {
+    let door = DoorLimits { handshakes_per_address: 2, ..DoorLimits::default() };
+    let mut server = Host::with(2, NetLimits { door, ..NetLimits::default() });
+    let address = server.listen(Purpose::AppNode, Reading::Freely);
+    // Both are cut off if the machine is so busy that a second passes: then once more.
+    let is_cut = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(StdDuration::from_millis(100))).unwrap();
+        let waits = |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        !matches!(stream.read(&mut [0]), Err(error) if waits(&error))
+    };
+    for _ in 0..20 {
+        let (mut client, began) = (Host::new(1), std::time::Instant::now());
+        let mut speaks = TcpStream::connect(address).unwrap();
+        speaks.write_all(&[1; 10]).unwrap();
+        let mut silent = TcpStream::connect(address).unwrap();
+        std::thread::sleep(StdDuration::from_millis(100));
+        let conn = client.connect(address, server.key, Purpose::AppNode);
+        let took = began.elapsed();
+        server.admit();
+        assert_eq!(client.desk.next_within(StdDuration::from_secs(3)), Some(NetEvent::Opened { conn }));
+        assert!(is_cut(&mut silent), "who has said nothing gives way");
+        if took < StdDuration::from_millis(900) {
+            return assert!(!is_cut(&mut speaks), "who has spoken stays");
+        }
+    }
+    panic!("this machine is too busy");
 }
 
 /// Tunnels whose readers stand still while their writers flood them.
