@@ -373,7 +373,23 @@ impl Run<'_> {
     }
 
     fn has_failed(&self, probe: DealId) -> bool {
-        matches!(self.stage(probe), Some(Stage::Failed(_))) && !self.is_crowded_out(probe)
+        matches!(self.stage(probe), Some(Stage::Failed(_)))
+    }
+
+    /// Whether nobody can blame the nodes for a probe that was not paid.
+    fn is_excused(&self, probe: DealId, is_late: bool) -> bool {
+        self.is_crowded_out(probe) || (is_late || self.has_failed(probe)) && self.is_used_up(probe)
+    }
+
+    /// A cheater's payment that came through after the probe was chosen may have used a friendship of others up.
+    fn is_used_up(&self, probe: DealId) -> bool {
+        let Some(&(buyer, seller)) = self.deals.get(&probe).filter(|_| self.case.has_cheaters()) else { return false };
+        let person = self.people[buyer as usize].0.borrow();
+        let bought = person.deals().purchases().find(|(id, _)| *id == probe);
+        let Some((currency, amount)) = bought.map(|(_, one)| (one.order.currency, one.order.amount)) else {
+            return false;
+        };
+        self.room(buyer, seller, &currency).is_some_and(|room| room.ends < amount)
     }
 
     /// A cheater may fill a friendship of others with requests that its own people never answer: nothing takes them out.
@@ -397,10 +413,11 @@ impl Run<'_> {
     fn await_probes(&mut self, probes: &[DealId]) -> Result<(), Violation> {
         let limit = self.world.now() + PROBE_LIMIT.times(self.slowness());
         loop {
-            let unpaid = probes.iter().copied().find(|probe| !self.is_paid(*probe) && !self.is_crowded_out(*probe));
-            let Some(unpaid) = unpaid else { return Ok(()) };
-            let failed = probes.iter().find(|probe| self.has_failed(**probe));
-            if failed.is_some() || self.world.now() > limit {
+            let is_late = self.world.now() > limit;
+            let is_unpaid = |probe: &&DealId| !self.is_paid(**probe) && !self.is_excused(**probe, is_late);
+            let Some(&unpaid) = probes.iter().find(is_unpaid) else { return Ok(()) };
+            let failed = probes.iter().filter(is_unpaid).find(|probe| self.has_failed(**probe));
+            if failed.is_some() || is_late {
                 let probe = *failed.unwrap_or(&unpaid);
                 let ends = self.deals.get(&probe);
                 let stands = ends.and_then(|ends| self.open_deal(probe, *ends, &BTreeSet::new())).unwrap_or_default();
