@@ -1,8 +1,8 @@
 //! A relay that restarts, and its 10,000 nodes, a thousand of them behind one address, in virtual time: the real machines of
 //! both sides, the real door with its limits as they are by default, and a model of the network and of what handshakes cost.
 //!
-//! A stranger meanwhile knocks three thousand times a second from one address, takes every handshake that it gets, begins each and finishes
-//! none.
+//! A stranger meanwhile knocks three thousand times a second from one address, takes every handshake that it gets, begins
+//! each and finishes none.
 //!
 //! It shows that the nodes do not come as a herd, that the limits at the door let everybody back within a bounded time, and
 //! that the stranger never gets more of the processor than it should. It does not show what a real system does to 10,000 real sockets: `stbench relay restart` does.

@@ -21,11 +21,11 @@
 //! 5. A queued operation can be signed when its turn comes: what makes it impossible takes it out of the queue.
 //! 6. Every operation, received or sent, costs a few map look-ups and one record, however much is open.
 //!
-//! 7. Of what the friend may push, requests that go on from here hold no more than [`crate::ledger::guard`] leaves them; and of what
-//!    we may push no more is passed on for others than it lets them.
+//! 7. Of what the friend may push, requests that go on from here hold no more than [`crate::ledger::guard`] leaves them; and
+//!    of what we may push no more is passed on for others than it lets them.
 //!
-//! It does not check the friend's limit for our own requests, nor for what ends at the friend, fees, or whether the node can forward; and it believes the caller that
-//! messages come from the friend of the link that is up, in order.
+//! It does not check the friend's limit for our own requests, nor for what ends at the friend; nor fees, or whether the node
+//! can forward; and it believes the caller that messages come from the friend of the link that is up, in order.
 
 mod answers;
 mod audit;

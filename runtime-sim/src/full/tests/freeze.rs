@@ -14,8 +14,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::full::{Options, Run, Watch, arm};
-use crate::result::Record;
+use super::quiet::run;
+use crate::full::Watch;
 use crate::scenario::{Scenario, draw};
 
 /// Blocks of payments that the attacker makes: when, for how long, how many, of what size.
@@ -50,18 +50,11 @@ fn scenario(file: &str, waves: &[Wave], orders: &str) -> Scenario {
     Scenario::parse("freeze", &text, &folder, &[]).unwrap()
 }
 
-fn run(scenario: &Scenario, seed: u64, watch: Watch) -> Record {
-    let case = draw(scenario, seed).unwrap();
-    let _armed = arm(&case);
-    let mut run = Run::new(&case, &Options { watch, ..Options::default() });
-    run.run_until(case.heal_at).unwrap();
-    let recorder = std::mem::take(&mut run.recorder);
-    recorder.finish()
-}
-
 /// What was frozen of the victim at most, of a thousand.
 fn frozen(waves: &[Wave], seed: u64, watch: Watch) -> u64 {
-    run(&scenario("freeze-victim.csv", waves, ""), seed, watch).hardest_hit.map_or(0, |hit| hit.frozen_per_mille)
+    run(&draw(&scenario("freeze-victim.csv", waves, ""), seed).unwrap(), watch)
+        .hardest_hit
+        .map_or(0, |hit| hit.frozen_per_mille)
 }
 
 const VICTIM: u32 = 0;
@@ -78,7 +71,7 @@ fn paid(waves: &[Wave], (buyer, seller): (u32, u32), amount: u128, seed: u64, wa
         let ends = format!("buyer = \"node {buyer}\"\nseller = \"node {seller}\"\namount = {amount}");
         writeln!(orders, "[[order]]\nat = \"{}s\"\n{ends}\ntries = 3\npatience = \"30s\"", 45 + 10 * n).unwrap();
     }
-    let record = run(&scenario("freeze-strangers.csv", waves, &orders), seed, watch);
+    let record = run(&draw(&scenario("freeze-strangers.csv", waves, &orders), seed).unwrap(), watch);
     assert_eq!(record.payments.ordered, PAYMENTS);
     record.payments.paid
 }

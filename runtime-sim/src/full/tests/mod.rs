@@ -3,6 +3,7 @@
 mod freeze;
 mod leaf;
 mod offers;
+mod quiet;
 mod used_up;
 
 use crate::full::latency::{WAY, idle_line, request_to_collect};

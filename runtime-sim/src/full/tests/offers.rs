@@ -6,9 +6,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::full::{Options, Run, arm};
-use crate::marks;
-use crate::result::Record;
+use super::quiet::run;
+use crate::full::Watch;
 use crate::scenario::{Scenario, draw};
 
 const PAYMENTS: u64 = 60;
@@ -39,22 +38,11 @@ fn scenario() -> Scenario {
     Scenario::parse("offers", &text, Path::new("."), &[]).unwrap()
 }
 
-/// Up to where probes would begin: those are made at once, and change each other's network.
-fn run(seed: u64) -> Record {
-    let case = draw(&scenario(), seed).unwrap();
-    let _armed = arm(&case);
-    let mut run = Run::new(&case, &Options::default());
-    run.run_until(case.heal_at).unwrap();
-    let mut recorder = std::mem::take(&mut run.recorder);
-    recorder.marks(marks::take());
-    recorder.finish()
-}
-
 #[test]
 fn what_is_offered_is_what_is_charged() {
     let (mut paid, mut split) = (0, 0);
     for seed in 0..6 {
-        let record = run(seed);
+        let record = run(&draw(&scenario(), seed).unwrap(), Watch::Always);
         let payments = &record.payments;
         let no_offer = payments.failed.get(NO_OFFER).copied().unwrap_or_default();
         assert_eq!(payments.ordered, PAYMENTS);

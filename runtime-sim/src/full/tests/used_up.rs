@@ -1,19 +1,15 @@
 //! What a node does not take is not offered: over a line whose currency is closed, and over one whose places are used up.
-//!
-//! One payment each 45 seconds, as in [`super::offers`].
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use offset_funder_sm::ledger::guard::{OTHERS_PLACES, PLACES};
 use offset_protocol::machine::{Duration, Instant};
 
-use super::offers::{NEVER, NO_OFFER};
-use crate::case::{Case, Operation, Setting, Timed};
-use crate::full::{Options, Run, Watch, arm};
-use crate::marks;
-use crate::result::Record;
-use crate::scenario::{Scenario, draw};
+use super::offers::NEVER;
+use super::quiet::{ends, paying, run};
+use crate::case::{Operation, Setting, Timed};
+use crate::full::Watch;
+use crate::scenario::draw;
 
 /// People of the file. The hub's line to Between, and back, is 12,000; all others are wider.
 const HUB: u32 = 1;
@@ -23,47 +19,11 @@ const BEYOND: u32 = 4;
 const MUTE: u32 = 5;
 const SECOND: u32 = 6;
 
-/// Payments: from whom, to whom, how much.
-type Pays = [(u32, u32, u128)];
-
-fn scenario(begin: usize, pays: &Pays, more: &str) -> Scenario {
-    let mut text = format!(
-        "
-        [phases]\nsafety = \"{}s\"\n
-        [topology]\nkind = \"file\"\nfile = \"places.csv\"\n
-        [servers]\nrelays = 1\nindexes = 1\n
-        [money]\nlimits = \"file\"\nfree_per_mille = 1000\nfee_add = 0\n
-        [payments]\ncount = 0\n",
-        begin + 30 + 45 * pays.len()
-    );
-    for (n, (buyer, seller, amount)) in pays.iter().enumerate() {
-        let ends = format!("buyer = \"node {buyer}\"\nseller = \"node {seller}\"\namount = {amount}\ntries = 1");
-        writeln!(text, "[[order]]\nat = \"{}s\"\n{ends}", begin + 45 * n).unwrap();
-    }
-    text += more;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    Scenario::parse("used up", &text, &folder, &[]).unwrap()
-}
-
-fn run(case: &Case, watch: Watch) -> Record {
-    let _armed = arm(case);
-    let mut run = Run::new(case, &Options { watch, ..Options::default() });
-    run.run_until(case.heal_at).unwrap();
-    let mut recorder = std::mem::take(&mut run.recorder);
-    recorder.marks(marks::take());
-    recorder.finish()
-}
-
-/// How many were paid, and how many had no offer.
-fn ends(record: &Record) -> (u64, u64) {
-    (record.payments.paid, record.payments.failed.get(NO_OFFER).copied().unwrap_or_default())
-}
-
 #[test]
 fn over_a_line_that_one_end_has_closed_nothing_is_offered_either_way_until_it_is_opened_again() {
     let there_and_back = [(ALONE, BEYOND, 10), (BEYOND, ALONE, 10), (HUB, BETWEEN, 10), (BETWEEN, HUB, 10)];
     let pays: Vec<_> = there_and_back.repeat(3);
-    let mut case = draw(&scenario(30, &pays, ""), 1).unwrap();
+    let mut case = draw(&paying("places.csv", 30, &pays, ""), 1).unwrap();
     let seconds = |seconds| Instant::ZERO + Duration::from_secs(seconds);
     let mut set = |at, setting| {
         case.operations.push(Timed { at: seconds(at), what: Operation::Configure { node: BETWEEN, setting } });
@@ -95,7 +55,7 @@ fn flood(more: &str) -> String {
 fn over_a_line_whose_places_others_use_up_only_what_is_kept_is_offered_and_its_sender_has_it() {
     // A twelfth of the line is 1,000; the attackers make more requests than there are places for others.
     let pays = [(HUB, BEYOND, 1_001), (HUB, BEYOND, 400), (ALONE, BETWEEN, 5_000)];
-    let case = draw(&scenario(200, &pays, &flood("")), 1).unwrap();
+    let case = draw(&paying("places.csv", 200, &pays, &flood("")), 1).unwrap();
     let record = run(&case, Watch::AtTheEnd);
     assert_eq!(ends(&record), (2, 1), "{:?}", record.payments.failed);
 }
@@ -109,7 +69,7 @@ fn over_a_line_with_no_places_left_nothing_is_offered_but_what_ends_there() {
         PLACES - OTHERS_PLACES
     );
     let pays = [(HUB, BEYOND, 1), (ALONE, BEYOND, 1), (ALONE, BETWEEN, 5_000)];
-    let case = draw(&scenario(320, &pays, &flood(&own)), 1).unwrap();
+    let case = draw(&paying("places.csv", 320, &pays, &flood(&own)), 1).unwrap();
     let record = run(&case, Watch::AtTheEnd);
     assert_eq!(ends(&record), (1, 2), "{:?}", record.payments.failed);
 }
