@@ -92,6 +92,7 @@ pub fn public_key(path: &Path) -> Result<PublicKey, Failure> {
 /// A [`Failure`] if there is none, or the two differ.
 pub fn new_passphrase(file: Option<&Path>) -> Result<Passphrase, Failure> {
     if let Some(file) = file {
+        warn_if_exposed(file);
         return passphrase_of(file);
     }
     let first = ask("new passphrase: ")?;

@@ -21,6 +21,7 @@ use super::new_file::NewFile;
 use super::output::{self, Format, Shown};
 use super::{core_dumps, files, identity};
 use crate::entropy;
+use crate::logging::{self, LogFormat};
 use crate::store;
 
 /// Makes identities, tickets and node databases; backs databases up, restores and checks them.
@@ -154,7 +155,10 @@ struct NodeEntryArgs {
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     core_dumps::forbid();
     match output::parse::<StMgr>("stmgr", args) {
-        Ok(args) => output::print("stmgr", Format::json_if(args.json), run(&args)),
+        Ok(args) => {
+            logging::start(if args.json { LogFormat::Json } else { LogFormat::Text });
+            output::print("stmgr", Format::json_if(args.json), run(&args))
+        }
         Err(exit) => exit,
     }
 }
@@ -194,9 +198,10 @@ fn lock_ident(args: &LockIdent) -> Result<Shown, Failure> {
 }
 
 fn write_locked(new: &Identity, passphrase_file: Option<&Path>, output: &Path) -> Result<Shown, Failure> {
-    // Before anybody types anything.
-    let file = NewFile::reserve(output, Kind::LockedIdentity)?;
+    // Seen before anybody types anything; let go, because who ends the program at the prompt shall leave nothing behind.
+    drop(NewFile::reserve(output, Kind::LockedIdentity)?);
     let passphrase = identity::new_passphrase(passphrase_file)?;
+    let file = NewFile::reserve(output, Kind::LockedIdentity)?;
     let salt = entropy::seed().map_err(Failure::failed)?.rng().bytes();
     let locked = identity::lock(new, &passphrase, Hardness::DEFAULT, salt).map_err(Failure::failed)?;
     file.write(&locked)?;

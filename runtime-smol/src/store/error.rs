@@ -88,7 +88,7 @@ pub enum StoreError {
         error: io::Error,
     },
     /// The operating system refused the lock file beside the database.
-    #[error("cannot use {path}, the lock file of the database: {error}; it must be writable by who runs this, and may be removed while no program has the database open", path = path.display())]
+    #[error("cannot use {path}, the lock file of the database: {error}; it must be writable by who runs this, or the folder if it is not there yet, and may be removed while no program has the database open", path = path.display())]
     LockFile {
         /// The lock file.
         path: PathBuf,

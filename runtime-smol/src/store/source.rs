@@ -22,12 +22,15 @@
 //! reader's map: the file may grow while it is read, and a damaged file ends in a sentence.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use heed::{Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
 use offset_protocol::bytes::PublicKey;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use super::header::{self, Meta};
 use super::locked::Locked;
@@ -36,6 +39,9 @@ use super::meta::{self, Found, LogState};
 use super::overlay::Overlay;
 use super::tree::{Pages, Record, Tree};
 use super::{Records, StoreError, Visitor, log};
+
+/// LMDB's lock file: a head, and room for 126 readers.
+pub(super) const LOCK_FILE_BYTES: u64 = 8_192;
 
 /// How often a state that is just being replaced is asked for anew, and the pause before that: half a second in all. A commit
 /// takes a small part of a pause, so that the second try nearly always succeeds.
@@ -330,14 +336,25 @@ pub(super) fn lock_file(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Sees whether LMDB will be able to open its lock file for writing. LMDB's own error names another file; and where it may only
-/// read, it goes on without registering what it reads.
+/// Sees whether LMDB will be able to use its lock file: to open it for writing, and to fill it. LMDB's own error names another
+/// file; where it may only read, it goes on without registering what it reads; and it makes a file of holes and writes to it
+/// through a map, so that on a full disk the process would end at once, without a word.
 pub(super) fn try_lock_file(path: &Path, create: bool) -> Result<(), StoreError> {
     let path = lock_file(path);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(create).truncate(false).mode(0o600);
     // Closed again before LMDB opens it: to close a file that one has open twice gives up its locks.
-    options.open(&path).map(drop).map_err(|error| StoreError::LockFile { path, error })
+    let filled = options.open(&path).and_then(|file| fill(&file));
+    filled.map_err(|error| StoreError::LockFile { path, error })
+}
+
+/// Gives a file all the blocks that LMDB's lock file has, and changes nothing of what is in it.
+fn fill(file: &File) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, LOCK_FILE_BYTES) {
+        // A file system that cannot promise room: LMDB tries its luck, as it does everywhere.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whose database it is, and of which schema; the record that says so is the last one.

@@ -143,6 +143,27 @@ fn a_missing_file_and_a_folder_are_refused() {
     assert!(Store::open(place.path.parent().unwrap(), NODE).is_err());
 }
 
+/// Found by a newcomer, whose disk was full: LMDB writes to its lock file through a map, and a hole in it ends the process.
+#[test]
+fn the_lock_file_has_all_its_blocks_before_lmdb_maps_it() {
+    use std::os::unix::fs::MetadataExt;
+    let place = place();
+    create(&place.path, NODE).unwrap();
+    let lock = place.path.with_file_name("node.db-lock");
+    // None, and one of holes.
+    for holes in [None, Some(super::source::LOCK_FILE_BYTES)] {
+        if let Some(bytes) = holes {
+            std::fs::remove_file(&lock).unwrap();
+            std::fs::File::create(&lock).unwrap().set_len(bytes).unwrap();
+        }
+        let store = Store::open(&place.path, NODE).unwrap();
+        let file = lock.metadata().unwrap();
+        assert_eq!(file.len(), super::source::LOCK_FILE_BYTES, "LMDB would have made it as long");
+        assert!(file.blocks() * 512 >= file.len(), "{file:?}");
+        drop(store);
+    }
+}
+
 #[test]
 fn a_lock_file_that_cannot_be_used_is_named() {
     let place = place();

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use offset_protocol::app::{self, Answer, CommitMode, Event, PaymentReport, PaymentState, Permission};
+use offset_protocol::app::{self, Answer, CommitMode, Event, PaymentFailure, PaymentReport, PaymentState, Permission};
 use offset_protocol::bytes::PaymentId;
 use offset_protocol::files::{self as documents, Kind, Payment};
 use offset_protocol::identity::Ed25519;
 use offset_protocol::payment::{Commit, Invoice, Receipt};
 use serde_json::{Value, json};
 
-use super::pay::{NotBegun, begin, commit_of, default_max_fee, describe, fields, is_over, status, wait};
+use super::pay::{NotBegun, begin, commit_of, default_max_fee, describe, fields, is_over, is_unknown, status, wait};
 use super::routes::{self, route_fields};
 use super::session::{Session, wrong_answer};
 use crate::app_client::Told;
@@ -295,7 +295,9 @@ async fn withdraw(args: &Withdraw, session: &mut Session) -> Result<Shown, Failu
     let deadline = Instant::now() + args.max_time;
     let report = wait(session, payment_id, deadline, is_over, |_| ()).await?;
     match &report.state {
-        PaymentState::Failed(why) => Ok(Shown::new(format!("nothing was paid: {why}"), fields(&report))),
+        PaymentState::Failed(why) if !is_unknown(&report.state) => {
+            Ok(Shown::new(format!("nothing was paid: {why}"), fields(&report)))
+        }
         PaymentState::Paid { .. } => {
             let failure = Failure::failed("it is paid: the seller had collected before it heard of the wish");
             Ok(Shown::new("", fields(&report)).but(failure))
@@ -304,6 +306,7 @@ async fn withdraw(args: &Withdraw, session: &mut Session) -> Result<Shown, Failu
         | PaymentState::Requested
         | PaymentState::Ready { .. }
         | PaymentState::Committed { .. }
+        | PaymentState::Failed(_)
         | PaymentState::Ending(_) => Ok(unfinished(&report, "the seller may still cancel; ask again later")),
     }
 }
@@ -370,13 +373,16 @@ fn paid(report: &PaymentReport, receipt: Option<&Path>) -> Shown {
     Shown::new(text, fields)
 }
 
-/// A payment that is not paid (yet): failed, exit 1, or open, exit 5.
+/// A payment that is not paid (yet): failed, exit 1; open, or over without an answer, exit 5.
 fn unfinished(report: &PaymentReport, advice: &str) -> Shown {
     let (_, sentence) = describe(&report.state);
-    let failure = if let PaymentState::Failed(_) = &report.state {
-        Failure::failed(sentence)
-    } else {
-        Failure::pending(format_args!("{sentence}; {advice}"))
+    let failure = match &report.state {
+        state if is_unknown(state) => Failure::pending(sentence),
+        PaymentState::Failed(PaymentFailure::NoRoute) => {
+            Failure::failed(format_args!("{sentence}; 'stctrl info friends' shows what your own lines can carry"))
+        }
+        PaymentState::Failed(_) => Failure::failed(sentence),
+        _ => Failure::pending(format_args!("{sentence}; {advice}")),
     };
     Shown::new("", fields(report)).but(failure)
 }

@@ -260,7 +260,8 @@ async fn reset_friend(name: &Name, session: &mut Session) -> Result<Plan, Failur
         let channel = report.friend(of.as_str()).map(|friend| &friend.channel);
         matches!(channel, Some(ChannelReport::Consistent { epoch: now }) if *now >= epoch)
     };
-    let text = format!("the terms of '{name}' are accepted: epoch {epoch} begins");
+    let balances = info::balances(&info::accepted(&terms));
+    let text = format!("the terms of '{name}' are accepted: epoch {epoch} begins with {balances}");
     Ok(Plan { command: app::Command::ResetFriend { name: name.clone(), terms }, done: Box::new(done), text })
 }
 

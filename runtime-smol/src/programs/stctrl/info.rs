@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use offset_protocol::app::{self, Answer, ChannelReport, CurrencyReport, FriendReport, MAX_LISTED, Name};
 use offset_protocol::codec::List;
 use offset_protocol::files::{FriendTicket, Kind};
-use offset_protocol::friend::ResetTerms;
+use offset_protocol::friend::{CurrencyBalance, ResetTerms};
 use offset_protocol::identity::Ed25519;
 use offset_protocol::money::{Currency, Rate};
 use offset_protocol::relay::RelayAddress;
@@ -27,6 +27,11 @@ const MAX_PAGES: usize = 4_096;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// The friends, and how each currency stands.
+    ///
+    /// First column: E enabled or D disabled, + online or - offline. balance: what the friend owes this node; below 0 this node
+    /// owes. frozen out: of this node, in requests to the friend that are still open; frozen in: of the friend, in its requests
+    /// to this node. max debt: what the friend may owe at most, as this node set it. rate: what this node charges for forwarding
+    /// what comes from the friend; x is the amount.
     Friends,
     /// The relays that the node listens on.
     Relays,
@@ -96,7 +101,7 @@ pub(super) fn friends<'a>(friends: impl Iterator<Item = &'a FriendReport>) -> Sh
         }
         for currency in friend.currencies.iter() {
             // Status and name stand in the first row of a friend only.
-            table.row(std::mem::take(&mut head).into_iter().chain(currency_cells(currency)));
+            table.row(std::mem::take(&mut head).into_iter().chain(currency_cells(friend, currency)));
         }
     }
     let notes = friends.iter().filter_map(|friend| disagreement(friend));
@@ -105,7 +110,7 @@ pub(super) fn friends<'a>(friends: impl Iterator<Item = &'a FriendReport>) -> Sh
     Shown::new(text, json!({ "friends": fields }))
 }
 
-fn currency_cells(report: &CurrencyReport) -> [String; 7] {
+fn currency_cells(friend: &FriendReport, report: &CurrencyReport) -> [String; 7] {
     [
         report.currency.to_string(),
         report.balance.to_string(),
@@ -113,12 +118,15 @@ fn currency_cells(report: &CurrencyReport) -> [String; 7] {
         report.in_frozen.to_string(),
         report.max_debt.to_string(),
         rate(report.rate),
-        requests(report).to_owned(),
+        requests(friend, report).to_owned(),
     ]
 }
 
 /// Whether new requests pass.
-fn requests(report: &CurrencyReport) -> &'static str {
+fn requests(friend: &FriendReport, report: &CurrencyReport) -> &'static str {
+    if matches!(friend.channel, ChannelReport::Inconsistent { .. }) {
+        return "INCONSISTENT";
+    }
     match (report.listed, report.friend_listed, report.is_open) {
         (true, true, true) => "open",
         (true, true, false) => "closed",
@@ -137,24 +145,59 @@ pub(super) fn rate(rate: Rate) -> String {
     }
 }
 
-/// Both sides' terms, if two friends do not agree.
+/// What each side counts, if two friends do not agree, as it is for this node: what the friend owes it.
 fn disagreement(friend: &FriendReport) -> Option<String> {
     let ChannelReport::Inconsistent { why, ours, theirs } = &friend.channel else { return None };
     let name = safe(friend.name.as_str());
-    let theirs = match theirs {
-        Some(terms) => format!(
-            "terms of '{name}': {}\naccept them with: stctrl config reset-friend --name '{name}'",
-            terms_line(terms)
-        ),
-        None => format!("'{name}' has stated no terms yet"),
+    let head = format!("'{name}' is INCONSISTENT: {}", safe(why.as_str()));
+    let ours_line = format!("as this node counts: {}", terms_line(ours));
+    let Some(theirs) = theirs else {
+        return Some(format!("{head}\n{ours_line}\n'{name}' has stated yet nothing; wait until it is online"));
     };
-    Some(format!("'{name}' is INCONSISTENT: {}\nour terms: {}\n{theirs}", safe(why.as_str()), terms_line(ours)))
+    let accepted = accepted(theirs);
+    Some(format!(
+        "{head}\n\
+         {ours_line}\n\
+         as '{name}' counts: {}\n\
+         accepting what '{name}' counts: {} for this node\n\
+         Whoever has forgotten something accepts what the other counts. If that is this node, or you agree to it:\n\
+         stctrl config reset-friend --name '{name}'",
+        terms_line(&accepted),
+        difference(ours, &accepted),
+    ))
+}
+
+/// A friend's terms as they are for this node once they are accepted: the friend counts the other way round.
+pub(super) fn accepted(theirs: &ResetTerms) -> ResetTerms {
+    let balances = theirs.balances.iter();
+    let turned = balances.map(|one| CurrencyBalance { balance: one.balance.saturating_neg(), ..*one });
+    ResetTerms { balances: List::truncated(turned), ..theirs.clone() }
+}
+
+/// What changes by it, in each currency in which something does.
+fn difference(ours: &ResetTerms, accepted: &ResetTerms) -> String {
+    let mut changes: BTreeMap<Currency, i128> = BTreeMap::new();
+    for one in accepted.balances.iter() {
+        changes.insert(one.currency, one.balance);
+    }
+    for one in ours.balances.iter() {
+        let change = changes.entry(one.currency).or_default();
+        *change = change.saturating_sub(one.balance);
+    }
+    let changes = changes.iter().filter(|(_, change)| **change != 0);
+    let changes: Vec<_> = changes.map(|(currency, change)| format!("{change:+} {currency}")).collect();
+    if changes.is_empty() { "no change".to_owned() } else { changes.join(", ") }
 }
 
 fn terms_line(terms: &ResetTerms) -> String {
+    format!("{} (epoch {})", balances(terms), terms.epoch)
+}
+
+/// The balances of terms.
+pub(super) fn balances(terms: &ResetTerms) -> String {
     let balances = terms.balances.iter().map(|one| format!("{} {}", one.balance, one.currency));
     let balances = balances.collect::<Vec<_>>().join(", ");
-    format!("{} (epoch {})", if balances.is_empty() { "all balances 0" } else { &balances }, terms.epoch)
+    if balances.is_empty() { "all balances 0".to_owned() } else { balances }
 }
 
 fn friend_fields(friend: &FriendReport) -> Value {
@@ -165,6 +208,7 @@ fn friend_fields(friend: &FriendReport) -> Value {
             "why": why.as_str(),
             "our_terms": terms_fields(ours),
             "friend_terms": theirs.as_ref().map(terms_fields),
+            "if_accepted": theirs.as_ref().map(|theirs| terms_fields(&accepted(theirs))["balances"].take()),
         }),
     };
     let currencies = friend.currencies.iter().map(|report| {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offset_protocol::app::{Answer, Command, CommitMode, PaymentReport, PaymentState, Refusal};
+use offset_protocol::app::{Answer, Command, CommitMode, PaymentFailure, PaymentReport, PaymentState, Refusal};
 use offset_protocol::bytes::PaymentId;
 use offset_protocol::files::Payment;
 use offset_protocol::limits::MAX_AMOUNT;
@@ -50,7 +50,7 @@ impl From<NotBegun> for Failure {
     }
 }
 
-/// Begins a payment, goes on with one that is open, or begins anew one that failed. Never pays twice: the node takes
+/// Begins a payment, goes on with one that is open, or begins anew one that failed for nothing. Never pays twice: the node takes
 /// each payment id once, and forgets a payment only when nothing of it is open.
 pub(super) async fn begin(
     session: &mut Session,
@@ -63,7 +63,7 @@ pub(super) async fn begin(
         if report.invoice != invoice {
             return Err(NotBegun::Refused(refused(&Refusal::PaymentIdTaken)));
         }
-        if !matches!(report.state, PaymentState::Failed(_)) {
+        if !matches!(report.state, PaymentState::Failed(_)) || is_unknown(&report.state) {
             return Ok(());
         }
         session.order(Command::ForgetPayment { payment_id }).await.map_err(NotBegun::Refused)?;
@@ -106,6 +106,11 @@ pub(super) fn is_over(state: &PaymentState) -> bool {
     matches!(state, PaymentState::Paid { .. } | PaymentState::Failed(_))
 }
 
+/// Whether nobody here will ever know if it was paid: the seller had the commit when the channel of a part was lost.
+pub(super) fn is_unknown(state: &PaymentState) -> bool {
+    matches!(state, PaymentState::Failed(PaymentFailure::PartLost))
+}
+
 /// The commit that led to this receipt.
 pub(super) fn commit_of(receipt: &Receipt) -> Commit {
     Commit {
@@ -130,6 +135,12 @@ pub(super) fn describe(state: &PaymentState) -> (&'static str, String) {
             ("committed", "the commit has left the node; the seller has not collected yet".to_owned())
         }
         PaymentState::Paid { .. } => ("paid", "it is paid".to_owned()),
+        PaymentState::Failed(PaymentFailure::PartLost) => (
+            "unknown",
+            "whether it is paid is not known here: the seller may have the commit, and a part was lost with its channel, or \
+             came back. Ask the seller before you pay anything else for it"
+                .to_owned(),
+        ),
         PaymentState::Failed(why) => ("failed", format!("it is not paid, and nothing moved: {why}")),
         PaymentState::Ending(why) => ("ending", format!("it is given up ({why}), but requests are still open")),
     }

@@ -85,11 +85,15 @@ pub(super) fn restore(args: &Restore) -> Result<Shown, Failure> {
          This is an old copy. What the node did after the backup is not in it, but its friends know. So:\n\
          1. Start the node with this database only; never use the other one again, nor this backup a second time.\n\
          2. Look at 'stctrl info friends'. Whoever did anything with this node since the backup is INCONSISTENT, with both\n\
-         \u{20}  sides' terms: ours are old, the friend's are new. The others go on as if nothing had been.\n\
-         3. Compare the friend's terms with what you remember, and accept them: 'stctrl config reset-friend --name NAME'.\n\
+         \u{20}  sides' counts: ours are old, the friend's are new. The others go on as if nothing had been.\n\
+         3. Compare what the friend counts with what you remember, and accept it: 'stctrl config reset-friend --name NAME'.\n\
+         \u{20}  The friend does nothing: what this node counts is old, and accepting it may cost the friend money.\n\
+         4. Of a payment that was open at the backup, or began after it, ask the seller before you pay again: whatever this\n\
+         \u{20}  node says of it, it may be paid.\n\
          \n\
          Lost for good: payments and invoices after the backup (receipts that were written to files still count), and what was\n\
-         frozen with an inconsistent friend: of that, each side's terms count what the friend had opened as its own.",
+         frozen with an inconsistent friend: what it counts has every open request to it as paid, those of others that only\n\
+         went through this node as well, and none of its own to this node.",
         facts.content.records
     );
     Ok(Shown::new(text, made("node-database", &args.database, &facts)))

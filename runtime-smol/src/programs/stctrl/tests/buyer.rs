@@ -151,6 +151,28 @@ fn a_payment_that_failed_says_why_and_can_be_tried_again() {
     assert_eq!(stage.stctrl(line).unwrap().failure, None);
 }
 
+/// Found by a newcomer, who restored an old copy after the seller had collected.
+#[test]
+fn of_a_payment_whose_part_was_lost_after_the_commit_nobody_says_that_nothing_moved_or_begins_it_anew() {
+    let stage = Stage::answering(buyer_node(|| PaymentState::Failed(PaymentFailure::PartLost)));
+    files::write(&stage.at("invoice"), &invoice()).unwrap();
+    let payment = Payment { payment_id: PaymentId(invoice().invoice_id.0), invoice: invoice() };
+    files::write(&stage.at("payment"), &payment).unwrap();
+    for line in [
+        "buyer pay -i @invoice",
+        "buyer pay-invoice -i @invoice -p @payment -c @commit",
+        "buyer payment-status -p @payment -r @receipt",
+        "buyer withdraw -i @invoice",
+    ] {
+        let shown = stage.stctrl(line).unwrap();
+        assert_eq!(shown.fields["status"], json!("unknown"), "{line}");
+        let failure = shown.failure.unwrap();
+        assert_eq!(failure.exit, Exit::Pending, "{line}");
+        assert!(failure.sentence.contains("not known here") && !failure.sentence.contains("nothing"), "{failure}");
+    }
+    assert_eq!(ids_paid(&stage), [payment.payment_id], "begun by the first command, and never again");
+}
+
 #[test]
 fn paying_in_band_ends_with_a_receipt_and_never_pays_twice() {
     let stage =

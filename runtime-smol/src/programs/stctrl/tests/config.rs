@@ -89,14 +89,38 @@ E-  bob     USD            -5           1          0      1000  x*7/2^32+2  open
 D+  car?ol
 
 'car?ol' is INCONSISTENT: another head
-our terms: 4 USD (epoch 2)
-terms of 'car?ol': -6 USD (epoch 2)
-accept them with: stctrl config reset-friend --name 'car?ol'";
+as this node counts: 4 USD (epoch 2)
+as 'car?ol' counts: 6 USD (epoch 2)
+accepting what 'car?ol' counts: +2 USD for this node
+Whoever has forgotten something accepts what the other counts. If that is this node, or you agree to it:
+stctrl config reset-friend --name 'car?ol'";
     assert_eq!(shown.text, expected);
     assert_eq!(shown.fields["friends"][0]["currencies"][1]["balance"], json!("-5"));
-    assert_eq!(shown.fields["friends"][1]["channel"]["friend_terms"]["epoch"], json!(2));
+    let channel = &shown.fields["friends"][1]["channel"];
+    assert_eq!(channel["friend_terms"]["epoch"], json!(2));
+    assert_eq!(channel["friend_terms"]["balances"][0]["balance"], json!("-6"), "as the friend states them");
+    assert_eq!(channel["if_accepted"], json!([{ "currency": "USD", "balance": "6" }]));
     let totals = info::balance([&agreeing, &agreeing].into_iter());
     assert_eq!(totals.fields["balances"][1]["balance"], json!("-10"));
+}
+
+/// Found by a newcomer, to whom all looked well but the payments.
+#[test]
+fn with_whom_nothing_moves_does_not_look_open_and_what_accepting_costs_is_said() {
+    let mut carol = bob();
+    let disagree = |ours, theirs| ChannelReport::Inconsistent { why: "x".parse().unwrap(), ours, theirs };
+    carol.channel = disagree(terms(-100), Some(terms(140)));
+    let text = info::friends([&carol].into_iter()).text;
+    assert!(!text.contains("open") && text.matches("INCONSISTENT").count() == 3, "{text}");
+    assert!(text.contains("accepting what 'bob' counts: -40 USD for this node"), "{text}");
+    let nothing = ResetTerms { balances: List::new(), ..terms(0) };
+    carol.channel = disagree(terms(7), Some(nothing));
+    let text = info::friends([&carol].into_iter()).text;
+    assert!(text.contains("as 'bob' counts: all balances 0 (epoch 2)\naccepting what 'bob' counts: -7 USD"), "{text}");
+    carol.channel = disagree(terms(7), Some(terms(-7)));
+    assert!(info::friends([&carol].into_iter()).text.contains("counts: no change for this node"));
+    carol.channel = disagree(terms(7), None);
+    assert!(info::friends([&carol].into_iter()).text.ends_with("wait until it is online"));
 }
 
 #[test]
@@ -109,7 +133,8 @@ fn a_reset_accepts_the_terms_that_were_shown() {
     dave.channel = ChannelReport::Inconsistent { why: "x".parse().unwrap(), ours: terms(4), theirs: Some(terms(-6)) };
     node.report.lock().unwrap().push(ReportChange::Friend(dave));
     let stage = Stage::new(node);
-    assert!(stage.stctrl("config reset-friend -n bob").is_ok());
+    let shown = stage.stctrl("config reset-friend -n bob").unwrap();
+    assert_eq!(shown.text, "the terms of 'bob' are accepted: epoch 2 begins with 6 USD");
     assert_eq!(stage.stctrl("config reset-friend -n eve").unwrap_err().exit, Exit::Failed);
 }
 

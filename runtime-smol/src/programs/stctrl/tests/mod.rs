@@ -131,6 +131,8 @@ fn buyer_node(
             report.state = PaymentState::Committed { fees: 3 };
             Outcome::Done(Answer::Commit(pay::commit_of(&receipt(&report.invoice, &seller()))))
         }
+        // Nothing is open any more.
+        app::Command::WithdrawPayment { .. } => DONE,
         app::Command::ForgetPayment { payment_id } => {
             payments.remove(&payment_id).unwrap();
             DONE
