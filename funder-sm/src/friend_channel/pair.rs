@@ -163,6 +163,8 @@ pub(super) struct Pair {
     /// Messages on their way to each.
     pub(super) wire: [VecDeque<FriendMessage>; 2],
     pub(super) is_linked: bool,
+    /// A channel has asked to end the link since somebody looked.
+    pub(super) wants_no_link: bool,
 }
 
 impl Party {
@@ -242,6 +244,7 @@ impl Pair {
             parties: [Party::new(KEYS[0], KEYS[1]), Party::new(KEYS[1], KEYS[0])],
             wire: Default::default(),
             is_linked: false,
+            wants_no_link: false,
         }
     }
 
@@ -387,6 +390,7 @@ impl Pair {
                 party.channel.on_reset(&mut env, reset, &mut events);
             }
         }
+        self.wants_no_link |= events.iter().any(|event| matches!(event, ChannelEvent::DropLink(_)));
         for event in &events {
             if let ChannelEvent::Request { currency, .. } = event {
                 let state = &party.channel.currencies[currency];

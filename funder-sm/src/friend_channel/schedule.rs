@@ -152,7 +152,16 @@ impl World {
             }
             Action::Accept { who } => self.accept(who),
         }
+        self.end_link_if_asked();
         self.assert_honest_agree();
+    }
+
+    /// What a node does when its channel asks for it. Two friends who agree never do.
+    fn end_link_if_asked(&mut self) {
+        if std::mem::take(&mut self.pair.wants_no_link) {
+            assert!(self.had_dispute, "an honest friend loses its link");
+            self.pair.unlink();
+        }
     }
 
     /// A batch that is on its way comes once more, behind itself.
@@ -238,10 +247,7 @@ impl World {
 
     /// Everything works again; users settle disputes.
     fn heal(&mut self, accepts: usize) {
-        if !self.pair.is_linked {
-            self.pair.link();
-        }
-        self.pair.settle();
+        self.settle();
         self.assert_honest_agree();
         for round in 0..4 {
             if !self.is_disputed() {
@@ -251,9 +257,24 @@ impl World {
             if accepts >= 2 {
                 self.accept((accepts + round + 1) % 2);
             }
-            self.pair.settle();
+            self.settle();
         }
         panic!("the dispute does not end");
+    }
+
+    /// The friends say all that they have to say, over one link or, if a channel ends it, the next.
+    fn settle(&mut self) {
+        for _ in 0..4 {
+            if !self.pair.is_linked {
+                self.pair.link();
+            }
+            self.pair.settle();
+            self.end_link_if_asked();
+            if self.pair.is_linked {
+                return;
+            }
+        }
+        panic!("no link lasts");
     }
 
     /// Every open request ends.
@@ -268,7 +289,7 @@ impl World {
                     let _ = self.pair.enqueue_in(who, currency, cancel(request.request_id));
                 }
             }
-            self.pair.settle();
+            self.settle();
         }
     }
 
