@@ -373,11 +373,10 @@ fn paid(report: &PaymentReport, receipt: Option<&Path>) -> Shown {
     Shown::new(text, fields)
 }
 
-/// A payment that is not paid (yet): failed, exit 1; open, or over without an answer, exit 5.
+/// A payment that is not paid (yet): failed, or over without an answer, exit 1; open, exit 5.
 fn unfinished(report: &PaymentReport, advice: &str) -> Shown {
     let (_, sentence) = describe(&report.state);
     let failure = match &report.state {
-        state if is_unknown(state) => Failure::pending(sentence),
         PaymentState::Failed(PaymentFailure::NoRoute) => {
             Failure::failed(format_args!("{sentence}; 'stctrl info friends' shows what your own lines can carry"))
         }

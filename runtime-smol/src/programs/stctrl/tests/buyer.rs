@@ -167,7 +167,7 @@ fn of_a_payment_whose_part_was_lost_after_the_commit_nobody_says_that_nothing_mo
         let shown = stage.stctrl(line).unwrap();
         assert_eq!(shown.fields["status"], json!("unknown"), "{line}");
         let failure = shown.failure.unwrap();
-        assert_eq!(failure.exit, Exit::Pending, "{line}");
+        assert_eq!(failure.exit, Exit::Failed, "{line}");
         assert!(failure.sentence.contains("not known here") && !failure.sentence.contains("nothing"), "{failure}");
     }
     assert_eq!(ids_paid(&stage), [payment.payment_id], "begun by the first command, and never again");
