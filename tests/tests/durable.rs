@@ -105,14 +105,18 @@ fn an_old_copy_is_noticed_by_the_friend_and_by_the_node_and_a_reset_leads_out() 
     network.wait_for_route("alice", "carol");
     pay(&network, ("alice", "carol"), 1, 160);
     network.wait_for_quiet();
+    // Committed at the backup, and collected after it.
+    network.ok("carol", "seller create-invoice --currency USD --amount 160 --invoice 9.invoice");
+    network.ok("alice", "buyer pay-invoice --invoice 9.invoice --payment 9.payment --commit 9.commit");
     network.shell.ok("stmgr backup --database alice.db --output alice.backup");
     let then = network.owed("alice", "bob");
+    network.ok("carol", "seller commit-invoice --invoice 9.invoice --commit 9.commit");
     for n in 2..5 {
         pay(&network, ("alice", "carol"), n, 320);
     }
     network.wait_for_quiet();
     let now = network.owed("alice", "bob");
-    assert_eq!(now, then - 3 * (320 + 320 / 16 + 5));
+    assert_eq!(now, then - (160 + 160 / 16 + 5) - 3 * (320 + 320 / 16 + 5));
 
     network.server("alice").signal("-TERM");
     assert_eq!(network.server("alice").wait(PATIENCE), Some(0));
@@ -161,8 +165,18 @@ fn an_old_copy_is_noticed_by_the_friend_and_by_the_node_and_a_reset_leads_out() 
     assert_eq!(network.owed("alice", "bob"), now - (160 + 160 / 16 + 5));
     network.check_agreement();
     // What is lost is what was said to be: payments after the backup. Their receipts in files still count.
-    let known = network.json("alice", "info payments")["payments"].as_array().unwrap().len();
-    assert_eq!(known, 2, "the one before the backup and the one after the reset");
+    let known = network.json("alice", "info payments");
+    let known = known["payments"].as_array().unwrap();
+    let paid = known.iter().filter(|one| one["status"] == "paid").count();
+    assert_eq!((known.len(), paid), (3, 2), "the one before the backup and the one after the reset: {known:?}");
+    // Of the one that was open nobody says that it was not paid, and no command pays it again.
+    for command in [
+        "buyer payment-status --payment 9.payment --receipt 9.receipt",
+        "buyer pay --invoice 9.invoice --payment 9.payment",
+    ] {
+        network.fails("alice", 1, command, "not known here");
+    }
+    assert_eq!(network.owed("alice", "bob"), now - (160 + 160 / 16 + 5));
     network.shell.ok("stverify verify-receipt --invoice 4.invoice --receipt 4.receipt");
     for who in ["alice", "bob", "carol"] {
         network.shell.ok(&format!("stmgr check --database {who}.db"));
@@ -289,16 +303,17 @@ fn a_node_that_starts_on_a_full_disk_says_so_and_starts_when_there_is_room() {
     shell.ok("stmgr gen-ident --output alice.ident");
     shell.ok("stmgr init-node-db --idfile alice.ident --output alice.db");
     let node = format!(
-        "timeout --preserve-status --signal=TERM 2 {} --database small/alice.db --idfile alice.ident --laddr 127.0.0.1:0 \
-         --trusted alice-trusted --log-size 64",
+        "{} --database small/alice.db --idfile alice.ident --laddr 127.0.0.1:0 --trusted alice-trusted --log-size 64",
         program("stnode").display()
     );
     shell.write(
         "full.sh",
         format!(
             "mount -t tmpfs -o size=300k tmpfs small || exit 70\ncp alice.db small/alice.db || exit 71\n\
-             cat /dev/zero > small/filler 2> /dev/null\n{node} 2> said\necho $? > code\n\
-             rm small/filler && {node} 2> said-later\necho $? > code-later\n"
+             cat /dev/zero > small/filler 2> /dev/null\ntimeout 60 {node} 2> said\necho $? > code\n\
+             rm small/filler\n{node} > listens 2> said-later &\n\
+             for tick in $(seq 600); do grep -q 127.0.0.1 listens && break; sleep 0.1; done\n\
+             kill -TERM $!; wait $!\necho $? > code-later\n"
         ),
     );
     let ran = shell.run("/usr/bin/env unshare -Urm bash full.sh");
@@ -560,9 +575,12 @@ fn a_log_that_is_damaged_missing_or_another_one_is_refused_and_what_is_left_is_a
         let invoices = network.json(seller, "info invoices");
         let is_paid = |id: &Value| {
             let invoices = invoices["invoices"].as_array().unwrap();
-            invoices.iter().any(|one| one["invoice_id"] == *id && one["status"] == "paid")
+            invoices
+                .iter()
+                .any(|one| one["invoice_id"] == *id && (one["status"] == "paid" || one["status"] == "paid-in-part"))
         };
-        for one in payments["payments"].as_array().unwrap() {
+        let payments = payments["payments"].as_array().unwrap();
+        for one in payments {
             // The one whose seller may have the commit says so; of no other that was paid anybody says that it was not.
             match one["status"].as_str().unwrap() {
                 "paid" => assert!(is_paid(&one["invoice_id"]), "{one}"),
@@ -570,6 +588,9 @@ fn a_log_that_is_damaged_missing_or_another_one_is_refused_and_what_is_left_is_a
                 status => assert_eq!(status, "unknown", "nothing is open"),
             }
         }
+        let count = |status| payments.iter().filter(|one| one["status"] == status).count();
+        // Of 33 payments 24 may have been open when the mediator died.
+        assert!(payer == "carol" || count("paid") >= 9 && count("unknown") <= 24, "{payments:?}");
     }
     let before = network.owed("alice", "bob");
     network.wait_for_route("alice", "carol");

@@ -275,6 +275,7 @@ impl Pair {
 
     pub(super) fn unlink(&mut self) {
         self.is_linked = false;
+        self.wants_no_link = false;
         self.wire = Default::default();
         for party in &mut self.parties {
             let mut events = Vec::new();
@@ -412,13 +413,16 @@ impl Pair {
         party.note(events);
     }
 
-    /// Rounds and deliveries until nobody has anything to say, alarms included.
+    /// Rounds and deliveries until nobody has anything to say, alarms included, or a channel asks for the link to end.
     pub(super) fn settle(&mut self) {
         for _ in 0..2_000 {
             self.round(0, End::Speaks);
             self.round(1, End::Speaks);
             let mut is_quiet = self.wire.iter().all(VecDeque::is_empty);
-            while self.deliver(0) || self.deliver(1) {}
+            while !self.wants_no_link && (self.deliver(0) || self.deliver(1)) {}
+            if self.wants_no_link {
+                return;
+            }
             if is_quiet {
                 let alarms = self.parties.iter().filter_map(|party| party.channel.poll_timeout());
                 if let Some(at) = alarms.map(|alarm| alarm.at).min() {

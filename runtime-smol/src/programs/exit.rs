@@ -3,7 +3,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | refused or failed |
+//! | 1 | refused or failed; a payment of which nobody here will ever know whether it is paid (its status is `unknown`) |
 //! | 2 | wrong usage |
 //! | 3 | cannot reach the node |
 //! | 4 | not permitted |

@@ -67,7 +67,7 @@ pub fn read(path: &Path, passphrase_file: Option<&Path>) -> Result<Identity, Fai
 /// A secret that others may read is one no more, but a card that does not work helps nobody either.
 fn warn_if_exposed(path: &Path) {
     // Whoever reads the file says what is wrong with it, if this fails.
-    let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    let mode = std::fs::metadata(path).map_or(0, |file| if file.is_file() { file.permissions().mode() } else { 0 });
     if mode & 0o077 != 0 {
         let mode = format!("{:04o}", mode & 0o7777);
         tracing::warn!(path = %path.display(), mode, "others on this machine can read this secret: chmod 600");

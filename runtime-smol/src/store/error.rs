@@ -88,7 +88,7 @@ pub enum StoreError {
         error: io::Error,
     },
     /// The operating system refused the lock file beside the database.
-    #[error("cannot use {path}, the lock file of the database: {error}; it must be writable by who runs this, or the folder if it is not there yet, and may be removed while no program has the database open", path = path.display())]
+    #[error("cannot use {path}, the lock file of the database: {error}{advice}", path = path.display(), advice = advice(error))]
     LockFile {
         /// The lock file.
         path: PathBuf,
@@ -209,6 +209,17 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// What can be done about a lock file that was refused.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory => {
+            "; it must be writable by who runs this, or the folder if it is not there yet, and may be removed while no program \
+             has the database open"
+        }
+        _ => "",
+    }
 }
 
 impl StoreError {

@@ -29,8 +29,6 @@ use std::time::Duration;
 
 use heed::{Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
 use offset_protocol::bytes::PublicKey;
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
 
 use super::header::{self, Meta};
 use super::locked::Locked;
@@ -41,6 +39,7 @@ use super::tree::{Pages, Record, Tree};
 use super::{Records, StoreError, Visitor, log};
 
 /// LMDB's lock file: a head, and room for 126 readers.
+#[cfg(any(test, target_os = "linux"))]
 pub(super) const LOCK_FILE_BYTES: u64 = 8_192;
 
 /// How often a state that is just being replaced is asked for anew, and the pause before that: half a second in all. A commit
@@ -349,12 +348,21 @@ pub(super) fn try_lock_file(path: &Path, create: bool) -> Result<(), StoreError>
 }
 
 /// Gives a file all the blocks that LMDB's lock file has, and changes nothing of what is in it.
+#[cfg(target_os = "linux")]
 fn fill(file: &File) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, LOCK_FILE_BYTES) {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::{Errno, retry_on_intr};
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, LOCK_FILE_BYTES)) {
         // A file system that cannot promise room: LMDB tries its luck, as it does everywhere.
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Elsewhere what gives blocks may cut a longer file that somebody has mapped.
+#[cfg(not(target_os = "linux"))]
+fn fill(_file: &File) -> io::Result<()> {
+    Ok(())
 }
 
 /// Whose database it is, and of which schema; the record that says so is the last one.

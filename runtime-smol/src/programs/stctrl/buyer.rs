@@ -14,7 +14,9 @@ use offset_protocol::identity::Ed25519;
 use offset_protocol::payment::{Commit, Invoice, Receipt};
 use serde_json::{Value, json};
 
-use super::pay::{NotBegun, begin, commit_of, default_max_fee, describe, fields, is_over, is_unknown, status, wait};
+use super::pay::{
+    NotBegun, as_far_as_known, begin, commit_of, default_max_fee, describe, fields, is_over, is_unknown, status, wait,
+};
 use super::routes::{self, route_fields};
 use super::session::{Session, wrong_answer};
 use crate::app_client::Told;
@@ -296,7 +298,7 @@ async fn withdraw(args: &Withdraw, session: &mut Session) -> Result<Shown, Failu
     let report = wait(session, payment_id, deadline, is_over, |_| ()).await?;
     match &report.state {
         PaymentState::Failed(why) if !is_unknown(&report.state) => {
-            Ok(Shown::new(format!("nothing was paid: {why}"), fields(&report)))
+            Ok(Shown::new(format!("nothing was paid{}: {why}", as_far_as_known(why)), fields(&report)))
         }
         PaymentState::Paid { .. } => {
             let failure = Failure::failed("it is paid: the seller had collected before it heard of the wish");
@@ -377,9 +379,9 @@ fn paid(report: &PaymentReport, receipt: Option<&Path>) -> Shown {
 fn unfinished(report: &PaymentReport, advice: &str) -> Shown {
     let (_, sentence) = describe(&report.state);
     let failure = match &report.state {
-        PaymentState::Failed(PaymentFailure::NoRoute) => {
-            Failure::failed(format_args!("{sentence}; 'stctrl info friends' shows what your own lines can carry"))
-        }
+        PaymentState::Failed(PaymentFailure::NoRoute) => Failure::failed(format_args!(
+            "{sentence}; 'stctrl info friends' shows who is online and open, --max-fee allows more fees"
+        )),
         PaymentState::Failed(_) => Failure::failed(sentence),
         _ => Failure::pending(format_args!("{sentence}; {advice}")),
     };

@@ -260,8 +260,7 @@ async fn reset_friend(name: &Name, session: &mut Session) -> Result<Plan, Failur
         let channel = report.friend(of.as_str()).map(|friend| &friend.channel);
         matches!(channel, Some(ChannelReport::Consistent { epoch: now }) if *now >= epoch)
     };
-    let balances = info::balances(&info::accepted(&terms));
-    let text = format!("the terms of '{name}' are accepted: epoch {epoch} begins with {balances}");
+    let text = format!("what '{name}' counts is accepted: {}", info::terms_line(&info::accepted(&terms)));
     Ok(Plan { command: app::Command::ResetFriend { name: name.clone(), terms }, done: Box::new(done), text })
 }
 

@@ -152,15 +152,15 @@ fn disagreement(friend: &FriendReport) -> Option<String> {
     let head = format!("'{name}' is INCONSISTENT: {}", safe(why.as_str()));
     let ours_line = format!("as this node counts: {}", terms_line(ours));
     let Some(theirs) = theirs else {
-        return Some(format!("{head}\n{ours_line}\n'{name}' has stated yet nothing; wait until it is online"));
+        return Some(format!("{head}\n{ours_line}\n'{name}' has stated nothing yet that could be accepted"));
     };
     let accepted = accepted(theirs);
     Some(format!(
         "{head}\n\
          {ours_line}\n\
          as '{name}' counts: {}\n\
-         accepting what '{name}' counts: {} for this node\n\
-         Whoever has forgotten something accepts what the other counts. If that is this node, or you agree to it:\n\
+         accepting what '{name}' counts: {}, compared with what this node counts\n\
+         Each side counts as paid what the other had asked of it and was still open. Whoever has forgotten something accepts what the other counts. If that is this node, or you agree to it:\n\
          stctrl config reset-friend --name '{name}'",
         terms_line(&accepted),
         difference(ours, &accepted),
@@ -189,15 +189,11 @@ fn difference(ours: &ResetTerms, accepted: &ResetTerms) -> String {
     if changes.is_empty() { "no change".to_owned() } else { changes.join(", ") }
 }
 
-fn terms_line(terms: &ResetTerms) -> String {
-    format!("{} (epoch {})", balances(terms), terms.epoch)
-}
-
-/// The balances of terms.
-pub(super) fn balances(terms: &ResetTerms) -> String {
+/// Terms, in short.
+pub(super) fn terms_line(terms: &ResetTerms) -> String {
     let balances = terms.balances.iter().map(|one| format!("{} {}", one.balance, one.currency));
     let balances = balances.collect::<Vec<_>>().join(", ");
-    if balances.is_empty() { "all balances 0".to_owned() } else { balances }
+    format!("{} (epoch {})", if balances.is_empty() { "all balances 0" } else { &balances }, terms.epoch)
 }
 
 fn friend_fields(friend: &FriendReport) -> Value {
@@ -220,6 +216,7 @@ fn friend_fields(friend: &FriendReport) -> Value {
             "max_debt": report.max_debt.to_string(),
             "rate": { "mul": report.rate.mul, "add": report.rate.add },
             "open": report.is_open,
+            "requests": requests(friend, report),
             "listed": report.listed,
             "friend_listed": report.friend_listed,
         })

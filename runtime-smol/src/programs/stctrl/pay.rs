@@ -6,7 +6,7 @@ use offset_protocol::app::{Answer, Command, CommitMode, PaymentFailure, PaymentR
 use offset_protocol::bytes::PaymentId;
 use offset_protocol::files::Payment;
 use offset_protocol::limits::MAX_AMOUNT;
-use offset_protocol::payment::{Commit, Invoice, Receipt};
+use offset_protocol::payment::{CancelReason, Commit, Invoice, Receipt};
 use serde_json::{Map, Value, json};
 
 use super::session::{Session, refused, wrong_answer};
@@ -106,7 +106,8 @@ pub(super) fn is_over(state: &PaymentState) -> bool {
     matches!(state, PaymentState::Paid { .. } | PaymentState::Failed(_))
 }
 
-/// Whether nobody here will ever know if it was paid: the seller had the commit when the channel of a part was lost.
+/// Whether nobody here will ever know if it was paid: the commit had left the node when a part was lost with its channel, or came
+/// back, which anybody on the route can say.
 pub(super) fn is_unknown(state: &PaymentState) -> bool {
     matches!(state, PaymentState::Failed(PaymentFailure::PartLost))
 }
@@ -137,12 +138,33 @@ pub(super) fn describe(state: &PaymentState) -> (&'static str, String) {
         PaymentState::Paid { .. } => ("paid", "it is paid".to_owned()),
         PaymentState::Failed(PaymentFailure::PartLost) => (
             "unknown",
-            "whether it is paid is not known here: the seller may have the commit, and a part was lost with its channel, or \
-             came back. Ask the seller before you pay anything else for it"
+            "whether it is paid is not known here: the seller may have the commit, and a part was lost or came back. Ask the \
+             seller whether this payment has arrived before you pay anything else for it"
                 .to_owned(),
         ),
-        PaymentState::Failed(why) => ("failed", format!("it is not paid, and nothing moved: {why}")),
+        PaymentState::Failed(why) => {
+            ("failed", format!("it is not paid, and nothing moved{}: {why}", as_far_as_known(why)))
+        }
         PaymentState::Ending(why) => ("ending", format!("it is given up ({why}), but requests are still open")),
+    }
+}
+
+/// What must be said of an old copy of the database: what came back because a channel was lost, or because the seller takes no more
+/// for the invoice, may have been paid in the time that the node has forgotten.
+pub(super) fn as_far_as_known(why: &PaymentFailure) -> &'static str {
+    match why {
+        PaymentFailure::Cancelled(part) if matches!(part.reason, CancelReason::Removed | CancelReason::Seller) => {
+            ", unless this node's database is an old copy"
+        }
+        _ => "",
+    }
+}
+
+/// Why it failed.
+fn reason(why: &PaymentFailure) -> String {
+    match why {
+        PaymentFailure::PartLost => "a part was lost or came back after the commit".to_owned(),
+        why => why.to_string(),
     }
 }
 
@@ -160,7 +182,7 @@ pub(super) fn fields(report: &PaymentReport) -> Value {
             fields.insert("fees".to_owned(), json!(fees.to_string()));
         }
         PaymentState::Failed(why) | PaymentState::Ending(why) => {
-            fields.insert("reason".to_owned(), json!(why.to_string()));
+            fields.insert("reason".to_owned(), json!(reason(why)));
         }
         PaymentState::Searching | PaymentState::Requested => {}
     }

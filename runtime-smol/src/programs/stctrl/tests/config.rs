@@ -91,8 +91,8 @@ D+  car?ol
 'car?ol' is INCONSISTENT: another head
 as this node counts: 4 USD (epoch 2)
 as 'car?ol' counts: 6 USD (epoch 2)
-accepting what 'car?ol' counts: +2 USD for this node
-Whoever has forgotten something accepts what the other counts. If that is this node, or you agree to it:
+accepting what 'car?ol' counts: +2 USD, compared with what this node counts
+Each side counts as paid what the other had asked of it and was still open. Whoever has forgotten something accepts what the other counts. If that is this node, or you agree to it:
 stctrl config reset-friend --name 'car?ol'";
     assert_eq!(shown.text, expected);
     assert_eq!(shown.fields["friends"][0]["currencies"][1]["balance"], json!("-5"));
@@ -111,16 +111,19 @@ fn with_whom_nothing_moves_does_not_look_open_and_what_accepting_costs_is_said()
     let disagree = |ours, theirs| ChannelReport::Inconsistent { why: "x".parse().unwrap(), ours, theirs };
     carol.channel = disagree(terms(-100), Some(terms(140)));
     let text = info::friends([&carol].into_iter()).text;
-    assert!(!text.contains("open") && text.matches("INCONSISTENT").count() == 3, "{text}");
-    assert!(text.contains("accepting what 'bob' counts: -40 USD for this node"), "{text}");
+    let table = text.split("\n\n").next().unwrap();
+    assert!(!table.contains("open") && table.matches("INCONSISTENT").count() == 2, "{text}");
+    let fields = info::friends([&carol].into_iter()).fields;
+    assert_eq!(fields["friends"][0]["currencies"][1]["requests"], json!("INCONSISTENT"));
+    assert!(text.contains("accepting what 'bob' counts: -40 USD, compared with what this node counts"), "{text}");
     let nothing = ResetTerms { balances: List::new(), ..terms(0) };
     carol.channel = disagree(terms(7), Some(nothing));
     let text = info::friends([&carol].into_iter()).text;
     assert!(text.contains("as 'bob' counts: all balances 0 (epoch 2)\naccepting what 'bob' counts: -7 USD"), "{text}");
     carol.channel = disagree(terms(7), Some(terms(-7)));
-    assert!(info::friends([&carol].into_iter()).text.contains("counts: no change for this node"));
+    assert!(info::friends([&carol].into_iter()).text.contains("counts: no change, compared"));
     carol.channel = disagree(terms(7), None);
-    assert!(info::friends([&carol].into_iter()).text.ends_with("wait until it is online"));
+    assert!(info::friends([&carol].into_iter()).text.ends_with("nothing yet that could be accepted"));
 }
 
 #[test]
@@ -134,7 +137,7 @@ fn a_reset_accepts_the_terms_that_were_shown() {
     node.report.lock().unwrap().push(ReportChange::Friend(dave));
     let stage = Stage::new(node);
     let shown = stage.stctrl("config reset-friend -n bob").unwrap();
-    assert_eq!(shown.text, "the terms of 'bob' are accepted: epoch 2 begins with 6 USD");
+    assert_eq!(shown.text, "what 'bob' counts is accepted: 6 USD (epoch 2)");
     assert_eq!(stage.stctrl("config reset-friend -n eve").unwrap_err().exit, Exit::Failed);
 }
 
