@@ -241,7 +241,7 @@ impl std::fmt::Display for PaymentFailure {
             PaymentFailure::NoRoute => f.write_str("no route has this capacity within the fee"),
             PaymentFailure::Cancelled(part) => write!(f, "it came back: {}", part.reason),
             PaymentFailure::Withdrawn => f.write_str("it was withdrawn"),
-            PaymentFailure::PartLost => f.write_str("a part was lost with its channel"),
+            PaymentFailure::PartLost => f.write_str("a part was lost or came back after the commit"),
             PaymentFailure::BadAnswer => f.write_str("the seller's answer does not fit the request"),
         }
     }

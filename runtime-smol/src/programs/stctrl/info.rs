@@ -204,7 +204,7 @@ fn friend_fields(friend: &FriendReport) -> Value {
             "why": why.as_str(),
             "our_terms": terms_fields(ours),
             "friend_terms": theirs.as_ref().map(terms_fields),
-            "if_accepted": theirs.as_ref().map(|theirs| terms_fields(&accepted(theirs))["balances"].take()),
+            "if_accepted": theirs.as_ref().map(|theirs| balances_fields(&accepted(theirs))),
         }),
     };
     let currencies = friend.currencies.iter().map(|report| {
@@ -233,13 +233,17 @@ fn friend_fields(friend: &FriendReport) -> Value {
 }
 
 fn terms_fields(terms: &ResetTerms) -> Value {
-    let balances = terms.balances.iter();
-    let balances = balances.map(|one| json!({ "currency": one.currency.as_str(), "balance": one.balance.to_string() }));
     json!({
         "epoch": terms.epoch,
         "reset_token": terms.reset_token.to_string(),
-        "balances": balances.collect::<Vec<_>>(),
+        "balances": balances_fields(terms),
     })
+}
+
+fn balances_fields(terms: &ResetTerms) -> Vec<Value> {
+    let balances = terms.balances.iter();
+    let balances = balances.map(|one| json!({ "currency": one.currency.as_str(), "balance": one.balance.to_string() }));
+    balances.collect()
 }
 
 fn relay_fields(relay: &RelayAddress) -> Value {

@@ -160,14 +160,6 @@ pub(super) fn as_far_as_known(why: &PaymentFailure) -> &'static str {
     }
 }
 
-/// Why it failed.
-fn reason(why: &PaymentFailure) -> String {
-    match why {
-        PaymentFailure::PartLost => "a part was lost or came back after the commit".to_owned(),
-        why => why.to_string(),
-    }
-}
-
 /// A payment, for programs.
 pub(super) fn fields(report: &PaymentReport) -> Value {
     let mut fields = Map::new();
@@ -182,7 +174,7 @@ pub(super) fn fields(report: &PaymentReport) -> Value {
             fields.insert("fees".to_owned(), json!(fees.to_string()));
         }
         PaymentState::Failed(why) | PaymentState::Ending(why) => {
-            fields.insert("reason".to_owned(), json!(reason(why)));
+            fields.insert("reason".to_owned(), json!(why.to_string()));
         }
         PaymentState::Searching | PaymentState::Requested => {}
     }
